@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo test lint bench-files lock clean
+.PHONY: setup demo test test-recovery lint bench-files lock clean
 
 setup: $(VENV)/.ready
 
@@ -18,7 +18,14 @@ demo: setup
 	@$(BIN)/python tools/demo.py --source "$(SOURCE)"
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore=tests/recovery
+
+test-recovery: setup
+	$(BIN)/python -m pytest -q tests/recovery
+
+bench-files: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	$(BIN)/python bench/bench_files.py
 
 lint: setup
 	$(BIN)/ruff check src tests tools bench

@@ -1,0 +1,172 @@
+"""``make bench-files``: Holdfast, restic, Borg and tar | zstd on one tree, interleaved.
+
+Each round: every contender makes a first backup; every contender backs up the unchanged tree;
+1 % of the files change; every contender backs up again; every contender restores, and the
+restored tree is compared with the source. The order rotates from round to round. Results go to
+bench/results/ as Markdown, JSON and a plot. Ratios are taken within a round; the table shows
+their medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+from contenders import CONTENDERS, Contender, Holdfast, machine_facts, missing_programs
+from measure import Measurement
+from report import write_report
+
+from holdfast.workloads.files.compare import compare_inventories, take_inventory
+
+STEPS = ("first backup", "unchanged backup", "backup after 1 % changed", "full restore")
+MIN_FILES, MIN_BYTES = 200_000, 5_000_000_000
+Results = dict[str, dict[str, list[dict[str, float]]]]
+
+
+def build_tree(target: Path) -> None:
+    """Copy the machine's own /usr and Python trees until the tree is large enough."""
+    if (target / ".complete").exists():
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    sources = [Path("/usr"), Path(sys.base_prefix), Path(sys.prefix)]
+    for number in range(8):
+        source = sources[number % len(sources)]
+        os.system(f"cp -a --one-file-system '{source.resolve()}' '{target}/part-{number}'")
+        files, size = count_tree(target)
+        print(f"tree: {files:,} files, {size / 1e9:.2f} GB", flush=True)
+        if files >= MIN_FILES and size >= MIN_BYTES:
+            (target / ".complete").touch()
+            return
+    raise SystemExit("this machine's /usr and Python trees are too small for the benchmark")
+
+
+def count_tree(path: Path) -> tuple[int, int]:
+    files = size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            files += 1
+            size += os.lstat(os.path.join(folder, name)).st_size
+    return files, size
+
+
+def change_one_percent(tree: Path, seed: int) -> int:
+    """Append to 1 % of the regular files, chosen by ``seed``."""
+    names = [
+        path
+        for folder, _, files in os.walk(tree)
+        for name in files
+        if (path := Path(folder, name)).is_file() and not path.is_symlink()
+    ]
+    names.sort()
+    chosen = random.Random(seed).sample(names, len(names) // 100)
+    for path in chosen:
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o200)
+        with path.open("ab") as out:
+            out.write(b"changed by the benchmark\n")
+        path.chmod(mode)
+    return len(chosen)
+
+
+def record(results: Results, step: str, who: Contender, took: Measurement) -> None:
+    row = {
+        "wall": took.wall_seconds,
+        "cpu": took.cpu_seconds,
+        "rss": float(took.peak_rss_bytes),
+        "stored": float(who.stored_bytes()),
+    }
+    results.setdefault(step, {}).setdefault(who.name, []).append(row)
+    rss = {name: f"{size / 1e6:.0f}" for name, size in took.rss_by_process.items()}
+    print(f"  {step:26} {who.name:18} {took.wall_seconds:7.2f} s wall "
+          f"{took.cpu_seconds:7.2f} s CPU  RSS MB {took.peak_rss_bytes / 1e6:.0f} {rss}",
+          flush=True)  # fmt: skip
+
+
+def same_tree(source: Path, restored: Path, strip: Path) -> bool:
+    difference = compare_inventories(
+        take_inventory([source]),
+        take_inventory([restored]),
+        strip_right=str(strip),
+        owners=os.geteuid() == 0,
+    )
+    for line in difference.lines[:20]:
+        print(f"    differs: {line}", flush=True)
+    return not difference.lines
+
+
+def one_round(
+    number: int, tree: Path, work: Path, results: Results, checks: dict[str, bool]
+) -> None:
+    shift = number % len(CONTENDERS)
+    order = [kind(work / kind.__name__) for kind in CONTENDERS[shift:] + CONTENDERS[:shift]]
+    for who in order:
+        who.set_up(tree)
+    try:
+        for step in STEPS[:3]:
+            if step == STEPS[2]:
+                print(f"  changed {change_one_percent(tree, number):,} files", flush=True)
+            for who in order:
+                if who.incremental or step == STEPS[0]:
+                    record(results, step, who, who.back_up(tree))
+                elif step == STEPS[2]:
+                    who.back_up(tree)
+        for who in order:
+            target = work / "restored"
+            record(results, STEPS[3], who, who.restore(target))
+            same = same_tree(tree, who.restored_tree(target, tree), target)
+            checks[f"round {number + 1}: {who.name} restores the same tree"] = same
+            shutil.rmtree(target)
+        for who in order:
+            for name, held in who.check().items():
+                checks[f"round {number + 1}: {name}"] = held
+            if isinstance(who, Holdfast):
+                decoded = work / "decoded"
+                held = who.decode(decoded)
+                checks[f"round {number + 1}: the independent decoder restores"] = held
+                shutil.rmtree(decoded, ignore_errors=True)
+    finally:
+        for who in order:
+            who.tear_down()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--tree", type=Path, default=None, help="use this tree instead")
+    arguments = parser.parse_args()
+    if missing := missing_programs():
+        print(f"bench: not installed: {', '.join(missing)}", file=sys.stderr)
+        return 2
+    tree = (arguments.tree or arguments.data / "tree").resolve()
+    if arguments.tree is None:
+        build_tree(tree)
+    files, size = count_tree(tree)
+    results: Results = {}
+    checks: dict[str, bool] = {}
+    for number in range(arguments.rounds):
+        print(f"round {number + 1}", flush=True)
+        work = arguments.data.resolve() / f"round-{number + 1}"
+        shutil.rmtree(work, ignore_errors=True)
+        one_round(number, tree, work, results, checks)
+        shutil.rmtree(work, ignore_errors=True)
+    facts = {**machine_facts(), "files": f"{files:,}", "bytes": f"{size:,}"}
+    write_report(arguments.results, STEPS, results, checks, facts)
+    medians = {
+        step: {who: statistics.median(row["wall"] for row in rows) for who, rows in by.items()}
+        for step, by in results.items()
+    }
+    print(json.dumps(medians, indent=2))
+    return 0 if all(checks.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Measure a command with all the processes that work for it: wall, CPU, summed peak memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.1
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Seconds of wall and CPU, bytes of peak resident memory summed over the processes."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_rss_bytes: int
+    exit_code: int
+    rss_by_process: dict[str, int] = field(default_factory=dict)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            found += [int(word) for word in (task / "children").read_text().split()]
+        except OSError:
+            continue
+    return found + [below for child in found for below in _children(child)]
+
+
+def _rss(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu(pid: int) -> float:
+    """Seconds used by the process and by its ended children."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return 0.0
+    return sum(int(word) for word in words[11:15]) / TICKS
+
+
+class _Sampler:
+    """Samples the resident memory of several process trees until stopped."""
+
+    def __init__(self, roots: Mapping[str, int]) -> None:
+        self.roots = dict(roots)
+        self.peak = 0
+        self.peaks: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            total = 0
+            for name, root in self.roots.items():
+                used = sum(_rss(pid) for pid in [root, *_children(root)])
+                self.peaks[name] = max(self.peaks.get(name, 0), used)
+                total += used
+            self.peak = max(self.peak, total)
+
+
+def measure(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    servants: Mapping[str, int] | None = None,
+) -> Measurement:
+    """Run ``command`` to its end. ``servants``: name -> pid of long-lived processes that do its
+    work elsewhere; their CPU and memory during the run count too."""
+    servants = servants or {}
+    cpu_before = sum(_cpu(pid) for pid in servants.values())
+    with log.open("ab") as out:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=out)
+        sampler = _Sampler({"command": process.pid, **servants})
+        sampler.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+    sampler.stop()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    cpu = usage.ru_utime + usage.ru_stime
+    cpu += sum(_cpu(pid) for pid in servants.values()) - cpu_before
+    return Measurement(wall, cpu, sampler.peak, process.returncode, sampler.peaks)
+
+
+def tree_bytes(path: Path) -> int:
+    """Bytes of all regular files below ``path``."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    return total
