@@ -1,0 +1,236 @@
+"""A whole installation in a folder: real server, real agents, the real command line.
+
+Acceptance and recovery tests drive it as a user would: by typing commands. Every process listens
+on loopback only and is ended by its own process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+GROUP, VAULT, HOST, ITEM = "rg1", "v1", "host1", "docs"
+READY_SECONDS = 60.0
+Word = str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class World:
+    """One installation below ``folder``; ``environment`` is added to every process."""
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str] | None = None, *, test_mode: bool = False
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.test_mode = test_mode
+        self.program = Path(sys.executable).with_name("holdfast")
+        self.server_data = folder / "server"
+        self.clock_file = folder / "clock"
+        self.server: subprocess.Popen[bytes] | None = None
+        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            **os.environ,
+            "HOLDFAST_CONFIG_DIR": str(folder / "profile"),
+            "HOLDFAST_GROUP": GROUP,
+            "HOLDFAST_VAULT": VAULT,
+            "HOLDFAST_PASSPHRASE": "a passphrase for tests",
+            **(environment or {}),
+        }
+        if test_mode:
+            self.environment["HOLDFAST_TEST_CLOCK"] = str(self.clock_file)
+
+    def set_clock(self, now: datetime) -> None:
+        """Move the clock of server and agents (test mode), atomically."""
+        staged = self.clock_file.with_suffix(".new")
+        staged.write_text(now.isoformat())
+        staged.replace(self.clock_file)
+
+    def cli(self, *words: Word, timeout: float = 240.0) -> Answer:
+        done = subprocess.run(
+            [str(self.program), *map(str, words)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: Word, timeout: float = 240.0) -> Answer:
+        """A command that must succeed (warnings allowed)."""
+        answer = self.cli(*words, timeout=timeout)
+        if answer.code not in (0, 3):
+            logs = "\n".join(self.log_tail(name) for name in ("server", *self.agents))
+            raise AssertionError(f"{words} -> {answer.code}\n{answer.out}\n{answer.err}\n{logs}")
+        return answer
+
+    def ask(self, *words: Word) -> Any:
+        """The JSON body a command prints."""
+        return self.ok(*words, "-o", "json").json
+
+    def start_server(self, environment: Mapping[str, str] | None = None) -> None:
+        words = ["server", "start", "--data", str(self.server_data)]
+        words += ["--listen", f"127.0.0.1:{self.port}"]
+        if self.test_mode:
+            words.append("--test-mode")
+        self.server = self._spawn("server", words, environment)
+        self._wait_until_listening()
+
+    def start_agent(self, host: str = HOST, environment: Mapping[str, str] | None = None) -> None:
+        words = ["agent", "start", "--data", str(self.agent_data(host))]
+        if self.test_mode:
+            words.append("--test-mode")
+        self.agents[host] = self._spawn(host, words, environment)
+
+    def agent_data(self, host: str = HOST) -> Path:
+        return self.folder / f"agent-{host}"
+
+    def login(self) -> None:
+        self.ok(
+            *("login", "--server", f"https://127.0.0.1:{self.port}"),
+            *("--ca", self.server_data / "ca.pem"),
+            *("--credentials", self.server_data / "admin.json"),
+        )
+
+    def enroll(self, host: str = HOST, *more: str) -> Answer:
+        credentials = self.folder / f"{host}-credentials.json"
+        self.ok("vault", "credentials", VAULT, "-g", GROUP, "-o", credentials)
+        words: list[Word] = ["agent", "enroll", "--credentials", credentials]
+        return self.cli(*words, "--data", self.agent_data(host), "--name", host, *more)
+
+    def set_up(self, *includes: Path, policy: str = "DefaultPolicy") -> None:
+        """Server, login, vault, one enrolled running agent, one protected item."""
+        self.start_server()
+        self.login()
+        self.ok("vault", "create", VAULT, "-g", GROUP)
+        enrolled = self.enroll()
+        assert enrolled.code == 0, enrolled
+        self.start_agent()
+        self.protect(*includes, policy=policy)
+
+    def protect(self, *includes: Path, item: str = ITEM, policy: str = "DefaultPolicy") -> Answer:
+        words: list[Word] = ["item", "protect", item, "--container", HOST]
+        for include in includes:
+            words += ["--include", include]
+        return self.ok(*words, "--policy", policy)
+
+    def back_up(self, *more: str, item: str = ITEM) -> Answer:
+        return self.ok("backup", "now", "--item", item, "--container", HOST, *more, "--wait")
+
+    def points(self, item: str = ITEM) -> list[dict[str, Any]]:
+        """Recovery points, newest first."""
+        listed = self.ask("recovery-point", "list", "--item", item, "--container", HOST)
+        assert isinstance(listed, list)
+        return listed
+
+    def jobs(self) -> list[dict[str, Any]]:
+        listed = self.ask("job", "list")
+        assert isinstance(listed, list)
+        return listed
+
+    def restore(self, target: Path, *more: str, point: str = "latest", item: str = ITEM) -> Answer:
+        words: list[Word] = ["restore", "--item", item, "--container", HOST]
+        return self.ok(*words, "--recovery-point", point, "--to", target, *more, "--wait")
+
+    def vault_folder(self) -> Path:
+        """The one vault of region `local`."""
+        return next(path for path in (self.server_data / "vaults").iterdir() if path.is_dir())
+
+    def kill_server(self) -> None:
+        self._end(self.server, signal.SIGKILL)
+        self.server = None
+
+    def stop_server(self) -> int:
+        assert self.server is not None
+        code = self._end(self.server, signal.SIGTERM)
+        self.server = None
+        return code
+
+    def kill_agent(self, host: str = HOST) -> None:
+        self._end(self.agents.pop(host), signal.SIGKILL)
+
+    def stop_agent(self, host: str = HOST) -> int:
+        return self._end(self.agents.pop(host), signal.SIGTERM)
+
+    def close(self) -> None:
+        for host in list(self.agents):
+            self._end(self.agents.pop(host), signal.SIGTERM)
+        if self.server is not None:
+            self._end(self.server, signal.SIGTERM)
+            self.server = None
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def log_tail(self, name: str, lines: int = 30) -> str:
+        return f"--- {name}.log\n" + "\n".join(self.log(name).splitlines()[-lines:])
+
+    def _spawn(
+        self, name: str, words: list[str], environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [str(self.program), *words],
+                env={**self.environment, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _wait_until_listening(self) -> None:
+        assert self.server is not None
+        give_up = time.monotonic() + READY_SECONDS
+        while time.monotonic() < give_up:
+            if self.server.poll() is not None:
+                raise AssertionError(f"the server ended\n{self.log_tail('server')}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"the server does not listen\n{self.log_tail('server')}")
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> int:
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(how)
+        try:
+            return process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
