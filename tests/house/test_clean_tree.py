@@ -8,7 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MACHINE = re.compile(
-    r"(/wo" r"rk/|/ro" r"ot/|\.py" r"env|files\.python" r"hosted|registry\.np" r"mjs|pypi\.o" r"rg/simple)"
+    r"(/wo"
+    r"rk/|/ro"
+    r"ot/|\.py"
+    r"env|files\.python"
+    r"hosted|registry\.np"
+    r"mjs|pypi\.o"
+    r"rg/simple)"
 )
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|NotImplemented" r"Error)\b")
 

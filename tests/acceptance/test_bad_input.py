@@ -1,0 +1,146 @@
+"""Bad input gets a code, what happened and what to do; it never costs data or shows a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, Answer, World
+
+
+def assert_refused(answer: Answer, code: str, *, exit_code: int = 1) -> None:
+    shown = answer.out + answer.err
+    assert "Traceback" not in shown
+    assert answer.code == exit_code, shown
+    assert code in shown, shown
+    assert "what to do" in shown.lower() or exit_code == 2, shown
+
+
+def test_unknown_vault_item_policy_and_point(world: World) -> None:
+    assert_refused(world.cli("vault", "show", "nowhere", "-g", GROUP), "ResourceNotFound")
+    assert_refused(world.cli("policy", "show", "nowhere"), "NotFound")
+    item = ("--item", "nothing", "--container", HOST)
+    assert_refused(world.cli("backup", "now", *item), "NotFound")
+    words = ("recovery-point", "show", "--recovery-point", "1", "--item", ITEM)
+    assert_refused(world.cli(*words, "--container", HOST), "NotFound")
+
+
+def test_policy_out_of_range(world: World, tmp_path: Path) -> None:
+    policy = world.ask("policy", "show", "DefaultPolicy")
+    daily = policy["properties"]["retentionPolicy"]["dailySchedule"]
+    daily["retentionDuration"]["count"] = 3
+    draft = tmp_path / "policy.json"
+    draft.write_text(json.dumps(policy))
+    answer = world.cli("policy", "create", "too-short", "--file", draft)
+    assert_refused(answer, "UserErrorInvalidPolicyInput")
+    draft.write_text("{ not json")
+    assert world.cli("policy", "create", "broken", "--file", draft).code in (1, 2)
+    assert "Traceback" not in world.cli("policy", "create", "broken", "--file", draft).err
+
+
+def test_policy_in_use_cannot_be_deleted(world: World) -> None:
+    assert_refused(world.cli("policy", "delete", "DefaultPolicy"), "InUse")
+
+
+def test_empty_include_is_a_usage_error(world: World) -> None:
+    words = ("item", "protect", "x", "--container", HOST, "--policy", "DefaultPolicy")
+    assert world.cli(*words).code == 2
+    assert_refused(world.cli(*words, "--include", ""), "nclude", exit_code=1)
+
+
+def test_missing_source_path_fails_the_job_and_keeps_points(world: World, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (gone / "a").write_text("a")
+    world.protect(gone, item="gone")
+    world.back_up(item="gone")
+    (gone / "a").unlink()
+    gone.rmdir()
+    answer = world.cli("backup", "now", "--item", "gone", "--container", HOST, "--wait")
+    assert_refused(answer, "SourcePathMissing")
+    assert len(world.points("gone")) == 1
+
+
+def test_second_agent_of_a_name_is_refused_and_replace_takes_over(
+    world: World, tmp_path: Path
+) -> None:
+    credentials = tmp_path / "credentials.json"
+    world.ok("vault", "credentials", VAULT, "-g", GROUP, "-o", credentials)
+    words = ("agent", "enroll", "--credentials", credentials, "--data", tmp_path / "second")
+    answer = world.cli(*words, "--name", HOST)
+    assert_refused(answer, "ContainerAlreadyRegistered")
+    assert "--replace" in answer.out + answer.err
+
+
+def test_expired_vault_credentials(world: World, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials.json"
+    words = ("vault", "credentials", VAULT, "-g", GROUP, "-o", credentials)
+    world.ok(*words, "--expires", "0s")
+    enroll = ("agent", "enroll", "--credentials", credentials, "--data", tmp_path / "late")
+    assert_refused(world.cli(*enroll, "--name", "late"), "VaultCredentialsExpired")
+
+
+def test_wrong_secret_and_wrong_server(world: World, tmp_path: Path) -> None:
+    wrong = json.loads((world.server_data / "admin.json").read_text())
+    wrong["client_secret"] = "not the secret"
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps(wrong))
+    login = ("login", "--ca", world.server_data / "ca.pem", "--credentials", path)
+    answer = world.cli(*login, "--server", f"https://127.0.0.1:{world.port}")
+    assert_refused(answer, "invalid_client")
+    answer = world.cli(*login, "--server", "https://127.0.0.1:9")
+    assert_refused(answer, "ServerUnreachable")
+
+
+def test_unusable_restore_target(world: World, tmp_path: Path) -> None:
+    if not world.points():
+        world.back_up()
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    words = ("restore", "--item", ITEM, "--container", HOST, "--recovery-point", "latest")
+    answer = world.cli(*words, "--to", blocked / "below", "--wait")
+    assert_refused(answer, "Target")
+    assert blocked.read_text() == "not a folder"
+
+
+def test_damaged_vault_is_named_and_refused(bare: World, tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "a").write_bytes(bytes(range(256)) * 5000)
+    bare.set_up(source)
+    bare.back_up()
+    bare.stop_agent()
+    bare.stop_server()
+    pack = max(bare.vault_folder().glob("packs/*/*"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(pack.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    pack.write_bytes(damaged)
+    bare.start_server()
+    answer = bare.cli("vault", "verify", VAULT, "-g", GROUP)
+    assert answer.code == 1
+    assert pack.name in answer.out + answer.err
+
+
+def test_moved_vault_folder(bare: World, tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "a").write_text("a")
+    bare.set_up(source)
+    bare.back_up()
+    folder = bare.vault_folder()
+    bare.stop_agent()
+    bare.stop_server()
+    folder.rename(folder.with_name("elsewhere"))
+    bare.start_server()
+    assert_refused(bare.cli("vault", "verify", VAULT, "-g", GROUP), "VaultStoreMissing")
+    folder.with_name("elsewhere").rename(folder)
+    assert bare.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
+
+
+@pytest.mark.parametrize("words", [("server", "start"), ("vault",), ("restore",), ("nonsense",)])
+def test_usage_errors_exit_with_two(world: World, words: tuple[str, ...]) -> None:
+    answer = world.cli(*words)
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
