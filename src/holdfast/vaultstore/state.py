@@ -1,0 +1,139 @@
+"""What the log says: the state of a vault after a record.
+
+States are changed only by ``transitions.next_state``. Order is the record's number; no rule here
+compares times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from holdfast.errors import IntegrityError
+from holdfast.vaultstore import log
+
+ZERO_HASH = bytes(32)
+
+
+class InvalidRecordError(IntegrityError):
+    """A record that may not follow the state it is given to."""
+
+    code = "LogRecordInvalid"
+
+
+@dataclass(frozen=True, slots=True)
+class PackEntry:
+    """A pack of the vault. ``added_by``: the session whose record added it."""
+
+    ordinal: int
+    pack: log.PackAdded
+    added_by: bytes
+    added_sequence: int
+    condemned_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """An index table and the packs its rows lie in, in the order of their numbers in it."""
+
+    table: log.TableAdded
+    packs: tuple[bytes, ...]
+    first_pack: int
+    container: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEntry:
+    """An open session; ``added_bytes`` counts the packs it added."""
+
+    opened: log.SessionOpened
+    sequence: int
+    committed: str | None = None
+    added_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SealingKey:
+    """The wrapped key that opens the packs of a session, kept while such packs exist."""
+
+    epoch: int
+    wrapped_key: bytes
+    container: str
+    packs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A recovery point and the record that made it."""
+
+    op: log.PointCommitted
+    sequence: int
+
+
+@dataclass(slots=True)
+class LogState:
+    """The vault after record ``sequence``; see the module for what may follow.
+
+    ``points``: live recovery points, in log order. ``expired``: dropped points that an open session
+    still pins. ``by_item``: live points of an item, oldest first. ``item_commits``: number of the
+    last record that committed a point of an item, kept when the point leaves.
+    """
+
+    sequence: int = 0
+    hash: bytes = ZERO_HASH
+    term: int = 1
+    time_ns: int = 0
+    vault_id: bytes = b""
+    domain_id: bytes = b""
+    next_ordinal: int = 0
+    next_pack: int = 0
+    key_exported: bool = False
+    packs: dict[bytes, PackEntry] = field(default_factory=dict)
+    tables: dict[bytes, TableEntry] = field(default_factory=dict)
+    sealing_keys: dict[bytes, SealingKey] = field(default_factory=dict)
+    containers: dict[str, int] = field(default_factory=dict)
+    sessions: dict[bytes, SessionEntry] = field(default_factory=dict)
+    points: dict[str, Point] = field(default_factory=dict)
+    expired: dict[str, Point] = field(default_factory=dict)
+    by_item: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    by_job: dict[tuple[str, bytes], str] = field(default_factory=dict)
+    item_commits: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> LogState:
+        """A copy whose maps may be changed; the entries are shared and immutable."""
+        copies = {
+            name: dict(value) if isinstance(value := getattr(self, name), dict) else value
+            for name in self.__dataclass_fields__
+        }
+        return LogState(**copies)
+
+    # questions
+
+    def newest(self, item_key: str) -> str:
+        """The item's newest live point, or an empty string."""
+        points = self.by_item.get(item_key, ())
+        return points[-1] if points else ""
+
+    def pinned(self) -> Mapping[str, list[bytes]]:
+        """Pinned recovery points and the open sessions that pin them."""
+        pins: dict[str, list[bytes]] = {}
+        for session_id, entry in self.sessions.items():
+            for rp_id in entry.opened.pins:
+                pins.setdefault(rp_id, []).append(session_id)
+        return pins
+
+    def fence_of(self, condemned_at: int) -> list[bytes]:
+        """Open sessions that were open before record ``condemned_at``."""
+        return [
+            session_id
+            for session_id, entry in self.sessions.items()
+            if entry.sequence < condemned_at
+        ]
+
+    def is_live_table(self, table_id: bytes) -> bool:
+        """Whether any pack of the table is still part of the vault."""
+        return any(pack_id in self.packs for pack_id in self.tables[table_id].packs)
+
+    def with_session(self, session_id: bytes, **changes: object) -> None:
+        """Replace fields of an open session (used by transitions)."""
+        self.sessions[session_id] = replace(self.sessions[session_id], **changes)  # type: ignore[arg-type]

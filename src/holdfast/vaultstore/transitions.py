@@ -1,0 +1,215 @@
+"""Which record may come next, and the state after it.
+
+``next_state`` is a pure function. Writers check their own record with it before they create it,
+readers check every record they replay, so a process that was frozen and decided on an older state
+fails at the create of its record. One function per operation: check, then change the private copy,
+so that a refusal half way leaves no trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+
+from holdfast.vaultstore import log
+from holdfast.vaultstore.state import (
+    InvalidRecordError,
+    LogState,
+    PackEntry,
+    Point,
+    SealingKey,
+    SessionEntry,
+    TableEntry,
+)
+
+
+def next_state(state: LogState, record: log.LogRecord, object_hash: bytes) -> LogState:
+    """The state after ``record``, whose stored object hashes to ``object_hash``.
+
+    Pure: ``state`` is not changed. Raises InvalidRecordError when the record may not follow it.
+    """
+    _check_chain(state, record)
+    result = state.copy()
+    result.sequence = record.sequence
+    for operation in record.operations:
+        _apply(operation, result)
+    confirmed = any(isinstance(op, log.ClockConfirmed) for op in record.operations)
+    _require(
+        record.time_ns >= state.time_ns or confirmed,
+        f"record {record.sequence} takes vault time back",
+    )
+    result.time_ns = record.time_ns
+    result.term = record.term
+    result.hash = object_hash
+    return result
+
+
+def _check_chain(state: LogState, record: log.LogRecord) -> None:
+    name = f"record {record.sequence}"
+    _require(record.sequence == state.sequence + 1, f"{name} does not follow {state.sequence}")
+    _require(record.previous == state.hash, f"{name} does not continue the chain of hashes")
+    _require(record.term >= state.term, f"{name} has a lower term than {state.term}")
+    _require(bool(record.operations), f"{name} is empty")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidRecordError(message)
+
+
+@singledispatch
+def _apply(operation: object, state: LogState) -> None:
+    raise InvalidRecordError(f"unknown operation {type(operation).__name__}")
+
+
+@_apply.register
+def _vault_opened(op: log.VaultOpened, state: LogState) -> None:
+    _require(state.sequence == log.FIRST_SEQUENCE, "a vault is opened by its first record only")
+    _require(not state.vault_id, "a vault is opened once")
+    state.vault_id = op.vault_id
+    state.domain_id = op.domain_id
+
+
+@_apply.register
+def _session_opened(op: log.SessionOpened, state: LogState) -> None:
+    name = op.session_id.hex()
+    _require(op.session_id not in state.sessions, f"session {name} is already open")
+    _require(op.session_id not in state.sealing_keys, f"session {name} was used before")
+    for rp_id in op.pins:
+        _require(rp_id in state.points, f"session {name} pins {rp_id}, which is not live")
+    if op.kind == "backup":
+        _require(op.parent == state.newest(op.item_key), f"session {name} has a stale parent")
+        _require(not op.parent or op.parent in op.pins, f"session {name} does not pin its parent")
+        state.sealing_keys[op.session_id] = SealingKey(op.epoch, op.wrapped_key, op.container)
+    state.sessions[op.session_id] = SessionEntry(op, state.sequence)
+
+
+@_apply.register
+def _session_closed(op: log.SessionClosed, state: LogState) -> None:
+    _require(op.session_id in state.sessions, f"session {op.session_id.hex()} is not open")
+    del state.sessions[op.session_id]
+    key = state.sealing_keys.get(op.session_id)
+    if key is not None and key.packs == 0:
+        del state.sealing_keys[op.session_id]
+    pinned = state.pinned()
+    for rp_id in [rp_id for rp_id in state.expired if rp_id not in pinned]:
+        del state.expired[rp_id]
+
+
+@_apply.register
+def _packs_added(op: log.PacksAdded, state: LogState) -> None:
+    session = _backup_session(state, op.session_id)
+    container = session.opened.container
+    _require(bool(op.packs), "a table without packs")
+    _require(op.table.base == state.next_ordinal, "a table does not start at the next ordinal")
+    _require(op.table.rows > 0, "an empty table")
+    _require(op.table.table_id not in state.tables, "a table's name is used twice")
+    number = state.containers.setdefault(container, len(state.containers))
+    first_pack = state.next_pack
+    for pack in op.packs:
+        owner = _backup_session(state, pack.session_id)
+        _require(owner.opened.container == container, "a pack of another container")
+        _require(pack.pack_id not in state.packs, f"pack {pack.pack_id.hex()} is already added")
+        state.packs[pack.pack_id] = PackEntry(state.next_pack, pack, op.session_id, state.sequence)
+        state.next_pack += 1
+        key = state.sealing_keys[pack.session_id]
+        state.sealing_keys[pack.session_id] = replace(key, packs=key.packs + 1)
+    names = tuple(pack.pack_id for pack in op.packs)
+    state.tables[op.table.table_id] = TableEntry(op.table, names, first_pack, number)
+    state.next_ordinal += op.table.rows
+    added = session.added_bytes + sum(pack.size for pack in op.packs)
+    state.with_session(op.session_id, added_bytes=added)
+
+
+def _backup_session(state: LogState, session_id: bytes) -> SessionEntry:
+    entry = state.sessions.get(session_id)
+    if entry is None or entry.opened.kind != "backup":
+        raise InvalidRecordError(f"session {session_id.hex()} is not an open backup session")
+    return entry
+
+
+@_apply.register
+def _point_committed(op: log.PointCommitted, state: LogState) -> None:
+    session = _backup_session(state, op.session_id)
+    opened = session.opened
+    _require(session.committed is None, "a session commits one recovery point")
+    _require((op.item_key, op.job_id) == (opened.item_key, opened.job_id), "a foreign job's point")
+    _require((op.item_key, op.job_id) not in state.by_job, "the job has a recovery point")
+    _require(op.parent == opened.parent, "the point's parent is not the session's")
+    last = state.item_commits.get(op.item_key, 0)
+    _require(last < session.sequence, "another point of the item was made since the session began")
+    _require(op.rp_id not in state.points and op.rp_id not in state.expired, "a point's id is used")
+    state.points[op.rp_id] = Point(op, state.sequence)
+    state.by_item[op.item_key] = (*state.by_item.get(op.item_key, ()), op.rp_id)
+    state.by_job[op.item_key, op.job_id] = op.rp_id
+    state.item_commits[op.item_key] = state.sequence
+    state.with_session(op.session_id, committed=op.rp_id)
+
+
+@_apply.register
+def _points_expired(op: log.PointsExpired, state: LogState) -> None:
+    pinned = state.pinned()
+    for dropped in op.points:
+        point = state.points.get(dropped.rp_id)
+        if point is None:
+            raise InvalidRecordError(f"recovery point {dropped.rp_id} is not live")
+        item = point.op.item_key
+        _require(
+            op.explicit or state.newest(item) != dropped.rp_id,
+            f"recovery point {dropped.rp_id} is the latest of its item and never expires by itself",
+        )
+        del state.points[dropped.rp_id]
+        del state.by_job[item, point.op.job_id]
+        left = tuple(rp_id for rp_id in state.by_item[item] if rp_id != dropped.rp_id)
+        if left:
+            state.by_item[item] = left
+        else:
+            del state.by_item[item]
+        if dropped.rp_id in pinned:
+            state.expired[dropped.rp_id] = point
+
+
+@_apply.register
+def _packs_condemned(op: log.PacksCondemned, state: LogState) -> None:
+    _require(bool(op.packs), "nothing is condemned")
+    for pack_id in op.packs:
+        entry = state.packs.get(pack_id)
+        if entry is None or entry.condemned_at is not None:
+            raise InvalidRecordError(f"pack {pack_id.hex()} is not there to be condemned")
+        state.packs[pack_id] = replace(entry, condemned_at=state.sequence)
+
+
+@_apply.register
+def _packs_swept(op: log.PacksSwept, state: LogState) -> None:
+    for pack_id in op.packs:
+        entry = state.packs.get(pack_id)
+        if entry is None or entry.condemned_at is None:
+            raise InvalidRecordError(f"pack {pack_id.hex()} was not condemned")
+        _require(
+            not state.fence_of(entry.condemned_at),
+            f"pack {pack_id.hex()} is swept while sessions from before its condemning are open",
+        )
+        del state.packs[pack_id]
+        _forget_pack_of(state, entry.pack.session_id)
+    for table_id in op.tables:
+        _require(table_id in state.tables, f"table {table_id.hex()} is not there")
+        _require(not state.is_live_table(table_id), f"table {table_id.hex()} is still needed")
+        del state.tables[table_id]
+
+
+def _forget_pack_of(state: LogState, session_id: bytes) -> None:
+    key = state.sealing_keys[session_id]
+    if key.packs == 1 and session_id not in state.sessions:
+        del state.sealing_keys[session_id]
+    else:
+        state.sealing_keys[session_id] = replace(key, packs=key.packs - 1)
+
+
+@_apply.register
+def _clock_confirmed(op: log.ClockConfirmed, state: LogState) -> None:
+    state.time_ns = op.time_ns
+
+
+@_apply.register
+def _key_exported(_op: log.KeyExported, state: LogState) -> None:
+    state.key_exported = True
