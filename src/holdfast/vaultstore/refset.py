@@ -41,8 +41,10 @@ def decode_refset(data: bytes) -> Ordinals:
     """Inverse of ``encode_refset``. Raises IntegrityError (RefsetDamaged)."""
     count = int.from_bytes(data[:8], "little")
     try:
-        body = zstandard.ZstdDecompressor().decompress(data[8:], max_output_size=12 * count + 1)
-    except zstandard.ZstdError as error:
+        if zstandard.frame_content_size(data[8:]) > 12 * count:
+            raise _damaged("it holds more than its count")
+        body = zstandard.ZstdDecompressor().decompress(data[8:])
+    except (zstandard.ZstdError, MemoryError) as error:
         raise _damaged("it does not decompress") from error
     if len(data) < 8 or len(body) < 4 * count:
         raise _damaged("it is short")
