@@ -28,20 +28,26 @@ def next_state(state: LogState, record: log.LogRecord, object_hash: bytes) -> Lo
 
     Pure: ``state`` is not changed. Raises InvalidRecordError when the record may not follow it.
     """
-    _check_chain(state, record)
     result = state.copy()
-    result.sequence = record.sequence
-    for operation in record.operations:
-        _apply(operation, result)
+    advance(result, record, object_hash)
+    return result
+
+
+def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
+    """``next_state`` in place, for replaying many records on a private copy. After an error the
+    state is half way and must be thrown away."""
+    _check_chain(state, record)
     confirmed = any(isinstance(op, log.ClockConfirmed) for op in record.operations)
     _require(
         record.time_ns >= state.time_ns or confirmed,
         f"record {record.sequence} takes vault time back",
     )
-    result.time_ns = record.time_ns
-    result.term = record.term
-    result.hash = object_hash
-    return result
+    state.sequence = record.sequence
+    for operation in record.operations:
+        _apply(operation, state)
+    state.time_ns = record.time_ns
+    state.term = record.term
+    state.hash = object_hash
 
 
 def _check_chain(state: LogState, record: log.LogRecord) -> None:
