@@ -1,0 +1,238 @@
+"""Packs: many sealed frames in one object, built in a reused buffer.
+
+    header | frames ... | sealed trailer | zero padding | footer (40 B) | BLAKE3 of all before (32)
+
+The trailer lists every frame; it is sealed, so chunk sizes do not show at rest. Footer: u64 offset
+and u32 length of the sealed trailer, u32 row count, 16 B reserved (zero), 8 B magic. A buffer that
+was sealed is never sealed again under its pack id: a retry sends the same bytes, a restart draws a
+new id (rule 7).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from holdfast.errors import InternalError
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.format import (
+    CRITICAL,
+    TAG_BYTES,
+    ZERO_NONCE,
+    Header,
+    ObjectKind,
+    Tlv,
+    encode_header,
+)
+from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.seal import (
+    FrameBinding,
+    frame_key,
+    key_commitment,
+    pack_key,
+    seal_frame,
+    trailer_key,
+)
+
+ROW_STRUCT = struct.Struct("<32s16sBBHQIIHI")
+TRAILER_ROW = np.dtype(
+    [
+        ("id", "u1", (32,)),
+        ("proof", "u1", (16,)),
+        ("kind", "u1"),
+        ("codec", "u1"),
+        ("flags", "<u2"),
+        ("offset", "<u8"),
+        ("clen", "<u4"),
+        ("ulen", "<u4"),
+        ("origin", "<u2"),
+        ("birth_frame", "<u4"),
+    ]
+)
+TrailerRows = npt.NDArray[np.void]
+FOOTER = struct.Struct("<QII16s8s")
+FOOTER_MAGIC = b"HFSTPACK"
+HASH_BYTES = 32
+MAX_ROWS = 20_000  # bounds the trailer a checker keeps: 20,000 x 76 B = 1.5 MB
+MAX_PACK_BYTES = 128 * 1024 * 1024
+SLACK_BYTES = 2 * 1024 * 1024  # of a buffer beyond the target: trailer, padding, the last frame
+
+
+class PackClass(IntEnum):
+    PAGES = 1
+    FILES = 2
+    DISKS = 3
+    LOGS = 4
+    DB = 5
+
+
+class PackTlv(IntEnum):
+    """Header fields of a pack; all critical."""
+
+    PACK_ID = 1
+    CLASS = 2
+    LOCK_GENERATION = 3
+    EPOCH = 4
+    WRAPPED_KEY = 5
+    COMMITMENT = 6
+    SESSION_ID = 7
+    ORIGINS = 8
+    DICTIONARY = 9
+
+
+KNOWN_TLVS = frozenset(int(kind) for kind in PackTlv)
+
+
+def encode_pack_header(grant: SessionGrant, pack_id: bytes, pack_class: PackClass) -> bytes:
+    k_pack = pack_key(grant.session_key, pack_id)
+    values = {
+        PackTlv.PACK_ID: pack_id,
+        PackTlv.CLASS: bytes([pack_class]),
+        PackTlv.LOCK_GENERATION: bytes(4),
+        PackTlv.EPOCH: grant.epoch.to_bytes(4, "little"),
+        PackTlv.WRAPPED_KEY: grant.wrapped_session_key,
+        PackTlv.COMMITMENT: key_commitment(k_pack),
+        PackTlv.SESSION_ID: grant.session_id,
+        PackTlv.ORIGINS: b"",
+        PackTlv.DICTIONARY: bytes(4),
+    }
+    tlvs = tuple(Tlv(kind | CRITICAL, value) for kind, value in values.items())
+    return encode_header(Header(ObjectKind.PACK, grant.vault_id, grant.domain_id, tlvs))
+
+
+def padded_size(size: int) -> int:
+    """Sizes are rounded so that they tell little: to 4 KiB, and to 64 KiB from 1 MiB on."""
+    step = 65536 if size >= 1024 * 1024 else 4096
+    return -(-size // step) * step
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A finished pack. ``data`` is a view of the builder's buffer, valid until its next ``begin``.
+    ``plain_bytes`` is what its chunks hold."""
+
+    pack_id: bytes
+    pack_class: PackClass
+    data: memoryview
+    frames: int
+    plain_bytes: int
+
+
+class Slot:
+    """A reserved place in a pack; sealed exactly once, from any thread."""
+
+    __slots__ = ("_sealed", "binding", "out")
+
+    def __init__(self, binding: FrameBinding, out: memoryview) -> None:
+        self.binding = binding
+        self.out = out
+        self._sealed = False
+
+    def claim(self) -> None:
+        if self._sealed:
+            raise InternalError("a frame must not be sealed twice")
+        self._sealed = True
+
+
+class PackBuilder:
+    """Builds packs one after another in one buffer of ``grant.pack_target_bytes`` + slack.
+
+    ``begin`` a pack, ``reserve`` and ``seal`` frames (reserve is serialised inside; seal runs in
+    parallel), ``finish`` it when all reserved slots are sealed.
+    """
+
+    def __init__(self, grant: SessionGrant, pack_class: PackClass) -> None:
+        self._grant = grant
+        self._class = pack_class
+        self._buffer = bytearray(grant.pack_target_bytes + SLACK_BYTES)
+        self._view = memoryview(self._buffer)
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._pending = 0
+        self._finished = True
+
+    def begin(self, pack_id: bytes) -> None:
+        """Start a pack under a fresh random id (16 bytes); the previous one's view dies."""
+        header = encode_pack_header(self._grant, pack_id, self._class)
+        self._pack_id = pack_id
+        self._k_pack = pack_key(self._grant.session_key, pack_id)
+        self._header_hash = blake3(header).digest()
+        self._header_bytes = header
+        self._buffer[: len(header)] = header
+        self._end = len(header)
+        self._rows = bytearray()
+        self._frames = 0
+        self._plain = 0
+        self._finished = False
+
+    @property
+    def frames(self) -> int:
+        return self._frames
+
+    def reserve(
+        self, kind: int, name: bytes, ulen: int, body_bytes: int, codec: int, flags: int = 0
+    ) -> Slot | None:
+        """A place for a frame whose (compressed) body has ``body_bytes``; ``name`` is the chunk's
+        48 bytes. None when the pack is full: finish it and begin another."""
+        clen = body_bytes + TAG_BYTES
+        with self._lock:
+            if self._finished:
+                raise InternalError("no pack was begun")
+            frame, offset = self._frames, self._end
+            room = (frame + 1) * ROW_STRUCT.size + TAG_BYTES + FOOTER.size + HASH_BYTES + 65536
+            over_target = frame > 0 and offset + clen > self._grant.pack_target_bytes
+            if over_target or frame >= MAX_ROWS or offset + clen + room > len(self._buffer):
+                if frame == 0:
+                    raise InternalError("a chunk is larger than a pack")
+                return None
+            binding = FrameBinding(
+                self._header_hash, frame, kind, name[:32], clen, ulen, codec, flags
+            )
+            self._rows += ROW_STRUCT.pack(
+                name[:32], name[32:48], kind, codec, flags, offset, clen, ulen, 0, frame
+            )
+            self._frames += 1
+            self._plain += ulen
+            self._end = offset + clen
+            self._pending += 1
+        return Slot(binding, self._view[offset : offset + clen])
+
+    def seal(self, slot: Slot, body: Buffer) -> None:
+        """Encrypt ``body`` into its slot."""
+        slot.claim()
+        try:
+            seal_frame(frame_key(self._k_pack, slot.binding.frame), slot.binding, body, slot.out)
+        finally:
+            slot.out.release()
+            with self._idle:
+                self._pending -= 1
+                if not self._pending:
+                    self._idle.notify_all()
+
+    def finish(self) -> SealedPack:
+        """Wait for all slots, append trailer, padding, footer and hash. The builder is then idle
+        until ``begin``; the result's view stays valid until then."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._pending == 0)
+            self._finished = True
+        rows = bytes(self._rows)
+        key = AESGCM(trailer_key(self._k_pack))
+        trailer = key.encrypt(ZERO_NONCE, rows, self._header_bytes)
+        body_end = self._end + len(trailer)
+        total = padded_size(body_end + FOOTER.size + HASH_BYTES)
+        footer_at = total - FOOTER.size - HASH_BYTES
+        self._buffer[self._end : body_end] = trailer
+        self._buffer[body_end:footer_at] = bytes(footer_at - body_end)
+        FOOTER.pack_into(
+            self._buffer, footer_at, self._end, len(trailer), self._frames, bytes(16), FOOTER_MAGIC
+        )
+        hash_at = total - HASH_BYTES
+        self._buffer[hash_at:total] = blake3(self._view[:hash_at]).digest()
+        return SealedPack(self._pack_id, self._class, self._view[:total], self._frames, self._plain)
