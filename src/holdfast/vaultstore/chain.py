@@ -55,7 +55,7 @@ class Chain:
 
     def __init__(self, store: ObjectStore, seal: ServiceSeal, descriptor_hash: bytes) -> None:
         self._store = store
-        self._seal = seal
+        self.seal = seal
         self.state = LogState(hash=descriptor_hash)
         self.damage: IntegrityError | None = None
 
@@ -88,7 +88,7 @@ class Chain:
                 time_ns=_time_of(operations, stamp(self.state)),
                 operations=operations,
             )
-            data = self._seal.seal_record(record)
+            data = self.seal.seal_record(record)
             after = next_state(self.state, record, hash_object(data))
             if create_or_find(self._store, layout.log_key(record.sequence), data):
                 self.state = after
@@ -115,7 +115,7 @@ class Chain:
             if state is self.state:
                 state = state.copy()
             try:
-                advance(state, self._seal.open_record(data), hash_object(data))
+                advance(state, self.seal.open_record(data), hash_object(data))
             except IntegrityError as error:
                 raise _BadRecordError(sequence, error) from error
         return state

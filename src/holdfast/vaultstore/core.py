@@ -1,0 +1,261 @@
+"""What every part of the vault service stands on: store, rings, log, index, and the one lock.
+
+``VaultCore`` keeps the index in step with the log: after each record read or appended, tables that
+joined are loaded (from the sealed object, or from the packs' trailers when it is damaged) and packs
+that were condemned stop being usable. All of it is guarded by ``lock``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.errors import (
+    ConflictError,
+    HoldfastError,
+    IntegrityError,
+    NotFoundError,
+    ObjectMissingError,
+)
+from holdfast.ports.clock import Clock, Random
+from holdfast.vaultstore import layout, log, refset
+from holdfast.vaultstore.chain import Build, Chain, hash_object
+from holdfast.vaultstore.format import ObjectKind
+from holdfast.vaultstore.index import ChunkIndex, Usable
+from holdfast.vaultstore.keys import unwrap_session_key
+from holdfast.vaultstore.rings import Rings
+from holdfast.vaultstore.rowstore import RowStore
+from holdfast.vaultstore.state import LogState, PackEntry, Point, SessionEntry, TableEntry
+from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_table
+from holdfast.vaultstore.trailers import rows_of_pack
+from holdfast.vaultstore.vaultclock import VaultClock
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The ports a writing vault has besides its store."""
+
+    clock: Clock
+    rng: Random
+
+
+class VaultCore:
+    """One vault's shared state. ``surroundings`` is None in a read-only vault."""
+
+    def __init__(
+        self,
+        objects: layout.VaultObjects,
+        rings: Rings,
+        chain: Chain,
+        rows: RowStore,
+        surroundings: Surroundings | None,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.objects = objects
+        self.rings = rings
+        self.chain = chain
+        self.seal = chain.seal
+        self.surroundings = surroundings
+        self.index = ChunkIndex(rows)
+        self.usable = np.zeros(0, bool)
+        self.pack_names: dict[int, bytes] = {}
+        self.damaged_tables: dict[bytes, IntegrityError] = {}
+        self._rows = rows
+        self._loaded: set[bytes] = set()
+        self._built: dict[bytes, Table] = {}
+        self._synced = -1
+        self._session_keys: dict[bytes, bytes] = {}
+        self._id_keys = rings.domain.id_keys
+        self._vault_clock: VaultClock | None = None
+
+    @property
+    def state(self) -> LogState:
+        return self.chain.state
+
+    @property
+    def vault_id(self) -> bytes:
+        return self.state.vault_id
+
+    @property
+    def rng(self) -> Random:
+        return self.writing.rng
+
+    @property
+    def writing(self) -> Surroundings:
+        if self.surroundings is None:
+            raise ConflictError("this vault is opened for reading only", code="VaultReadOnly")
+        return self.surroundings
+
+    @property
+    def clock(self) -> VaultClock:
+        if self._vault_clock is None:
+            self._vault_clock = VaultClock(self.writing.clock, self.state.time_ns)
+        return self._vault_clock
+
+    # following and appending
+
+    def refresh(self) -> None:
+        with self.lock:
+            self.chain.refresh()
+            self.sync()
+
+    def append(self, build: Build) -> LogState:
+        """Append one record; see ``Chain.append``. ``build`` sees a core in step with its state."""
+
+        def in_step(state: LogState) -> Sequence[log.Operation]:
+            self.sync()
+            return build(state)
+
+        with self.lock:
+            _ = self.writing
+            after = self.chain.append(in_step, lambda state: self.clock.stamp_ns(state.time_ns))
+            self.sync()
+            return after
+
+    def keep_built(self, table_id: bytes, table: Table) -> None:
+        """Remember a table this process made, so that it is not read back when it joins."""
+        self._built[table_id] = table
+
+    def sync(self) -> None:
+        """Bring the index in step with the state."""
+        state = self.state
+        if state.sequence == self._synced:
+            return
+        for table_id, entry in state.tables.items():
+            if table_id not in self._loaded:
+                self._load(table_id, entry)
+                self._loaded.add(table_id)
+        self._loaded &= state.tables.keys()
+        self.usable = np.zeros(max(1, state.next_pack), bool)
+        live = [entry.ordinal for entry in state.packs.values() if entry.condemned_at is None]
+        self.usable[live] = True
+        self.pack_names = {entry.ordinal: pack_id for pack_id, entry in state.packs.items()}
+        self._built.clear()
+        self._synced = state.sequence
+
+    def _load(self, table_id: bytes, entry: TableEntry) -> None:
+        base, count = entry.table.base, entry.table.rows
+        if not self._rows.has_table(table_id, base, count):
+            rows = self._rows_of(table_id, entry)
+            if rows is None:
+                return
+            rows["pack"] += entry.first_pack
+            rows["writer"] = entry.container
+            self._rows.put(base, rows)
+            self._rows.note_table(table_id, base, count)
+        self.index.add_stored(base, count)
+
+    def _rows_of(self, table_id: bytes, entry: TableEntry) -> Rows | None:
+        built = self._built.get(table_id)
+        if built is not None:
+            return built.rows.copy()
+        try:
+            return self.read_table(table_id, entry).rows
+        except (IntegrityError, ObjectMissingError) as error:
+            self.damaged_tables[table_id] = IntegrityError(error.message, code="TableDamaged")
+        return self._rows_from_packs(entry)
+
+    def read_table(self, table_id: bytes, entry: TableEntry) -> Table:
+        """Read and check a table object. IntegrityError, ObjectMissingError."""
+        data = self.objects.read(layout.table_key(table_id))
+        if hash_object(data) != entry.table.hash:
+            raise IntegrityError("its hash is not the one in the log", code="TableDamaged")
+        table = decode_table(self.seal.open(ObjectKind.TABLE, data))
+        if len(table.rows) != entry.table.rows or table.header.packs != entry.packs:
+            raise IntegrityError("it contradicts the log", code="TableDamaged")
+        return table
+
+    def _rows_from_packs(self, entry: TableEntry) -> Rows | None:
+        """Rows of a lost table, from its packs' trailers; None when one of those is lost too."""
+        packs = []
+        try:
+            for pack_id in entry.packs:
+                packs.append((pack_id, rows_of_pack(self, self.state.packs[pack_id])))
+        except (KeyError, HoldfastError):
+            return None
+        rows = build_table(b"", "", packs).rows
+        return rows if len(rows) == entry.table.rows else None
+
+    # questions
+
+    def session(self, session_id: bytes, *kinds: str) -> SessionEntry:
+        """An open session of one of these kinds. ConflictError (SessionEnded)."""
+        entry = self.state.sessions.get(session_id)
+        if entry is None:
+            raise ConflictError(
+                f"session {session_id.hex()} is not open: it was closed, revoked or never opened",
+                code="SessionEnded",
+                hint="Start the job again; it takes over what was uploaded.",
+            )
+        if kinds and entry.opened.kind not in kinds:
+            raise ConflictError(
+                f"a {entry.opened.kind} session cannot do this", code="SessionKindWrong"
+            )
+        return entry
+
+    def point(self, rp_id: str) -> Point:
+        """A live point. NotFoundError (RecoveryPointMissing)."""
+        point = self.state.points.get(rp_id)
+        if point is None:
+            raise NotFoundError(
+                f"recovery point {rp_id} does not exist or has expired",
+                code="RecoveryPointMissing",
+                hint="List the item's recovery points.",
+            )
+        return point
+
+    def pack_of_row(self, row: np.void) -> tuple[bytes, PackEntry]:
+        pack_id = self.pack_names[int(row["pack"])]
+        return pack_id, self.state.packs[pack_id]
+
+    def find(
+        self,
+        ids: Bytes2D,
+        *,
+        container: str | None = None,
+        proofs: Bytes2D | None = None,
+        excluded_packs: Collection[int] = (),
+    ) -> npt.NDArray[np.int64]:
+        """Lowest usable ordinals of n x 32 ids, or -1; of one container's chunks or of all."""
+        writer = None if container is None else self.state.containers.get(container, -1)
+        if writer == -1:
+            return np.full(len(ids), -1, np.int64)
+        usable = self.usable
+        if excluded_packs:
+            usable = usable.copy()
+            usable[list(excluded_packs)] = False
+        return self.index.find(ids, Usable(usable, writer, proofs))
+
+    def session_key(self, session_id: bytes) -> bytes:
+        """The key that sealed a session's packs. IntegrityError (SessionKeyForged)."""
+        key = self._session_keys.get(session_id)
+        if key is None:
+            sealing = self.state.sealing_keys[session_id]
+            key = unwrap_session_key(
+                self.rings.domain,
+                self.vault_id,
+                session_id,
+                sealing.container,
+                sealing.epoch,
+                sealing.wrapped_key,
+            )
+            self._session_keys[session_id] = key
+        return key
+
+    @property
+    def id_keys(self) -> dict[int, bytes]:
+        return self._id_keys
+
+    def refset_of(self, point: Point) -> refset.Ordinals:
+        """A point's chunks. IntegrityError (RefsetDamaged), ObjectMissingError."""
+        named = point.op.refset
+        data = self.objects.read(layout.refset_key(named.name))
+        if hash_object(data) != named.hash:
+            raise IntegrityError(
+                f"refset {named.name} is not the one in the log", code="RefsetDamaged"
+            )
+        return refset.decode_refset(self.seal.open(ObjectKind.REFSET, data))

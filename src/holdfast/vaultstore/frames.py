@@ -1,0 +1,157 @@
+"""Reading chunks: rows to ranged reads, frames to bytes. Runs outside the vault's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore import layout, log
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.seal import FrameBinding, check_id, frame_key, open_frame, pack_key
+from holdfast.vaultstore.table import Bytes2D, Rows
+
+GAP_BYTES = 64 * 1024  # [bytes] read through smaller gaps rather than ask twice
+READ_BYTES = 8 * 1024 * 1024  # [bytes] most that one ranged read brings
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring frames of one pack that one ranged read brings. ``members``: indexes into the
+    rows the run was made from, by offset."""
+
+    offset: int
+    length: int
+    members: tuple[int, ...]
+
+
+def runs_of(rows: Rows) -> list[Run]:
+    """Ranged reads over rows of one pack, by offset."""
+    runs: list[Run] = []
+    members: list[int] = []
+    start = end = 0
+    for index in np.argsort(rows["offset"], kind="stable").tolist():
+        offset, length = int(rows["offset"][index]), int(rows["clen"][index])
+        if members and (offset - end > GAP_BYTES or offset + length - start > READ_BYTES):
+            runs.append(Run(start, end - start, tuple(members)))
+            members = []
+        if not members:
+            start = offset
+        members.append(index)
+        end = max(end, offset + length) if len(members) > 1 else offset + length
+    if members:
+        runs.append(Run(start, end - start, tuple(members)))
+    return runs
+
+
+def binding_of(row: np.void, pack: log.PackAdded) -> FrameBinding:
+    """What the frame's authenticated data names. IntegrityError for frames that were moved, which
+    this version does not write."""
+    if int(row["origin"]):
+        raise IntegrityError(
+            "a frame was moved by a newer version", code="FormatTooNew", hint="upgrade Holdfast"
+        )
+    return FrameBinding(
+        pack.header_hash,
+        int(row["birth_frame"]),
+        int(row["kind"]),
+        row["id"].tobytes(),
+        int(row["clen"]),
+        int(row["ulen"]),
+        int(row["codec"]),
+        int(row["flags"]),
+    )
+
+
+class ChunkReader:
+    """Opens chunks of a vault by ordinal or id, verified against their ids."""
+
+    def __init__(self, core: VaultCore) -> None:
+        self._core = core
+
+    def read(self, rows: Rows) -> Iterator[tuple[int, Buffer]]:
+        """(index into ``rows``, plain bytes) of each row, grouped by pack, in no fixed order.
+
+        IntegrityError (FrameDamaged, ChunkForged), ObjectMissingError.
+        """
+        for number in np.unique(rows["pack"]).tolist():
+            chosen = np.flatnonzero(rows["pack"] == number)
+            for index, plain in self._read_pack(number, rows[chosen]):
+                if isinstance(plain, HoldfastError):
+                    raise plain
+                yield int(chosen[index]), plain
+
+    def _read_pack(self, number: int, rows: Rows) -> Iterator[tuple[int, Buffer | HoldfastError]]:
+        """Each row's bytes, or why they cannot be read."""
+        core = self._core
+        with core.lock:
+            entry = core.state.packs[core.pack_names[number]]
+            session_key = core.session_key(entry.pack.session_id)
+        pack = entry.pack
+        k_pack = pack_key(session_key, pack.pack_id)
+        key = layout.pack_key(pack.session_id, pack.pack_id)
+        for run in runs_of(rows):
+            try:
+                data = memoryview(core.objects.read_range(key, run.offset, run.length))
+            except (IntegrityError, ObjectMissingError) as error:
+                yield from ((index, error) for index in run.members)
+                continue
+            for index in run.members:
+                start = int(rows[index]["offset"]) - run.offset
+                sealed = data[start : start + int(rows[index]["clen"])]
+                yield index, self._open(rows[index], pack, k_pack, sealed)
+
+    def _open(
+        self, row: np.void, pack: log.PackAdded, k_pack: bytes, sealed: Buffer
+    ) -> Buffer | HoldfastError:
+        try:
+            binding = binding_of(row, pack)
+            plain = open_frame(frame_key(k_pack, binding.frame), binding, sealed)
+            check_id(self._core.id_keys, binding, plain)
+        except IntegrityError as error:
+            return error
+        return plain
+
+    def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
+        """Plain bytes of chunks by id, in the order asked. A damaged copy is passed over when the
+        vault holds another. IntegrityError (ChunkLost) naming the first id that cannot be read."""
+        wanted = np.frombuffer(b"".join(ids), np.uint8).reshape(len(ids), 32)
+        found: dict[int, Buffer] = {}
+        excluded: set[int] = set()
+        left = list(range(len(ids)))
+        while left:
+            left = self._fetch_some(wanted, left, found, excluded)
+        return [found[index] for index in range(len(ids))]
+
+    def _fetch_some(
+        self, wanted: Bytes2D, left: list[int], found: dict[int, Buffer], excluded: set[int]
+    ) -> list[int]:
+        """Read what the index points to outside ``excluded`` packs; returns what could not be."""
+        core = self._core
+        with core.lock:
+            ordinals = core.find(wanted[left], excluded_packs=excluded)
+            if (ordinals < 0).any():
+                raise _lost(wanted[left[int(np.argmin(ordinals))]].tobytes())
+            rows = core.index.rows(ordinals)
+        failed = []
+        for number in np.unique(rows["pack"]).tolist():
+            chosen = np.flatnonzero(rows["pack"] == number)
+            for index, plain in self._read_pack(number, rows[chosen]):
+                place = left[int(chosen[index])]
+                if isinstance(plain, HoldfastError):
+                    excluded.add(number)
+                    failed.append(place)
+                else:
+                    found[place] = plain
+        return failed
+
+
+def _lost(chunk_id: bytes) -> IntegrityError:
+    return IntegrityError(
+        f"chunk {chunk_id.hex()[:16]} is in no readable pack of this vault",
+        code="ChunkLost",
+        hint="Run `holdfast vault verify` to see which recovery points are affected.",
+    )

@@ -1,0 +1,144 @@
+"""Sessions: who may write to or read from a vault, and what must stay readable meanwhile.
+
+A session is opened by an object and then by a log record. The record is what counts: it is checked
+against the head it is appended to, so its pins are live at that point of the log, and a collect
+that condemns later waits for the session's end. (The fence reads open sessions from the log and
+not from a listing of objects: a stale listing cannot hide a session.) The object exists before the
+record, so that whoever looks at the store alone sees who may be writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from holdfast.errors import StoreFullError
+from holdfast.vaultstore import keys, layout, log
+from holdfast.vaultstore.chain import create_or_find
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.format import ObjectKind
+from holdfast.vaultstore.grant import ParentPoint, SessionGrant
+from holdfast.vaultstore.state import LogState
+from holdfast.vaultstore.values import OpenSession, SessionKind, VaultOptions
+
+LOW_SPACE_PACKS = 2  # a backup needs room for at least so many packs to begin
+
+
+class SessionAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for a session, and for what. Also the body of the session's object."""
+
+    kind: SessionKind
+    container: str
+    item_key: str
+    job_id: bytes
+    attempt: int
+    pins: tuple[str, ...]
+
+
+class Sessions:
+    """Opens and ends sessions of one vault."""
+
+    def __init__(self, core: VaultCore, options: VaultOptions) -> None:
+        self._core = core
+        self._options = options
+
+    def begin(self, asked: SessionAsked) -> SessionGrant:
+        """Open a session. NotFoundError for a pin that is not live, StoreFullError."""
+        core = self._core
+        with core.lock:
+            writes = asked.kind == "backup"
+            if writes:
+                self._require_space()
+            session_id = core.rng.token(16)
+            session_key = core.rng.token(keys.KEY_BYTES) if writes else b""
+            wrapped = self._wrap(session_id, asked.container, session_key) if writes else b""
+            body = core.seal.seal(ObjectKind.SESSION, msgspec.msgpack.encode(asked))
+            create_or_find(core.objects, layout.session_key(session_id), body)
+            opening = log.SessionOpened(
+                session_id=session_id,
+                kind=asked.kind,
+                container=asked.container,
+                item_key=asked.item_key,
+                job_id=asked.job_id,
+                attempt=asked.attempt,
+                pins=asked.pins,
+                parent="",
+                epoch=core.rings.domain.epoch if writes else 0,
+                wrapped_key=wrapped,
+            )
+            state = core.append(lambda now: [self._with_parent(now, opening)])
+            return self._grant(state, session_id, session_key)
+
+    def _with_parent(self, state: LogState, opening: log.SessionOpened) -> log.SessionOpened:
+        for rp_id in opening.pins:
+            self._core.point(rp_id)
+        if opening.kind != "backup":
+            return opening
+        parent = state.newest(opening.item_key)
+        pins = tuple(dict.fromkeys((*opening.pins, parent))) if parent else opening.pins
+        return msgspec.structs.replace(opening, parent=parent, pins=pins)
+
+    def _wrap(self, session_id: bytes, container: str, session_key: bytes) -> bytes:
+        core = self._core
+        return keys.wrap_session_key(
+            core.rings.domain, core.vault_id, session_id, container, session_key, core.rng
+        )
+
+    def _grant(self, state: LogState, session_id: bytes, session_key: bytes) -> SessionGrant:
+        opened = state.sessions[session_id].opened
+        domain = self._core.rings.domain
+        parent = state.points.get(opened.parent)
+        read = state.points[opened.pins[0]].op.root_id if opened.kind == "restore" else b""
+        return SessionGrant(
+            vault_id=state.vault_id,
+            domain_id=state.domain_id,
+            session_id=session_id,
+            epoch=opened.epoch,
+            wrapped_session_key=opened.wrapped_key,
+            session_key=session_key,
+            id_keys=domain.id_keys,
+            chunker_seed=domain.chunker_seed if session_key else 0,
+            pack_target_bytes=self._options.pack_target_bytes,
+            zstd_level=self._options.zstd_level,
+            parent=ParentPoint(rp_id=opened.parent, root_id=parent.op.root_id) if parent else None,
+            container_is_empty=opened.container not in state.containers,
+            root_id=read,
+        )
+
+    def _require_space(self) -> None:
+        free = self._core.objects.free_bytes()
+        needed = LOW_SPACE_PACKS * self._options.pack_target_bytes
+        if free is not None and free < needed:
+            raise StoreFullError(
+                f"the store has {free} bytes left; a backup needs at least {needed}",
+                hint="Free space or let retention and collect free it; restores go on.",
+            )
+
+    def end(self, session_id: bytes, reason: str = "") -> None:
+        """Close (or with a reason revoke) a session by record; nothing when it has ended."""
+
+        def closing(state: LogState) -> Sequence[log.Operation]:
+            if session_id not in state.sessions:
+                return ()
+            return (log.SessionClosed(session_id=session_id, reason=reason),)
+
+        self._core.append(closing)
+
+    def open_sessions(self) -> list[OpenSession]:
+        with self._core.lock:
+            entries = self._core.state.sessions.values()
+            return [
+                OpenSession(
+                    session_id=entry.opened.session_id,
+                    kind=entry.opened.kind,  # type: ignore[arg-type]
+                    container=entry.opened.container,
+                    item_key=entry.opened.item_key,
+                    job_id=entry.opened.job_id,
+                    attempt=entry.opened.attempt,
+                    opened_sequence=entry.sequence,
+                    pins=entry.opened.pins,
+                    committed=entry.committed,
+                )
+                for entry in entries
+            ]
