@@ -1,4 +1,4 @@
-"""The manifest against a dict: what goes in comes out, and a small change shares nearly all pages."""
+"""The manifest against a dict: what goes in comes out, and a small change shares most pages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from holdfast.vaultstore.entries import (
     EntryType,
     SegmentEncoder,
     decode_segment,
+    is_name,
     splits_before,
 )
 from holdfast.vaultstore.manifest_files import FileTree, ManifestBuilder, page_references
 
-NAME = st.binary(min_size=1, max_size=40).filter(
-    lambda name: b"/" not in name and b"\0" not in name
-)
+NAME = st.binary(min_size=1, max_size=40).filter(is_name)
 CHUNK = st.binary(min_size=32, max_size=32)
 
 

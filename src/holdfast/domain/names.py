@@ -1,0 +1,81 @@
+"""Names of resources: what is allowed, and how machines and items are named in ARM."""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.errors import UsageError
+
+_VAULT = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,49}")
+_GROUP = re.compile(r"[A-Za-z0-9._()-]{0,89}[A-Za-z0-9_()-]")
+_POLICY = re.compile(r"[A-Za-z][A-Za-z0-9-]{2,149}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_ITEM_BAD = re.compile(r'[<>%&:\\?/#;"\x00-\x1f\x7f]')  # azure-backup facts 5.10, and ';'
+
+
+def _check(pattern: re.Pattern[str], name: str, what: str, rule: str) -> str:
+    if not pattern.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a {what}", code="InvalidName", hint=rule)
+    return name
+
+
+def check_vault(name: str) -> str:
+    return _check(_VAULT, name, "vault", "2 to 50 letters, digits and hyphens, a letter first")
+
+
+def check_group(name: str) -> str:
+    rule = "1 to 90 letters, digits and ._()- , no full stop at the end"
+    return _check(_GROUP, name, "resource group", rule)
+
+
+def check_policy(name: str) -> str:
+    return _check(_POLICY, name, "policy", "3 to 150 letters, digits and hyphens, a letter first")
+
+
+def check_host(name: str) -> str:
+    return _check(_HOST, name, "machine", "letters, digits, full stops and hyphens")
+
+
+def check_region(name: str) -> str:
+    return _check(_REGION, name, "region", "letters, digits and hyphens")
+
+
+def check_item(name: str) -> str:
+    """Names of files items may hold spaces, not what separates resource names."""
+    if not 1 <= len(name) <= 150 or _ITEM_BAD.search(name):
+        raise UsageError(
+            f"{name!r} is no name for an item",
+            code="InvalidName",
+            hint='1 to 150 characters without < > % & : \\ ? / # ; " and control characters',
+        )
+    return name
+
+
+def container_name(host: str, platform: str = "linux") -> str:
+    """``Linux;host`` (``Windows;host`` on Windows)."""
+    return f"{'Windows' if platform.lower().startswith('win') else 'Linux'};{check_host(host)}"
+
+
+def full_container_name(name: str) -> str:
+    """A container's full name, from itself or from the bare host name."""
+    return name if ";" in name else container_name(name)
+
+
+def item_name(name: str) -> str:
+    """``FileFolder;name``."""
+    return f"FileFolder;{check_item(name)}"
+
+
+def full_item_name(name: str) -> str:
+    return name if ";" in name else item_name(name)
+
+
+def friendly(full_name: str) -> str:
+    """The last part of a semicolon name."""
+    return full_name.rpartition(";")[2]
+
+
+def item_key(container: str, item: str) -> str:
+    """How an item is named inside the vault store."""
+    return f"{container}/{item}"
