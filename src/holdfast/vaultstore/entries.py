@@ -3,15 +3,15 @@
 A segment holds a run of one directory's entries, sorted by name, and all they refer to; its bytes
 depend on nothing else, so an agent may reuse those of an unchanged directory. Little-endian:
 
-    u8 version (1) · u16 path length · path · u32 entries · u32 chunks · u32 pages · u64 logical
+    u8 version (1) · u32 path length · path · u32 entries · u32 chunks · u32 pages · u64 logical ·
     chunk ids (32 B each) · ids of extent pages (32 B each) · entries
 
-Entry: u8 type · u8 presence bits · u8 name length · u16 mode · u32 uid · u32 gid · i64 mtime [ns] ·
-u64 size · name · then, as the bits say, in this order: digest (32 B) · one extent (u32 chunk,
+Entry: u8 type · u8 presence bits · u16 name length · u16 mode · u32 uid · u32 gid · i64 mtime [ns]
+· u64 size · name · then, as the bits say, in this order: digest (32 B) · one extent (u32 chunk,
 u32 offset) covering the whole file · extent list (u32 count, then u32 chunk, u32 offset in chunk,
-u64 file offset, u32 length each) · extent pages (u32 first, u32 count) · link target (u16 length) · link
-group (u64) · xattrs (u16 count; u16, name, u32, value) · TLVs (u32 length; u16 type, u32 length,
-value). A file's bytes outside its extents are holes.
+u64 file offset, u32 length each) · extent pages (u32 first, u32 count) · link target (u16 length) ·
+link group (u64) · xattrs (u16 count; u16, name, u32, value) · TLVs (u32 length; u16 type, u32
+length, value). A file's bytes outside its extents are holes.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from holdfast.errors import IntegrityError
+from holdfast.errors import IntegrityError, UsageError
 from holdfast.ports.object_store import Buffer
 
 VERSION = 1
+MAX_NAME_BYTES = 1024
 MAX_INLINE_EXTENTS = 2048
 EXTENT_PAGE_EXTENTS = 8192
 TLV_RDEV = 1
@@ -45,9 +46,10 @@ ExtentTuple = tuple[bytes, int, int, int]
 
 @dataclass(slots=True)
 class Entry:
-    """One name in a directory. ``extents``: sorted by file offset, non-overlapping (chunk id, offset
-    in chunk, offset in file, length). ``link_group``: non-zero and equal for hard links of
-    one file; each carries the content."""
+    """One name in a directory. ``extents``: sorted by file offset, not overlapping: (chunk id,
+    offset in chunk, offset in file, length). ``link_group``: non-zero and equal for hard links of
+    one file; each carries the content. ``rdev``: a device's number in Linux' encoding (dev_t).
+    ``tlvs``: (type, value) pairs this version does not know, kept when written again."""
 
     name: bytes
     type: int
@@ -65,17 +67,29 @@ class Entry:
     tlvs: tuple[tuple[int, bytes], ...] = ()
 
 
-_HEAD = struct.Struct("<BH")
+_HEAD = struct.Struct("<BI")
 _COUNTS = struct.Struct("<IIIQ")
-_FIXED = struct.Struct("<BBBHIIqQ")
+_FIXED = struct.Struct("<BBHHIIqQ")
 _ONE = struct.Struct("<II")
 _EXTENT = struct.Struct("<IIQI")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _TLV = struct.Struct("<HI")
 _DIGEST, _SINGLE, _LIST, _PAGED, _TARGET, _GROUP, _XATTRS, _TLVS = (1 << bit for bit in range(8))
 
+_NO_NAMES = frozenset((b"", b".", b".."))
+
 PutPage = Callable[[bytes], bytes]
 FetchPage = Callable[[bytes], Buffer]
+
+
+def is_name(name: bytes) -> bool:
+    """Whether ``name`` can stand in a directory: not empty, ``.`` or ``..``, no slash, no NUL."""
+    return (
+        name not in _NO_NAMES
+        and b"/" not in name
+        and b"\0" not in name
+        and len(name) <= MAX_NAME_BYTES
+    )
 
 
 class SegmentEncoder:
@@ -92,6 +106,10 @@ class SegmentEncoder:
         self._logical = 0
 
     def add(self, entry: Entry) -> None:
+        """Append an entry; the caller adds them sorted by name. UsageError for a name that is none
+        or that is longer than the format holds."""
+        if not is_name(entry.name):
+            raise UsageError(f"{entry.name!r} is no name of a file", code="NameInvalid")
         bits, tail = 0, []
         if entry.digest:
             bits = _DIGEST
@@ -162,23 +180,23 @@ class SegmentEncoder:
 
 
 def encode_extent_page(extents: Sequence[ExtentTuple]) -> bytes:
-    """'X' · u32 chunks · u32 extents · chunk ids · extents (u32 chunk, u32, u64, u32)."""
+    """'X' · u32 chunks · u32 extents · chunk ids · extents (u32 chunk, u32 offset in chunk, u64
+    file offset, u32 length)."""
     chunks: dict[bytes, int] = {}
     rows = [_EXTENT.pack(chunks.setdefault(row[0], len(chunks)), *row[1:]) for row in extents]
     return b"X" + _ONE.pack(len(chunks), len(rows)) + b"".join(chunks) + b"".join(rows)
 
 
 def decode_extent_page(data: Buffer) -> list[ExtentTuple]:
+    """Inverse of ``encode_extent_page``. IntegrityError (ManifestDamaged)."""
     data = bytes(data)
     try:
-        if data[:1] != b"X":
-            raise ValueError
         chunks, count = _ONE.unpack_from(data, 1)
+        if data[:1] != b"X" or len(data) != 9 + 32 * chunks + _EXTENT.size * count:
+            raise ValueError
         ids = [data[9 + 32 * n : 41 + 32 * n] for n in range(chunks)]
         rows = _EXTENT.iter_unpack(data[9 + 32 * chunks :])
         found = [(ids[chunk], offset, at, length) for chunk, offset, at, length in rows]
-        if len(found) != count:
-            raise ValueError
     except (ValueError, IndexError, struct.error) as error:
         raise IntegrityError("an extent page is damaged", code="ManifestDamaged") from error
     return found
@@ -254,17 +272,20 @@ class _Decoder:
         self._chunks = [data[at : at + 32] for at in range(head.chunks_at, head.pages_at, 32)]
 
     def entries(self) -> Iterator[Entry]:
-        data = self._data
+        data, end = self._data, len(self._data)
         for _ in range(self._head.entries):
             kind, bits, length, mode, uid, gid, mtime, size = _FIXED.unpack_from(data, self._at)
             start = self._at + _FIXED.size
             self._at = start + length
-            entry = Entry(data[start : self._at], kind, mode, uid, gid, mtime, size)
+            name = data[start : self._at]
+            entry = Entry(name, kind, mode, uid, gid, mtime, size)
             if bits:
                 self._optional(entry, bits)
-            if self._at > len(data):
+            if self._at > end or not is_name(name):
                 raise IndexError
             yield entry
+        if self._at != end:
+            raise IndexError
 
     def _take(self, length: int) -> bytes:
         start, self._at = self._at, self._at + length
@@ -298,6 +319,8 @@ class _Decoder:
     def _paged(self, first: int, count: int) -> list[ExtentTuple]:
         if self._fetch_page is None:
             raise IntegrityError("an extent page cannot be read here", code="ManifestDamaged")
+        if first + count > self._head.pages:
+            raise IndexError
         found: list[ExtentTuple] = []
         for number in range(first, first + count):
             at = self._head.pages_at + 32 * number
@@ -311,6 +334,8 @@ class _Decoder:
             kind, length = _TLV.unpack_from(data, at)
             value = data[at + _TLV.size : at + _TLV.size + length]
             at += _TLV.size + length
+            if at > len(data):
+                raise IndexError
             if kind == TLV_RDEV:
                 (entry.rdev,) = _U64.unpack(value)
             else:
