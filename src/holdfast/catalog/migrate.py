@@ -1,0 +1,98 @@
+"""Bringing a catalog to this program's tables, with a copy of an SQLite file first."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from holdfast.catalog.columns import PREFIX
+from holdfast.catalog.tables import metadata
+from holdfast.errors import ConflictError
+
+VERSION_TABLE = "hf_alembic_version"
+_LOCK_NUMBER = 0x686F6C64  # one migrating server at a time on PostgreSQL
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+def is_ours(_object: Any, name: str | None, kind: str, _reflected: bool, _to: Any) -> bool:
+    """Alembic filter: tables of other owners in the same database are not ours to compare."""
+    return kind != "table" or (name or "").startswith(PREFIX)
+
+
+def newest_revision() -> str:
+    """The revision this program's tables belong to."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def current_revision(connection: Connection) -> str:
+    """The database's revision; "" for an empty database."""
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_revision() or ""
+
+
+def upgrade(engine: Engine) -> str:
+    """Migrate to the newest revision in one transaction; returns the path of the copy made, or "".
+
+    ConflictError (CatalogTooNew) when a newer program wrote this catalog: nothing is touched."""
+    with engine.connect() as connection:
+        found = current_revision(connection)
+    if found == newest_revision():
+        return ""
+    if found and found not in known_revisions():
+        raise ConflictError(
+            f"the catalog is of revision {found}, which this version does not know",
+            code="CatalogTooNew",
+            hint="Start the newer version again, or put back the copy made before its upgrade.",
+        )
+    copy = _copy_sqlite(engine, found) if found else ""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_NUMBER})
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return copy
+
+
+def _copy_sqlite(engine: Engine, revision: str) -> str:
+    """Copy the file beside itself with SQLite's own backup, so that a live WAL is included."""
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path:
+        return ""
+    target = Path(f"{path}.before-upgrade-from-{revision}")
+    staged = target.with_name(target.name + ".partial")
+    staged.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(staged)) as copy:
+        source.backup(copy)
+    staged.replace(target)
+    return str(target)
+
+
+def differences(connection: Connection) -> list[Any]:
+    """How the database differs from the tables in code; empty when they agree."""
+    options = {
+        "version_table": VERSION_TABLE,
+        "include_object": is_ours,
+        "compare_type": True,
+        "render_as_batch": True,
+    }
+    context = MigrationContext.configure(connection, opts=options)
+    return list(compare_metadata(context, metadata))
