@@ -189,17 +189,24 @@ def encode_extent_page(extents: Sequence[ExtentTuple]) -> bytes:
 
 def decode_extent_page(data: Buffer) -> list[ExtentTuple]:
     """Inverse of ``encode_extent_page``. IntegrityError (ManifestDamaged)."""
-    data = bytes(data)
+    data, chunks = bytes(data), extent_page_chunks(data)
     try:
-        chunks, count = _ONE.unpack_from(data, 1)
-        if data[:1] != b"X" or len(data) != 9 + 32 * chunks + _EXTENT.size * count:
-            raise ValueError
         ids = [data[9 + 32 * n : 41 + 32 * n] for n in range(chunks)]
         rows = _EXTENT.iter_unpack(data[9 + 32 * chunks :])
         found = [(ids[chunk], offset, at, length) for chunk, offset, at, length in rows]
-    except (ValueError, IndexError, struct.error) as error:
+    except (IndexError, struct.error) as error:
         raise IntegrityError("an extent page is damaged", code="ManifestDamaged") from error
     return found
+
+
+def extent_page_chunks(data: Buffer) -> int:
+    """Number of chunk ids in an extent page, which begin at its byte 9; its length is checked.
+    IntegrityError (ManifestDamaged)."""
+    if len(data) >= 9 and data[0] == ord("X"):
+        chunks, count = _ONE.unpack_from(data, 1)
+        if len(data) == 9 + 32 * chunks + _EXTENT.size * count:
+            return int(chunks)
+    raise IntegrityError("an extent page is damaged", code="ManifestDamaged")
 
 
 def _encode_xattrs(xattrs: dict[bytes, bytes]) -> bytes:
