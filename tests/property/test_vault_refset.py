@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from holdfast.errors import IntegrityError
-from holdfast.vaultstore import refset
 from hypothesis import given
 from hypothesis import strategies as st
+
+from holdfast.errors import IntegrityError
+from holdfast.vaultstore import refset
 
 ORDINALS = st.sets(st.integers(0, (1 << refset.ORDINAL_BITS) - 1) | st.integers(0, 300))
 

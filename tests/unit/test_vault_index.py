@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from holdfast.errors import IntegrityError
 from holdfast.vaultstore.index import ABSENT, ChunkIndex, Usable
 from holdfast.vaultstore.rowstore import MappedRowStore, RowStore

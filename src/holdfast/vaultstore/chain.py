@@ -56,6 +56,7 @@ class Chain:
     def __init__(self, store: ObjectStore, seal: ServiceSeal, descriptor_hash: bytes) -> None:
         self._store = store
         self.seal = seal
+        self.descriptor_hash = descriptor_hash
         self.state = LogState(hash=descriptor_hash)
         self.damage: IntegrityError | None = None
 

@@ -34,6 +34,8 @@ from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_
 from holdfast.vaultstore.trailers import rows_of_pack
 from holdfast.vaultstore.vaultclock import VaultClock
 
+SESSION_BYTES = 16  # the body of a refset object begins with the session that wrote it
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -63,7 +65,8 @@ class VaultCore:
         self.index = ChunkIndex(rows)
         self.usable = np.zeros(0, bool)
         self.pack_names: dict[int, bytes] = {}
-        self.damaged_tables: dict[bytes, IntegrityError] = {}
+        self.damaged_tables: dict[bytes, HoldfastError] = {}
+        self.lost_tables: set[bytes] = set()
         self._rows = rows
         self._loaded: set[bytes] = set()
         self._built: dict[bytes, Table] = {}
@@ -95,6 +98,11 @@ class VaultCore:
         if self._vault_clock is None:
             self._vault_clock = VaultClock(self.writing.clock, self.state.time_ns)
         return self._vault_clock
+
+    def close(self) -> None:
+        """Let go of the local cache."""
+        with self.lock:
+            self._rows.close()
 
     # following and appending
 
@@ -130,6 +138,7 @@ class VaultCore:
                 self._load(table_id, entry)
                 self._loaded.add(table_id)
         self._loaded &= state.tables.keys()
+        self.lost_tables &= state.tables.keys()
         self.usable = np.zeros(max(1, state.next_pack), bool)
         live = [entry.ordinal for entry in state.packs.values() if entry.condemned_at is None]
         self.usable[live] = True
@@ -142,6 +151,7 @@ class VaultCore:
         if not self._rows.has_table(table_id, base, count):
             rows = self._rows_of(table_id, entry)
             if rows is None:
+                self.lost_tables.add(table_id)
                 return
             rows["pack"] += entry.first_pack
             rows["writer"] = entry.container
@@ -156,7 +166,7 @@ class VaultCore:
         try:
             return self.read_table(table_id, entry).rows
         except (IntegrityError, ObjectMissingError) as error:
-            self.damaged_tables[table_id] = IntegrityError(error.message, code="TableDamaged")
+            self.damaged_tables[table_id] = error
         return self._rows_from_packs(entry)
 
     def read_table(self, table_id: bytes, entry: TableEntry) -> Table:
@@ -219,8 +229,10 @@ class VaultCore:
         container: str | None = None,
         proofs: Bytes2D | None = None,
         excluded_packs: Collection[int] = (),
+        within: refset.Ordinals | None = None,
     ) -> npt.NDArray[np.int64]:
-        """Lowest usable ordinals of n x 32 ids, or -1; of one container's chunks or of all."""
+        """Lowest usable ordinals of n x 32 ids, or -1; of one container's chunks or of all,
+        and only ordinals ``within`` a set when one is given."""
         writer = None if container is None else self.state.containers.get(container, -1)
         if writer == -1:
             return np.full(len(ids), -1, np.int64)
@@ -228,7 +240,7 @@ class VaultCore:
         if excluded_packs:
             usable = usable.copy()
             usable[list(excluded_packs)] = False
-        return self.index.find(ids, Usable(usable, writer, proofs))
+        return self.index.find(ids, Usable(usable, writer, proofs, within))
 
     def session_key(self, session_id: bytes) -> bytes:
         """The key that sealed a session's packs. IntegrityError (SessionKeyForged)."""
@@ -258,4 +270,4 @@ class VaultCore:
             raise IntegrityError(
                 f"refset {named.name} is not the one in the log", code="RefsetDamaged"
             )
-        return refset.decode_refset(self.seal.open(ObjectKind.REFSET, data))
+        return refset.decode_refset(self.seal.open(ObjectKind.REFSET, data)[SESSION_BYTES:])

@@ -11,8 +11,9 @@ from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.refset import Ordinals
 from holdfast.vaultstore.seal import FrameBinding, check_id, frame_key, open_frame, pack_key
-from holdfast.vaultstore.table import Bytes2D, Rows
+from holdfast.vaultstore.table import Rows
 
 GAP_BYTES = 64 * 1024  # [bytes] read through smaller gaps rather than ask twice
 READ_BYTES = 8 * 1024 * 1024  # [bytes] most that one ranged read brings
@@ -115,27 +116,27 @@ class ChunkReader:
             return error
         return plain
 
-    def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
-        """Plain bytes of chunks by id, in the order asked. A damaged copy is passed over when the
-        vault holds another. IntegrityError (ChunkLost) naming the first id that cannot be read."""
+    def fetch(self, ids: Sequence[bytes], within: Ordinals | None = None) -> list[Buffer]:
+        """Plain bytes of chunks by id, in the order asked; ``within``: only these ordinals. A
+        damaged copy is passed over when there is another. IntegrityError (ChunkLost) naming the
+        first id that cannot be read."""
         wanted = np.frombuffer(b"".join(ids), np.uint8).reshape(len(ids), 32)
         found: dict[int, Buffer] = {}
         excluded: set[int] = set()
         left = list(range(len(ids)))
         while left:
-            left = self._fetch_some(wanted, left, found, excluded)
+            with self._core.lock:
+                ordinals = self._core.find(wanted[left], excluded_packs=excluded, within=within)
+                if (ordinals < 0).any():
+                    raise _lost(wanted[left[int(np.argmin(ordinals))]].tobytes())
+                rows = self._core.index.rows(ordinals)
+            left = self._fetch_some(rows, left, found, excluded)
         return [found[index] for index in range(len(ids))]
 
     def _fetch_some(
-        self, wanted: Bytes2D, left: list[int], found: dict[int, Buffer], excluded: set[int]
+        self, rows: Rows, left: list[int], found: dict[int, Buffer], excluded: set[int]
     ) -> list[int]:
-        """Read what the index points to outside ``excluded`` packs; returns what could not be."""
-        core = self._core
-        with core.lock:
-            ordinals = core.find(wanted[left], excluded_packs=excluded)
-            if (ordinals < 0).any():
-                raise _lost(wanted[left[int(np.argmin(ordinals))]].tobytes())
-            rows = core.index.rows(ordinals)
+        """Read these rows; returns what could not be, and adds their packs to ``excluded``."""
         failed = []
         for number in np.unique(rows["pack"]).tolist():
             chosen = np.flatnonzero(rows["pack"] == number)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.vaultstore.refset import Ordinals, contains
 from holdfast.vaultstore.rowstore import RowStore
 from holdfast.vaultstore.table import Bytes2D, Rows
 
@@ -30,11 +31,13 @@ class _Run:
 @dataclass(frozen=True, slots=True)
 class Usable:
     """Which rows a search may answer: ``packs`` flags by pack number; ``writer`` a container's
-    number or None for any; ``proofs`` n x 16 bytes that must match, or None."""
+    number or None for any; ``proofs`` n x 16 bytes that must match, or None; ``within``: sorted
+    ordinals a row must be among, or None."""
 
     packs: Flags
     writer: int | None = None
     proofs: Bytes2D | None = None
+    within: Ordinals | None = None
 
 
 def prefixes_of(ids: Bytes2D) -> npt.NDArray[np.uint64]:
@@ -69,6 +72,10 @@ class ChunkIndex:
     def rows(self, ordinals: Places) -> Rows:
         """The rows of these ordinals, as a copy."""
         return self._rows.take(ordinals)
+
+    def view(self, base: int, count: int) -> Rows:
+        """The rows of one table, not copied."""
+        return self._rows.view(base, count)
 
     def find(self, ids: Bytes2D, usable: Usable) -> Places:
         """The lowest usable ordinal of each of n x 32 ids, or ABSENT."""
@@ -105,6 +112,8 @@ class ChunkIndex:
         if query.usable.proofs is not None:
             proofs = query.usable.proofs[asked]
             good &= (_words(table["proof"][ordinals]) == _words(proofs)).all(axis=1)
+        if query.usable.within is not None:
+            good &= contains(query.usable.within, ordinals.astype(np.uint64))
         return np.asarray(good)
 
 

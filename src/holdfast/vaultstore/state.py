@@ -7,6 +7,7 @@ compares times.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from holdfast.errors import IntegrityError
@@ -101,11 +102,12 @@ class LogState:
 
     def copy(self) -> LogState:
         """A copy whose maps may be changed; the entries are shared and immutable."""
-        copies = {
-            name: dict(value) if isinstance(value := getattr(self, name), dict) else value
-            for name in self.__dataclass_fields__
-        }
-        return LogState(**copies)
+        result = copy(self)
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                setattr(result, name, dict(value))
+        return result
 
     # questions
 

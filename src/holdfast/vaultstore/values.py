@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+Problem = Literal["missing", "empty", "truncated", "oversized", "altered", "unreadable"]
 SessionKind = Literal["backup", "restore", "verify"]
 
 
@@ -153,10 +154,11 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``condemn``: packs without a live chunk, to be condemned by this run. ``sweep``: packs condemned
     before, past their fence, to be deleted. ``fenced``: condemned packs that wait for the sessions
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
-    ``sparse_packs``: packs partly live, which stay.
+    ``sparse_packs``: packs partly live, which stay. ``points``: what it was computed from.
     """
 
     basis: int
+    points: tuple[str, ...]
     condemn: tuple[bytes, ...]
     condemn_bytes: int
     sweep: tuple[bytes, ...]
@@ -193,7 +195,7 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
     """One damaged object: what it is, how it is wrong, and which recovery points need it."""
 
     key: str
-    problem: Literal["missing", "empty", "truncated", "oversized", "altered", "unreadable"]
+    problem: Problem
     detail: str
     recovery_points: tuple[str, ...]
     items: tuple[str, ...]

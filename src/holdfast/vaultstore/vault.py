@@ -14,11 +14,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from holdfast.errors import InternalError
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import Buffer, ObjectStore
+from holdfast.vaultstore import keys, log
+from holdfast.vaultstore.collect import Collector
+from holdfast.vaultstore.commit import Commits
+from holdfast.vaultstore.core import Surroundings, VaultCore
+from holdfast.vaultstore.descriptor import Descriptor
+from holdfast.vaultstore.expire import apply_expire, plan_expire
+from holdfast.vaultstore.export import export_key
+from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.ingest import Ingest, PackReceiver
+from holdfast.vaultstore.lookup import lookup
+from holdfast.vaultstore.manifest_files import FileTree
+from holdfast.vaultstore.opening import create_vault, open_core
+from holdfast.vaultstore.points import record_of, records_of, statistics_of
+from holdfast.vaultstore.recover import recover_sessions
+from holdfast.vaultstore.references import MissingChunksError
+from holdfast.vaultstore.reserve import Reserve
+from holdfast.vaultstore.restoring import PointReader, RestoreDesk
+from holdfast.vaultstore.rings import opener_of
+from holdfast.vaultstore.root import Root
+from holdfast.vaultstore.session import SessionAsked, Sessions
 from holdfast.vaultstore.values import (
     CollectBudget,
     CollectPlan,
@@ -36,31 +54,20 @@ from holdfast.vaultstore.values import (
     VaultStatistics,
     VerifyReport,
 )
+from holdfast.vaultstore.verify import verify_vault
+
+__all__ = ["MissingChunksError", "PackReceiver", "Vault"]
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
 
-def _absent() -> InternalError:
-    return InternalError("this part of the vault service is not built yet")
+def _no_progress(_done: int, _total: int) -> None:
+    return None
 
 
-class PackReceiver:
-    """Takes one pack's bytes while they arrive. Not thread safe. Ended by finish or abort."""
-
-    def write(self, data: Buffer) -> None:
-        """Append; the buffer may be reused after return. LimitError beyond the expected size."""
-        raise _absent()
-
-    def finish(self) -> bytes:
-        """Check the whole pack, make it durable, and return its receipt (opaque bytes).
-
-        IntegrityError names the check that failed; nothing is kept then."""
-        raise _absent()
-
-    def abort(self) -> None:
-        """Drop what was received; harmless after finish."""
-        raise _absent()
+def _never() -> bool:
+    return False
 
 
 class Vault:
@@ -82,7 +89,13 @@ class Vault:
 
         Idempotent after a crash: what an interrupted creation left is used again. ConflictError
         (VaultExists) when the vault is already whole."""
-        raise _absent()
+        surroundings = Surroundings(clock, rng)
+        create_vault(store, platform_key, ids, options, surroundings)
+        opener = keys.Opener(platform_key=platform_key)
+        vault = cls(*open_core(store, ids.vault_id, opener, surroundings, cache_dir=cache_dir))
+        vault._reserve.restore()
+        vault._platform_key = platform_key
+        return vault
 
     @classmethod
     def open(
@@ -97,16 +110,33 @@ class Vault:
     ) -> Vault:
         """Open an existing vault. NotFoundError (VaultMissing), AccessError (WrongKey),
         IntegrityError (LogDamaged, FormatTooNew)."""
-        raise _absent()
+        opener = opener_of(unlock, vault_id)
+        surroundings = Surroundings(clock, rng)
+        vault = cls(*open_core(store, vault_id, opener, surroundings, cache_dir=cache_dir))
+        vault._platform_key = unlock.platform_key
+        return vault
+
+    def __init__(self, core: VaultCore, descriptor: Descriptor) -> None:
+        """Use ``create`` or ``open``."""
+        self._core = core
+        self._platform_key: bytes | None = None
+        self.descriptor = descriptor
+        self._reserve = Reserve(core, descriptor.options.reserve_bytes)
+        self._sessions = Sessions(core, descriptor.options)
+        self._ingest = Ingest(core)
+        self._commits = Commits(core, self._ingest)
+        self._restores = RestoreDesk(core)
+        self._collector = Collector(core, self._reserve)
 
     @property
     def head(self) -> tuple[int, bytes, int]:
         """Sequence, hash (32 bytes) and term of the last record read."""
-        raise _absent()
+        state = self._core.state
+        return state.sequence, state.hash, state.term
 
     def refresh(self) -> None:
         """Read records that others appended."""
-        raise _absent()
+        self._core.refresh()
 
     # sessions
 
@@ -119,50 +149,64 @@ class Vault:
         *,
         pins: Sequence[str] = (),
         attempt: int = 1,
-    ) -> Any:
+    ) -> SessionGrant:
         """Open a session and return its grant (vaultstore.grant.SessionGrant).
 
         A backup session pins the item's newest point as its parent. ``pins`` of a restore must be
         live: NotFoundError (RecoveryPointMissing). Earlier sessions of the same job are left to
         ``recover_sessions``. StoreFullError when only the reserve is left."""
-        raise _absent()
+        return self._sessions.begin(
+            SessionAsked(
+                kind=kind,
+                container=container,
+                item_key=item_key,
+                job_id=job_id,
+                attempt=attempt,
+                pins=tuple(pins),
+            )
+        )
 
     def close_session(self, session_id: bytes) -> None:
         """End a session by record. Idempotent."""
-        raise _absent()
+        self._end(session_id, "")
 
     def revoke_session(self, session_id: bytes, reason: str) -> None:
         """End a session against its holder's will, by record. Idempotent."""
-        raise _absent()
+        self._end(session_id, reason or "revoked")
+
+    def _end(self, session_id: bytes, reason: str) -> None:
+        self._sessions.end(session_id, reason)
+        self._ingest.forget(session_id)
+        self._restores.forget(session_id)
 
     def open_sessions(self) -> list[OpenSession]:
         """Sessions neither closed nor revoked, oldest first."""
-        raise _absent()
+        return self._sessions.open_sessions()
 
-    def recover_sessions(self, job_id: bytes, new_session_id: bytes) -> Recovered:
+    def recover_sessions(self, job_id: bytes, new_session_id: bytes | None = None) -> Recovered:
         """Take over what earlier sessions of this job uploaded, then revoke them.
 
         Their packs are checked and added to the index, so that lookups of the new session answer
         present and nothing acknowledged is sent twice. ``committed`` names the job's point when an
         earlier attempt already committed."""
-        raise _absent()
+        return recover_sessions(self._core, self._ingest, job_id, new_session_id)
 
     # backup
 
     def start_pack(self, session_id: bytes, pack_id: bytes, expected_size: int) -> PackReceiver:
         """Start receiving a pack. The lock is not held while its bytes stream. ConflictError
         (PackExists) when the name was used; the same bytes sent again give the same receipt."""
-        raise _absent()
+        return self._ingest.start_pack(session_id, pack_id, expected_size)
 
     def lookup(self, session_id: bytes, packed: bytes) -> bytes:
         """Presence of chunks: n x 48 bytes (id and proof) in, n bytes out, 1 = present and usable
         by this session's container."""
-        raise _absent()
+        return lookup(self._core, session_id, packed)
 
     def checkpoint(self, session_id: bytes, receipts: Sequence[bytes]) -> None:
         """Add uploaded packs to the index without a recovery point. Idempotent. AccessError
         (ReceiptRefused) for a receipt not issued to this session."""
-        raise _absent()
+        self._ingest.checkpoint(session_id, receipts)
 
     def commit(self, session_id: bytes, request: CommitRequest) -> RecoveryPointRecord:
         """Make a recovery point. Idempotent by (item, job).
@@ -170,59 +214,71 @@ class Vault:
         ConflictError MissingChunks (``.missing``: list of 32-byte ids to send again), ParentStale
         (another point was made meanwhile); AccessError ReceiptRefused; IntegrityError when pages
         are not what they must be."""
-        raise _absent()
+        return self._commits.commit(session_id, request)
 
     # recovery points
 
     def recovery_points(self, item_key: str | None = None) -> list[RecoveryPointRecord]:
         """Live points in log order, of one item or of all."""
-        raise _absent()
+        return records_of(self._core.state, item_key)
 
     def recovery_point(self, rp_id: str) -> RecoveryPointRecord:
         """One live point. NotFoundError (RecoveryPointMissing)."""
-        raise _absent()
+        with self._core.lock:
+            return record_of(self._core.point(rp_id))
 
     def point_of_job(self, item_key: str, job_id: bytes) -> RecoveryPointRecord | None:
         """The point a job made, for reconciling the catalog."""
-        raise _absent()
+        state = self._core.state
+        rp_id = state.by_job.get((item_key, job_id))
+        return None if rp_id is None else record_of(state.points[rp_id])
 
-    def file_tree(self, rp_id: str, stream: int = 0) -> Any:
+    def file_tree(self, rp_id: str) -> FileTree:
         """A reader over a point's file tree (vaultstore.manifest_files reader)."""
-        raise _absent()
+        return self._reader(rp_id).file_tree()
 
-    def root(self, rp_id: str) -> Any:
+    def root(self, rp_id: str) -> Root:
         """The decoded root of a point (vaultstore.root)."""
-        raise _absent()
+        return self._reader(rp_id).root()
+
+    def fetch(self, rp_id: str, ids: Sequence[bytes]) -> list[Buffer]:
+        """Plain bytes of chunks of a point, verified, in the order asked."""
+        return self._reader(rp_id).fetch(ids)
+
+    def _reader(self, rp_id: str) -> PointReader:
+        with self._core.lock:
+            return PointReader(self._core, self._core.point(rp_id))
 
     # restore
 
     def locate(self, session_id: bytes, ids: bytes) -> list[FrameLocation]:
         """Locations and frame keys of up to 4,096 packed 32-byte ids. AccessError
         (ChunkNotInRecoveryPoint) for an id none of the session's pinned points references."""
-        raise _absent()
+        return self._restores.locate(session_id, ids)
 
     def read_frames(
         self, session_id: bytes, pack_id: bytes, frames: Sequence[int]
     ) -> Iterator[bytes]:
         """Ciphertext of these frames of a pack, in the order given, concatenated in pieces of up
         to 4 MiB. Every frame is authorised as in ``locate``."""
-        raise _absent()
+        return self._restores.read_frames(session_id, pack_id, frames)
 
     # maintenance
 
     def plan_expire(self, drops: Mapping[str, str], explicit: bool = False) -> ExpirePlan:
         """A plan that drops the given points (id to reason). Unless ``explicit`` (a person deletes
         the item's data), an item's latest point is refused and listed in ``refused``."""
-        raise _absent()
+        self._core.refresh()
+        return plan_expire(self._core.state, drops, explicit)
 
     def expire(self, plan: ExpirePlan) -> list[str]:
         """Apply a plan once; returns the ids dropped. Points gone meanwhile are passed over.
         ConflictError (ClockUntrusted) unless explicit."""
-        raise _absent()
+        return apply_expire(self._core, plan)
 
     def plan_collect(self) -> CollectPlan:
         """What a collect would free, with figures."""
-        raise _absent()
+        return self._collector.plan()
 
     def collect(
         self,
@@ -233,7 +289,9 @@ class Vault:
     ) -> CollectResult:
         """Condemn what no point needs, and sweep what is past its fence. Safe at any time, from
         any process, while backups and restores run. ConflictError (ClockUntrusted)."""
-        raise _absent()
+        return self._collector.run(
+            plan, budget or CollectBudget(), progress or _no_progress, cancelled or _never
+        )
 
     def verify(
         self,
@@ -242,24 +300,28 @@ class Vault:
         cancelled: Cancelled | None = None,
     ) -> VerifyReport:
         """Read back every object live points need, decrypt, decompress, recompute ids."""
-        raise _absent()
+        return verify_vault(self._core, items, progress or _no_progress, cancelled or _never)
 
     def clock_trusted(self) -> tuple[bool, str]:
         """Whether expiry and collect may trust the clock, and why not."""
-        raise _absent()
+        with self._core.lock:
+            doubt = self._core.clock.doubt(self._core.state.time_ns)
+        return not doubt, doubt
 
     def confirm_clock(self) -> None:
         """Say, as a person, that the clock is right now. Recorded."""
-        raise _absent()
+        with self._core.lock:
+            now = self._core.clock.confirm()
+            self._core.append(lambda _state: (log.ClockConfirmed(time_ns=now),))
 
     def export_key(self, passphrase: str) -> bytes:
         """A passphrase-protected recovery key file that opens this vault, later epochs too."""
-        raise _absent()
+        return export_key(self._core, self._platform_key, passphrase)
 
     def statistics(self) -> VaultStatistics:
         """Figures for ``vault show``."""
-        raise _absent()
+        return statistics_of(self._core)
 
     def close(self) -> None:
         """Release the local cache. Sessions stay open in the vault."""
-        raise _absent()
+        self._core.close()

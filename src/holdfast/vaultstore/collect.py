@@ -1,0 +1,227 @@
+"""Collect: free what no recovery point needs. Condemn, fence, sweep; no clock in the argument.
+
+1. Condemn: a record names packs without a needed chunk, computed from the refsets of the very state
+   the record is appended to. From then on their chunks answer absent and no commit resolves to
+   them, so nothing can come to need them again.
+2. Fence: sessions that were open before that record may still read or rely on them. They are open
+   in the log, so they are known; the sweep waits until each has ended by record.
+3. Sweep: objects are deleted, then a record says so. A crash in between repeats the deletion.
+
+Every step is safe from any process at any time, stops anywhere, and is idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from holdfast.errors import StoreFullError
+from holdfast.vaultstore import layout, log
+from holdfast.vaultstore.chain import Build
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.liveness import Liveness, liveness_of, needed_points, packs_touched
+from holdfast.vaultstore.orphans import find_orphans
+from holdfast.vaultstore.reserve import Reserve
+from holdfast.vaultstore.state import LogState, PackEntry
+from holdfast.vaultstore.values import CollectBudget, CollectPlan, CollectResult
+
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+SWEEP_BATCH = 64  # packs deleted between two records
+
+
+@dataclass(slots=True)
+class _Run:
+    budget: CollectBudget
+    progress: Progress
+    cancelled: Cancelled
+    total: int = 0
+    deletes: int = 0
+    freed: int = 0
+    condemned: int = 0
+    swept: int = 0
+    orphans: int = 0
+    left: bool = False
+    tables: list[bytes] = field(default_factory=list)
+
+    def may_go_on(self) -> bool:
+        budget = self.budget
+        spent = (budget.deletes is not None and self.deletes >= budget.deletes) or (
+            budget.freed_bytes is not None and self.freed >= budget.freed_bytes
+        )
+        if spent or self.cancelled():
+            self.left = True
+            return False
+        return True
+
+    def deleted(self, size: int) -> None:
+        self.deletes += 1
+        self.freed += size
+        self.progress(self.freed, max(self.total, self.freed))
+
+
+class Collector:
+    """Plans and runs collects of one vault."""
+
+    def __init__(self, core: VaultCore, reserve: Reserve) -> None:
+        self._core = core
+        self._reserve = reserve
+
+    def plan(self) -> CollectPlan:
+        """What a collect would do now. Takes the lock only for moments."""
+        orphans = find_orphans(self._core)
+        state = self._core.state
+        liveness = liveness_of(self._core, state)
+        condemn = condemnable(state, liveness)
+        sweep, fenced, waiting = sweepable(state)
+        needed = liveness.needed()
+        live = [e for e in state.packs.values() if needed[e.ordinal] and e.condemned_at is None]
+        sparse = [e for e in live if liveness.dead_bytes[e.ordinal] > 0]
+        return CollectPlan(
+            basis=state.sequence,
+            points=tuple(liveness.points),
+            condemn=tuple(entry.pack.pack_id for entry in condemn),
+            condemn_bytes=_bytes(condemn),
+            sweep=tuple(entry.pack.pack_id for entry in sweep),
+            sweep_bytes=_bytes(sweep),
+            fenced=tuple(entry.pack.pack_id for entry in fenced),
+            waiting_for=tuple(waiting),
+            orphans=tuple(info.key for info in orphans),
+            orphan_bytes=sum(info.size for info in orphans),
+            live_packs=len(live),
+            live_bytes=_bytes(live),
+            sparse_packs=len(sparse),
+            sparse_dead_bytes=int(sum(liveness.dead_bytes[entry.ordinal] for entry in sparse)),
+        )
+
+    def run(
+        self,
+        plan: CollectPlan | None,
+        budget: CollectBudget,
+        progress: Progress,
+        cancelled: Cancelled,
+    ) -> CollectResult:
+        """Carry out a plan (or a fresh one), within a budget."""
+        core = self._core
+        with core.lock:
+            core.refresh()
+            core.clock.require_trust(core.state.time_ns, "collect")
+        plan = plan or self.plan()
+        run = _Run(budget, progress, cancelled)
+        run.total = plan.condemn_bytes + plan.sweep_bytes + plan.orphan_bytes
+        if run.may_go_on():
+            self._condemn(plan, run)
+        self._sweep(run)
+        self._delete_orphans(plan, run)
+        self._reserve.restore()
+        _, fenced, _ = sweepable(core.state)
+        return CollectResult(
+            condemned_packs=run.condemned,
+            swept_packs=run.swept,
+            deleted_orphans=run.orphans,
+            freed_bytes=run.freed,
+            fenced_packs=len(fenced),
+            complete=not run.left and not fenced,
+        )
+
+    def _condemn(self, plan: CollectPlan, run: _Run) -> None:
+        core = self._core
+        computed_from = frozenset(plan.points)
+
+        def condemning(state: LogState) -> Sequence[log.Operation]:
+            points = needed_points(state)
+            newer = [points[rp_id] for rp_id in points.keys() - computed_from]
+            touched = packs_touched(core, state, newer)
+            packs = tuple(
+                pack_id
+                for pack_id in plan.condemn
+                if pack_id in state.packs
+                and state.packs[pack_id].condemned_at is None
+                and pack_id not in touched
+            )
+            run.condemned = len(packs)
+            return (log.PacksCondemned(packs=packs),) if packs else ()
+
+        self._append(condemning)
+
+    def _sweep(self, run: _Run) -> None:
+        """Delete condemned packs past their fence, in batches that each end with a record."""
+        self._core.refresh()
+        waiting, _, _ = sweepable(self._core.state)
+        while waiting and run.may_go_on():
+            batch: list[PackEntry] = []
+            while waiting and len(batch) < SWEEP_BATCH and (not batch or run.may_go_on()):
+                entry = waiting.pop()
+                pack = entry.pack
+                self._core.objects.delete(layout.pack_key(pack.session_id, pack.pack_id))
+                run.deleted(pack.size)
+                batch.append(entry)
+            self._record_sweep(batch, run)
+
+    def _record_sweep(self, batch: Sequence[PackEntry], run: _Run) -> None:
+        dropped: list[bytes] = []
+
+        def sweeping(state: LogState) -> Sequence[log.Operation]:
+            packs = [e.pack.pack_id for e in batch if e.pack.pack_id in state.packs]
+            gone = set(packs)
+            dropped[:] = [
+                table_id
+                for table_id, table in state.tables.items()
+                if all(pack_id in gone or pack_id not in state.packs for pack_id in table.packs)
+            ]
+            if not packs:
+                return ()
+            return (log.PacksSwept(packs=tuple(packs), tables=tuple(dropped)),)
+
+        self._append(sweeping)
+        run.swept += len(batch)
+        for table_id in dropped:
+            self._core.objects.delete(layout.table_key(table_id))
+
+    def _delete_orphans(self, plan: CollectPlan, run: _Run) -> None:
+        sizes = plan.orphan_bytes // max(1, len(plan.orphans))
+        for key in plan.orphans:
+            if not run.may_go_on():
+                return
+            self._core.objects.delete(key)
+            run.deleted(sizes)
+            run.orphans += 1
+
+    def _append(self, build: Build) -> None:
+        """Append; when the store is full, give back some of the reserve and try once more."""
+        try:
+            self._core.append(build)
+        except StoreFullError:
+            if not self._reserve.release():
+                raise
+            self._core.append(build)
+
+
+def condemnable(state: LogState, liveness: Liveness) -> list[PackEntry]:
+    """Packs nothing needs, whose session has ended (an open one may be about to commit them)."""
+    needed = liveness.needed()
+    return [
+        entry
+        for entry in state.packs.values()
+        if entry.condemned_at is None
+        and not bool(needed[entry.ordinal])
+        and entry.added_by not in state.sessions
+    ]
+
+
+def sweepable(state: LogState) -> tuple[list[PackEntry], list[PackEntry], list[bytes]]:
+    """Condemned packs past their fence, those before it, and the sessions these wait for."""
+    free: list[PackEntry] = []
+    fenced: list[PackEntry] = []
+    waiting: dict[bytes, None] = {}
+    for entry in state.packs.values():
+        if entry.condemned_at is None:
+            continue
+        sessions = state.fence_of(entry.condemned_at)
+        (fenced if sessions else free).append(entry)
+        waiting.update(dict.fromkeys(sessions))
+    return free, fenced, list(waiting)
+
+
+def _bytes(entries: Sequence[PackEntry]) -> int:
+    return sum(entry.pack.size for entry in entries)

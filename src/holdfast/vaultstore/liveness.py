@@ -1,0 +1,86 @@
+"""Which packs hold something that is still needed, by a state of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.errors import HoldfastError, IntegrityError
+from holdfast.vaultstore import refset
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.state import LogState, Point
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """By pack number, at one state: rows some needed point refers to, bytes of the other rows, and
+    packs of which nothing is known because their table is lost (those count as needed)."""
+
+    sequence: int
+    points: frozenset[str]
+    live_rows: Counts
+    dead_bytes: Counts
+    unknown: npt.NDArray[np.bool_]
+
+    def needed(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.live_rows > 0) | self.unknown)
+
+
+def needed_points(state: LogState) -> dict[str, Point]:
+    """Points whose chunks must stay: live ones, and expired ones an open session pins."""
+    return {**state.points, **state.expired}
+
+
+def liveness_of(core: VaultCore, state: LogState) -> Liveness:
+    """Compute from refsets. IntegrityError (RefsetDamaged) when one cannot be read: nothing may be
+    judged dead then."""
+    points = needed_points(state)
+    live = np.zeros(state.next_ordinal, bool)
+    for ordinals in refsets_of(core, points.values()):
+        refset.mark(live, ordinals)
+    live_rows = np.zeros(state.next_pack, np.int64)
+    dead_bytes = np.zeros(state.next_pack, np.int64)
+    unknown = np.zeros(state.next_pack, bool)
+    with core.lock:
+        for table_id, entry in state.tables.items():
+            first, base = entry.first_pack, entry.table.base
+            if table_id in core.lost_tables:
+                unknown[first : first + len(entry.packs)] = True
+                continue
+            rows = core.index.view(base, entry.table.rows)
+            alive = live[base : base + entry.table.rows]
+            packs = rows["pack"].astype(np.int64)
+            live_rows += np.bincount(packs[alive], minlength=state.next_pack)
+            dead = np.bincount(packs[~alive], rows["clen"][~alive], minlength=state.next_pack)
+            dead_bytes += dead.astype(np.int64)
+    return Liveness(state.sequence, frozenset(points), live_rows, dead_bytes, unknown)
+
+
+def refsets_of(core: VaultCore, points: Iterable[Point]) -> Iterable[refset.Ordinals]:
+    """The refset of each point. IntegrityError (RefsetDamaged) naming the point."""
+    for point in points:
+        try:
+            yield core.refset_of(point)
+        except HoldfastError as error:
+            if error.retry != "never":
+                raise
+            raise IntegrityError(
+                f"the refset of recovery point {point.op.rp_id} cannot be read: {error.message}",
+                code="RefsetDamaged",
+                hint="Nothing is collected while it is unreadable. Expire that point, or put the "
+                "object back from a copy of the store.",
+            ) from error
+
+
+def packs_touched(core: VaultCore, state: LogState, points: Iterable[Point]) -> set[bytes]:
+    """Ids of the packs in which these points have chunks. Caller holds the lock."""
+    numbers: set[int] = set()
+    for ordinals in refsets_of(core, points):
+        rows = core.index.rows(ordinals.astype(np.int64))
+        numbers.update(np.unique(rows["pack"]).tolist())
+    return {pack_id for pack_id, entry in state.packs.items() if entry.ordinal in numbers}

@@ -1,0 +1,189 @@
+"""Serving a restore: locations, frame keys and ciphertext of what its recovery points refer to.
+
+A restore session may read exactly the chunks in the refsets of the points it pins, frame by frame;
+it never gets a pack's or a session's key. Readers inside the service use ``PointReader``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.errors import AccessError, ConflictError, LimitError, ObjectMissingError, UsageError
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore import layout, refset
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.frames import ChunkReader, binding_of
+from holdfast.vaultstore.manifest_files import FileTree
+from holdfast.vaultstore.root import Root, decode_root
+from holdfast.vaultstore.seal import frame_key, pack_key
+from holdfast.vaultstore.state import Point
+from holdfast.vaultstore.values import FrameLocation
+
+MAX_IDS = 4096
+PIECE_BYTES = 4 * 1024 * 1024  # [bytes] most that one piece of ``read_frames`` holds
+_PAGES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What a session may read: ordinals, and for each frame (pack number and frame in one sorted
+    number) where it lies."""
+
+    ordinals: refset.Ordinals
+    frames: npt.NDArray[np.uint64]
+    offsets: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.uint32]
+
+
+class RestoreDesk:
+    """Answers restore sessions."""
+
+    def __init__(self, core: VaultCore) -> None:
+        self._core = core
+        self._allowed: dict[bytes, _Allowed] = {}
+
+    def locate(self, session_id: bytes, ids: bytes) -> list[FrameLocation]:
+        """Locations and keys of packed 32-byte ids."""
+        if len(ids) % 32 or len(ids) > 32 * MAX_IDS:
+            raise LimitError(f"give at most {MAX_IDS} ids of 32 bytes", code="TooManyIds")
+        core = self._core
+        wanted = np.frombuffer(ids, np.uint8).reshape(-1, 32)
+        with core.lock:
+            allowed = self._allowed_of(session_id)
+            ordinals = core.find(wanted, within=allowed.ordinals)
+            if (ordinals < 0).any():
+                raise _refused(wanted[int(np.argmin(ordinals))].tobytes())
+            rows = core.index.rows(ordinals)
+            return [self._location(row) for row in rows]
+
+    def _location(self, row: np.void) -> FrameLocation:
+        core = self._core
+        pack_id, entry = core.pack_of_row(row)
+        k_pack = pack_key(core.session_key(entry.pack.session_id), pack_id)
+        binding = binding_of(row, entry.pack)
+        return FrameLocation(
+            id=binding.id,
+            pack=pack_id,
+            frame=int(row["frame"]),
+            offset=int(row["offset"]),
+            clen=binding.clen,
+            ulen=binding.ulen,
+            codec=binding.codec,
+            flags=binding.flags,
+            kind=binding.kind,
+            birth_header_hash=binding.header_hash,
+            birth_frame=binding.frame,
+            key=frame_key(k_pack, binding.frame),
+        )
+
+    def read_frames(
+        self, session_id: bytes, pack_id: bytes, frames: Sequence[int]
+    ) -> Iterator[bytes]:
+        """Ciphertext of frames in the order given. Everything is authorised before any byte."""
+        core = self._core
+        with core.lock:
+            allowed = self._allowed_of(session_id)
+            entry = core.state.packs.get(pack_id)
+            if entry is None:
+                raise _refused(pack_id)
+            spans = self._spans(allowed, entry.ordinal, frames)
+            key = layout.pack_key(entry.pack.session_id, pack_id)
+        return self._read(session_id, key, spans)
+
+    @staticmethod
+    def _spans(allowed: _Allowed, number: int, frames: Sequence[int]) -> list[tuple[int, int]]:
+        """(offset, length) of reads that give the frames in order, neighbours joined."""
+        if any(not 0 <= frame < 1 << 32 for frame in frames):
+            raise UsageError("a frame number is out of range")
+        asked = (np.uint64(number) << np.uint64(32)) | np.array(frames, np.uint64)
+        if not bool(refset.contains(allowed.frames, asked).all()):
+            raise _refused(asked.tobytes())
+        places = np.searchsorted(allowed.frames, asked)
+        spans: list[tuple[int, int]] = []
+        pairs = zip(allowed.offsets[places].tolist(), allowed.lengths[places].tolist(), strict=True)
+        for offset, length in pairs:
+            if spans:
+                start, size = spans[-1]
+                if start + size == offset and size + length <= PIECE_BYTES:
+                    spans[-1] = (start, size + length)
+                    continue
+            spans.append((offset, length))
+        return spans
+
+    def _read(
+        self, session_id: bytes, key: str, spans: Sequence[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        for offset, length in spans:
+            try:
+                yield self._core.objects.read_range(key, offset, length)
+            except ObjectMissingError:
+                self._core.refresh()
+                self._core.session(session_id)
+                raise
+
+    def forget(self, session_id: bytes) -> None:
+        """Drop what was remembered of an ended session."""
+        with self._core.lock:
+            self._allowed.pop(session_id, None)
+
+    def _allowed_of(self, session_id: bytes) -> _Allowed:
+        opened = self._core.session(session_id).opened
+        found = self._allowed.get(session_id)
+        if found is None:
+            found = self._allowed[session_id] = self._compute(opened.pins)
+        return found
+
+    def _compute(self, pins: Sequence[str]) -> _Allowed:
+        core = self._core
+        if not pins:
+            raise ConflictError("this session reads no recovery point", code="SessionKindWrong")
+        points = [core.state.points.get(rp) or core.state.expired[rp] for rp in pins]
+        ordinals = refset.union(core.refset_of(point) for point in points)
+        rows = core.index.rows(ordinals.astype(np.int64))
+        numbers = (rows["pack"].astype(np.uint64) << np.uint64(32)) | rows["frame"]
+        order = np.argsort(numbers, kind="stable")
+        return _Allowed(
+            ordinals, numbers[order], rows["offset"][order].copy(), rows["clen"][order].copy()
+        )
+
+
+def _refused(what: bytes) -> AccessError:
+    return AccessError(
+        f"{what.hex()[:16]} is not part of the recovery points of this session",
+        code="ChunkNotInRecoveryPoint",
+        hint="Open a restore session for the recovery point that holds it.",
+    )
+
+
+class PointReader:
+    """Reads one recovery point inside the service: root, file tree, chunks."""
+
+    def __init__(self, core: VaultCore, point: Point) -> None:
+        self._reader = ChunkReader(core)
+        self._point = point
+        self._within = core.refset_of(point)
+        self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
+
+    def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
+        """Plain bytes of chunks of this point, verified. IntegrityError (ChunkLost)."""
+        return self._reader.fetch(ids, self._within)
+
+    def root(self) -> Root:
+        return decode_root(self.fetch([self._point.op.root_id])[0])
+
+    def file_tree(self) -> FileTree:
+        """The point's file tree. IntegrityError when it has none."""
+        return FileTree(self._page, self.root().file_tree.page_root)
+
+    def _page(self, page_id: bytes) -> Buffer:
+        page = self._pages.get(page_id)
+        if page is None:
+            page = self._pages[page_id] = self.fetch([page_id])[0]
+            if len(self._pages) > _PAGES_KEPT:
+                self._pages.popitem(last=False)
+        return page

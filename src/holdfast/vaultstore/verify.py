@@ -1,0 +1,247 @@
+"""Verify: read back what live recovery points need, and name exactly what is damaged.
+
+Packs are read whole: size and hash against the log, then every frame that a point refers to is
+decrypted, decompressed and its id recomputed. The log is replayed from the store, tables and
+refsets are compared with the hashes the log has. A session pins nothing here: a pack that a collect
+removed meanwhile is passed over, because the log then no longer names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from blake3 import blake3
+
+from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
+from holdfast.vaultstore import layout, refset
+from holdfast.vaultstore.chain import Chain
+from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.frames import binding_of
+from holdfast.vaultstore.references import Resolver
+from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
+from holdfast.vaultstore.state import PackEntry, Point
+from holdfast.vaultstore.table import Rows
+from holdfast.vaultstore.values import Damage, Problem, VerifyReport
+
+HASH_BYTES = 32
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a run gathers. ``needed``: each point's chunks."""
+
+    needed: dict[str, refset.Ordinals] = field(default_factory=dict)
+    points: dict[str, Point] = field(default_factory=dict)
+    damages: list[Damage] = field(default_factory=list)
+    packs: int = 0
+    frames: int = 0
+    stored: int = 0
+    plain: int = 0
+    complete: bool = True
+
+
+def verify_vault(
+    core: VaultCore,
+    items: Sequence[str] | None,
+    progress: Progress,
+    cancelled: Cancelled,
+) -> VerifyReport:
+    """Verify all items, or some. Nothing is written. StoreUnavailableError when the store does not
+    answer: a passing fault is not damage."""
+    core.refresh()
+    work = _Work()
+    _check_log(core, work)
+    _gather(core, items, work)
+    _check_tables(core, work)
+    _check_packs(core, work, progress, cancelled)
+    return VerifyReport(
+        sequence=core.state.sequence,
+        packs=work.packs,
+        frames=work.frames,
+        stored_bytes=work.stored,
+        plain_bytes=work.plain,
+        recovery_points=len(work.points),
+        damages=tuple(work.damages),
+        complete=work.complete,
+    )
+
+
+def _check_log(core: VaultCore, work: _Work) -> None:
+    again = Chain(core.objects, core.seal, core.chain.descriptor_hash)
+    try:
+        again.replay()
+        short = again.state.sequence < core.state.sequence
+        broken = again.state.sequence + 1
+        detail = "the record is missing" if short else ""
+    except IntegrityError as error:
+        short, broken, detail = True, again.state.sequence + 1, error.message
+    if short:
+        points = [p for p in core.state.points.values() if p.sequence >= broken]
+        problem: Problem = "missing" if "missing" in detail else "altered"
+        work.damages.append(_damage(layout.log_key(broken), problem, detail, points))
+
+
+def _gather(core: VaultCore, items: Sequence[str] | None, work: _Work) -> None:
+    for rp_id, point in core.state.points.items():
+        if items is not None and point.op.item_key not in items:
+            continue
+        work.points[rp_id] = point
+        try:
+            work.needed[rp_id] = core.refset_of(point)
+        except (IntegrityError, ObjectMissingError) as error:
+            key = layout.refset_key(point.op.refset.name)
+            detail = f"{error.message}; the list of chunks was computed from the pages"
+            work.damages.append(_damage(key, _problem_of(core, key, error), detail, [point]))
+            work.needed[rp_id] = _from_pages(core, point)
+
+
+def _from_pages(core: VaultCore, point: Point) -> refset.Ordinals:
+    resolver = Resolver(core)
+    try:
+        found = resolver.references(point.op.root_id, None)
+        with core.lock:
+            return refset.normal(resolver.resolve(found, None).astype(np.uint64))
+    except HoldfastError as error:
+        if error.retry == "later" and not isinstance(error, IntegrityError):
+            raise
+        return np.empty(0, np.uint64)
+
+
+def _check_tables(core: VaultCore, work: _Work) -> None:
+    for table_id, entry in core.state.tables.items():
+        try:
+            core.read_table(table_id, entry)
+        except (IntegrityError, ObjectMissingError) as error:
+            if table_id not in core.state.tables:
+                continue
+            key = layout.table_key(table_id)
+            lost = table_id in core.lost_tables
+            detail = f"{error.message}; " + (
+                "it could not be rebuilt" if lost else "it is rebuilt from the packs' trailers"
+            )
+            work.damages.append(_damage(key, _problem_of(core, key, error), detail, []))
+
+
+def _check_packs(core: VaultCore, work: _Work, progress: Progress, cancelled: Cancelled) -> None:
+    wanted = refset.union(work.needed.values()).astype(np.int64)
+    with core.lock:
+        rows = core.index.rows(wanted)
+        entries = {entry.ordinal: entry for entry in core.state.packs.values()}
+    numbers = np.unique(rows["pack"]).tolist()
+    total = sum(entries[number].pack.size for number in numbers if number in entries)
+    order = np.argsort(rows["pack"], kind="stable")
+    starts = np.searchsorted(rows["pack"][order], numbers)
+    groups = np.split(order, starts[1:])
+    for number, members in zip(numbers, groups, strict=True):
+        if cancelled():
+            work.complete = False
+            return
+        if number in entries:
+            _check_pack(core, work, entries[number], (rows[members], wanted[members]))
+            progress(work.stored, total)
+
+
+def _check_pack(
+    core: VaultCore,
+    work: _Work,
+    entry: PackEntry,
+    members: tuple[Rows, np.ndarray[tuple[int, ...], np.dtype[np.int64]]],
+) -> None:
+    pack = entry.pack
+    rows, ordinals = members
+    key = layout.pack_key(pack.session_id, pack.pack_id)
+    try:
+        data = core.objects.read(key)
+    except ObjectMissingError:
+        core.refresh()
+        current = core.state.packs.get(pack.pack_id)
+        if current is not None and current.condemned_at is None:
+            affected = _affected(work, ordinals)
+            work.damages.append(
+                _damage(key, "missing", "the pack is gone", affected, frames=len(rows))
+            )
+        return
+    work.packs += 1
+    work.stored += len(data)
+    bad = np.zeros(len(rows), bool)
+    for index, plain_bytes in _bad_frames(core, entry, rows, memoryview(data)):
+        bad[index] = plain_bytes is None
+        work.plain += plain_bytes or 0
+    work.frames += len(rows)
+    problem = _pack_problem(entry, data, bad)
+    if problem is not None:
+        affected = _affected(work, ordinals[bad])
+        frames = int(bad.sum())
+        detail = f"{frames} of {len(rows)} chunks in use cannot be read"
+        work.damages.append(_damage(key, problem, detail, affected, frames=frames))
+
+
+def _pack_problem(
+    entry: PackEntry, data: bytes, bad: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+) -> Problem | None:
+    size = entry.pack.size
+    if not data:
+        return "empty"
+    if len(data) != size:
+        return "truncated" if len(data) < size else "oversized"
+    own = blake3(memoryview(data)[:-HASH_BYTES]).digest()
+    if own != entry.pack.hash or data[-HASH_BYTES:] != entry.pack.hash:
+        return "altered"
+    return "unreadable" if bool(bad.any()) else None
+
+
+def _bad_frames(
+    core: VaultCore, entry: PackEntry, rows: Rows, data: memoryview
+) -> Iterator[tuple[int, int | None]]:
+    """(index, plain length) of each row's frame; None when it cannot be opened."""
+    pack = entry.pack
+    with core.lock:
+        k_pack = pack_key(core.session_key(pack.session_id), pack.pack_id)
+    for index, row in enumerate(rows):
+        start = int(row["offset"])
+        try:
+            binding = binding_of(row, pack)
+            sealed = data[start : start + binding.clen]
+            plain = open_frame(frame_key(k_pack, binding.frame), binding, sealed)
+            check_id(core.id_keys, binding, plain)
+            yield index, len(plain)
+        except IntegrityError:
+            yield index, None
+
+
+def _affected(
+    work: _Work, ordinals: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+) -> list[Point]:
+    wanted = np.sort(ordinals).astype(np.uint64)
+    return [
+        work.points[rp_id]
+        for rp_id, needed in work.needed.items()
+        if bool(refset.contains(needed, wanted).any())
+    ]
+
+
+def _problem_of(core: VaultCore, key: str, error: HoldfastError) -> Problem:
+    if isinstance(error, ObjectMissingError):
+        return "missing"
+    size = core.objects.size(key)
+    if size == 0:
+        return "empty"
+    return "truncated" if error.code == "ObjectTruncated" else "altered"
+
+
+def _damage(
+    key: str, problem: Problem, detail: str, points: Iterable[Point], *, frames: int = 0
+) -> Damage:
+    affected = list(points)
+    return Damage(
+        key=key,
+        problem=problem,
+        detail=detail,
+        recovery_points=tuple(point.op.rp_id for point in affected),
+        items=tuple(dict.fromkeys(point.op.item_key for point in affected)),
+        frames=frames,
+    )
