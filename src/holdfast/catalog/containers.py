@@ -1,0 +1,122 @@
+"""Containers (registered machines) and the agents that speak for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import tables as t
+from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRow:
+    """``name`` is the ARM name, such as ``Linux;web1``. ``agent_id``: who speaks for it now."""
+
+    id: str
+    vault_id: str
+    name_key: str
+    name: str
+    friendly_name: str
+    management_type: str
+    platform: str
+    registration_status: str
+    agent_id: str | None
+    properties: dict[str, Any]
+    registered_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """An enrolled agent. ``public_key`` is PEM; a revoked agent is refused everywhere."""
+
+    id: str
+    vault_id: str
+    container_id: str
+    client_id: str
+    host: str
+    platform: str
+    version: str
+    public_key: str
+    properties: dict[str, Any]
+    enrolled_at: datetime
+    last_seen_at: datetime
+    revoked_at: datetime | None
+
+
+_C = t.containers.c
+_ALL = selecting(t.containers, ContainerRow)
+_AGENTS = selecting(t.agents, AgentRow)
+
+
+def add_container(connection: Connection, row: ContainerRow) -> None:
+    insert(connection, t.containers, row)
+
+
+def get_container(connection: Connection, container_id: str) -> ContainerRow | None:
+    return one(connection, ContainerRow, _ALL.where(_C.id == container_id))
+
+
+def find_container(connection: Connection, vault_id: str, name: str) -> ContainerRow | None:
+    """By full name in any case."""
+    query = _ALL.where(_C.vault_id == vault_id, _C.name_key == name.lower())
+    return one(connection, ContainerRow, query)
+
+
+def page_containers(
+    connection: Connection, vault_id: str, *, limit: int = 100, token: str = ""
+) -> Page[ContainerRow]:
+    query = _ALL.where(_C.vault_id == vault_id)
+    return page(connection, ContainerRow, query, keys=[_C.name_key], limit=limit, token=token)
+
+
+def change_container(connection: Connection, container_id: str, **values: Any) -> int:
+    return update(connection, t.containers, values, _C.id == container_id)
+
+
+def remove_container(connection: Connection, container_id: str) -> int:
+    """Delete the container and its agents; items must be gone (ConflictError otherwise)."""
+    remove(connection, t.agents, t.agents.c.container_id == container_id)
+    return remove(connection, t.containers, _C.id == container_id)
+
+
+def add_agent(connection: Connection, row: AgentRow) -> None:
+    insert(connection, t.agents, row)
+
+
+def get_agent(connection: Connection, agent_id: str) -> AgentRow | None:
+    return one(connection, AgentRow, _AGENTS.where(t.agents.c.id == agent_id))
+
+
+def find_agent_by_client(connection: Connection, client_id: str) -> AgentRow | None:
+    return one(connection, AgentRow, _AGENTS.where(t.agents.c.client_id == client_id))
+
+
+def agents_of_vault(connection: Connection, vault_id: str) -> list[AgentRow]:
+    """Agents not revoked, by host."""
+    agents = t.agents.c
+    query = _AGENTS.where(agents.vault_id == vault_id, agents.revoked_at.is_(None))
+    return many(connection, AgentRow, query.order_by(agents.host, agents.id))
+
+
+def list_agents(connection: Connection) -> list[AgentRow]:
+    """Agents not revoked, of all vaults."""
+    query = _AGENTS.where(t.agents.c.revoked_at.is_(None)).order_by(t.agents.c.id)
+    return many(connection, AgentRow, query)
+
+
+def change_agent(connection: Connection, agent_id: str, **values: Any) -> int:
+    return update(connection, t.agents, values, t.agents.c.id == agent_id)
+
+
+def revoke_agents_of(connection: Connection, container_id: str, now: datetime) -> list[str]:
+    """Revoke every agent of a container; the ids revoked now."""
+    agents = t.agents.c
+    where = (agents.container_id == container_id, agents.revoked_at.is_(None))
+    found = [row.id for row in many(connection, AgentRow, _AGENTS.where(*where))]
+    update(connection, t.agents, {"revoked_at": now}, *where)
+    return found
