@@ -1,0 +1,122 @@
+"""Agent tasks: work handed to an agent under a lease, with a fence that grows at every hand-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, or_
+
+from holdfast.catalog import tables as t
+from holdfast.catalog.rows import insert, many, one, selecting, update
+
+QUEUED, LEASED, DONE = "queued", "leased", "done"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """``state``: queued | leased | done. ``outcome``: "" until done, then succeeded | failed |
+    cancelled. ``fence``: number of times it was handed out."""
+
+    id: str
+    job_id: str
+    agent_id: str
+    vault_id: str
+    kind: str
+    item_key: str
+    payload: dict[str, Any]
+    state: str
+    fence: int
+    lease_until: datetime | None
+    cancel_requested: bool
+    progress: dict[str, Any]
+    outcome: str
+    error: dict[str, Any]
+    result: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+_C = t.agent_tasks.c
+_ALL = selecting(t.agent_tasks, TaskRow)
+
+
+def add_task(connection: Connection, row: TaskRow) -> None:
+    insert(connection, t.agent_tasks, row)
+
+
+def get_task(connection: Connection, task_id: str) -> TaskRow | None:
+    return one(connection, TaskRow, _ALL.where(_C.id == task_id))
+
+
+def task_of_job(connection: Connection, job_id: str) -> TaskRow | None:
+    return one(connection, TaskRow, _ALL.where(_C.job_id == job_id))
+
+
+def open_tasks_of(connection: Connection, agent_id: str) -> list[TaskRow]:
+    """Tasks not done, oldest first."""
+    query = _ALL.where(_C.agent_id == agent_id, _C.state != DONE)
+    return many(connection, TaskRow, query.order_by(_C.created_at, _C.id))
+
+
+def open_tasks(connection: Connection, limit: int = 100_000) -> list[TaskRow]:
+    """Tasks not done, of all agents."""
+    query = _ALL.where(_C.state != DONE).order_by(_C.created_at, _C.id)
+    return many(connection, TaskRow, query.limit(limit))
+
+
+def lease_task(
+    connection: Connection, task_id: str, fence: int, lease_until: datetime, now: datetime
+) -> bool:
+    """Hand the task out under ``fence`` + 1; False when it moved on meanwhile."""
+    values = {
+        "state": LEASED,
+        "fence": fence + 1,
+        "lease_until": lease_until,
+        "updated_at": now,
+    }
+    where = (_C.id == task_id, _C.fence == fence, _C.state != DONE)
+    return update(connection, t.agent_tasks, values, *where) == 1
+
+
+def change_task(
+    connection: Connection, task_id: str, *, fence: int | None = None, **values: Any
+) -> bool:
+    """Set columns of a task not done, under its current ``fence`` when given."""
+    where = [_C.id == task_id, _C.state != DONE]
+    if fence is not None:
+        where.append(_C.fence == fence)
+    return update(connection, t.agent_tasks, values, *where) == 1
+
+
+def move_tasks(connection: Connection, from_agents: list[str], to_agent: str, now: datetime) -> int:
+    """Give open tasks of replaced agents to their successor, under a higher fence."""
+    if not from_agents:
+        return 0
+    values = {
+        "agent_id": to_agent,
+        "state": QUEUED,
+        "lease_until": None,
+        "fence": _C.fence + 1,
+        "updated_at": now,
+    }
+    return update(connection, t.agent_tasks, values, _C.agent_id.in_(from_agents), _C.state != DONE)
+
+
+def lapsed_tasks(connection: Connection, now: datetime) -> list[TaskRow]:
+    """Leased tasks whose lease ended."""
+    query = _ALL.where(_C.state == LEASED, _C.lease_until < now)
+    return many(connection, TaskRow, query.order_by(_C.lease_until))
+
+
+def tasks_to_offer(connection: Connection, agent_id: str) -> list[TaskRow]:
+    """Tasks an agent may be given: queued ones and leased ones, oldest first, none cancelled
+    before it began."""
+    query = _ALL.where(
+        _C.agent_id == agent_id,
+        _C.state != DONE,
+        or_(_C.state == LEASED, _C.cancel_requested.is_(False)),
+    )
+    return many(connection, TaskRow, query.order_by(_C.created_at, _C.id))
