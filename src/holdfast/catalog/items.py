@@ -114,7 +114,8 @@ def items_without_due_time(connection: Connection, states: Sequence[str]) -> lis
 
 def earliest_due(connection: Connection) -> datetime | None:
     """When the next item is due."""
-    return connection.execute(select(func.min(_C.next_run_at))).scalar_one()
+    due: datetime | None = connection.execute(select(func.min(_C.next_run_at))).scalar_one()
+    return due
 
 
 def change_item(

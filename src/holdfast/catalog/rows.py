@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, delete, select, tuple_
@@ -29,14 +28,9 @@ class Page(Generic[Row]):
     next_token: str = ""
 
 
-@lru_cache(maxsize=64)
-def _columns(table: Table, kind: type) -> tuple[Column[Any], ...]:
-    return tuple(table.c[field.name] for field in fields(kind))
-
-
-def selecting(table: Table, kind: type[Row]) -> Select[Any]:
-    """A select of exactly the columns ``kind`` has, in its order."""
-    return select(*_columns(table, kind))
+def selecting(table: Table, kind: Any) -> Select[Any]:
+    """A select of exactly the columns the dataclass ``kind`` has, in its order."""
+    return select(*(table.c[field.name] for field in fields(kind)))
 
 
 def many(connection: Connection, kind: type[Row], query: Select[Any]) -> list[Row]:
