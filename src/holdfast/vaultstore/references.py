@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.errors import ConflictError, IntegrityError
+from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
+from holdfast.vaultstore import refset
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import ChunkReader
 from holdfast.vaultstore.ids import ChunkKind
 from holdfast.vaultstore.manifest_files import PageReferences, page_references
 from holdfast.vaultstore.root import Root, decode_root
+from holdfast.vaultstore.state import Point
 from holdfast.vaultstore.table import Bytes2D
 
 REMEMBERED_BYTES = 64 * 1024 * 1024  # [bytes] of page references kept
@@ -142,6 +144,28 @@ class Resolver:
             rows = self._core.index.rows(ordinals)
         plain = dict(self._reader.read(rows))
         return [plain[index] for index in range(len(ids))]
+
+
+def chunks_of(core: VaultCore, point: Point) -> refset.Ordinals:
+    """What a point needs: its refset, or when that is damaged what its pages say.
+
+    The pages give the same ordinals: each commit chose the lowest usable row of the container, what
+    a live point needs is never condemned, and a condemned row never becomes usable again.
+    IntegrityError when the pages cannot be read either.
+    """
+    try:
+        return core.refset_of(point)
+    except (IntegrityError, ObjectMissingError):
+        return chunks_from_pages(core, point)
+
+
+def chunks_from_pages(core: VaultCore, point: Point) -> refset.Ordinals:
+    """A point's chunks, computed from its root and pages. IntegrityError, MissingChunksError."""
+    container = point.op.item_key.rpartition("/")[0]
+    resolver = Resolver(core)
+    found = resolver.references(point.op.root_id, container)
+    with core.lock:
+        return refset.normal(resolver.resolve(found, container).astype(np.uint64))
 
 
 def matrix(ids: Sequence[bytes]) -> Bytes2D:

@@ -19,6 +19,7 @@ from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import ChunkReader, binding_of
 from holdfast.vaultstore.manifest_files import FileTree
+from holdfast.vaultstore.references import chunks_of
 from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.seal import frame_key, pack_key
 from holdfast.vaultstore.state import Point
@@ -143,7 +144,7 @@ class RestoreDesk:
         if not pins:
             raise ConflictError("this session reads no recovery point", code="SessionKindWrong")
         points = [core.state.points.get(rp) or core.state.expired[rp] for rp in pins]
-        ordinals = refset.union(core.refset_of(point) for point in points)
+        ordinals = refset.union(chunks_of(core, point) for point in points)
         rows = core.index.rows(ordinals.astype(np.int64))
         numbers = (rows["pack"].astype(np.uint64) << np.uint64(32)) | rows["frame"]
         order = np.argsort(numbers, kind="stable")
@@ -166,7 +167,7 @@ class PointReader:
     def __init__(self, core: VaultCore, point: Point) -> None:
         self._reader = ChunkReader(core)
         self._point = point
-        self._within = core.refset_of(point)
+        self._within = chunks_of(core, point)
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:

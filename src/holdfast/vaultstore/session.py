@@ -102,9 +102,19 @@ class Sessions:
             pack_target_bytes=self._options.pack_target_bytes,
             zstd_level=self._options.zstd_level,
             parent=ParentPoint(rp_id=opened.parent, root_id=parent.op.root_id) if parent else None,
-            container_is_empty=opened.container not in state.containers,
+            container_is_empty=self._is_empty(state, opened),
             root_id=read,
         )
+
+    @staticmethod
+    def _is_empty(state: LogState, opened: log.SessionOpened) -> bool:
+        """Whether nothing of the container is in the vault, nor may join from another session."""
+        others = (
+            entry.opened.container
+            for session_id, entry in state.sessions.items()
+            if session_id != opened.session_id and entry.opened.kind == "backup"
+        )
+        return opened.container not in state.containers and opened.container not in others
 
     def _require_space(self) -> None:
         free = self._core.objects.free_bytes()

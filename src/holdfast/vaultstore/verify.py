@@ -19,7 +19,7 @@ from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.chain import Chain
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
-from holdfast.vaultstore.references import Resolver
+from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
 from holdfast.vaultstore.state import PackEntry, Point
 from holdfast.vaultstore.table import Rows
@@ -100,14 +100,9 @@ def _gather(core: VaultCore, items: Sequence[str] | None, work: _Work) -> None:
 
 
 def _from_pages(core: VaultCore, point: Point) -> refset.Ordinals:
-    resolver = Resolver(core)
     try:
-        found = resolver.references(point.op.root_id, None)
-        with core.lock:
-            return refset.normal(resolver.resolve(found, None).astype(np.uint64))
-    except HoldfastError as error:
-        if error.retry == "later" and not isinstance(error, IntegrityError):
-            raise
+        return chunks_from_pages(core, point)
+    except (IntegrityError, ObjectMissingError, MissingChunksError):
         return np.empty(0, np.uint64)
 
 
