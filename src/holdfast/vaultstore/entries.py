@@ -357,3 +357,13 @@ def splits_before(name: bytes, count: int) -> bool:
     """Whether a new segment begins at ``name`` after ``count`` entries: by name alone, so that a
     large directory's segments survive changes elsewhere in it. About 300 entries on average."""
     return count >= SEGMENT_MAX or (count >= SEGMENT_MIN and zlib.crc32(name) % 256 == 0)
+
+
+def first_name(data: Buffer) -> bytes:
+    """The name of a segment's first entry. IntegrityError (ManifestDamaged) for an empty one."""
+    at = segment_head(data).entries_at
+    try:
+        length = _FIXED.unpack_from(data, at)[2]
+    except struct.error as error:
+        raise IntegrityError("a segment is empty", code="ManifestDamaged") from error
+    return bytes(memoryview(data)[at + _FIXED.size : at + _FIXED.size + length])
