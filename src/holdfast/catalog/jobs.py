@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, case, func, literal, select
 
 from holdfast.catalog import tables as t
+from holdfast.catalog.columns import UtcDateTime
 from holdfast.catalog.rows import (
     Page,
     insert,
@@ -32,7 +33,11 @@ class JobRow:
     ``kind``: backup | restore | expire | collect | verify | import. ``operation``: Azure's word for
     it. ``status``: one of Azure's six. ``phase`` and ``detail`` say where it is. ``slot_at``: the
     scheduled moment it runs for. ``progress`` holds doneBytes, totalBytes, doneFiles, totalFiles,
-    transferredBytes, bytesPerSecond. ``retry_at``: when a retrying job goes on.
+    transferredBytes, bytesPerSecond.
+
+    The engine drives a job in turns: ``turn`` counts them, ``wake_at`` is when the next may begin,
+    ``signals`` counts what happened to the job from outside, ``driver`` is the worker that began
+    the last turn.
     """
 
     id: str
@@ -52,7 +57,10 @@ class JobRow:
     result: dict[str, Any]
     findings_count: int
     attempt: int
-    retry_at: datetime | None
+    turn: int
+    signals: int
+    wake_at: datetime | None
+    driver: str
     cancel_requested_at: datetime | None
     error_code: str
     error_message: str
@@ -236,7 +244,38 @@ def counts_by_kind(connection: Connection) -> list[tuple[str, str, int]]:
 
 
 def jobs_to_drive(connection: Connection, now: datetime, limit: int = 1000) -> list[JobRow]:
-    """Active jobs that wait for nothing but the engine: not parked, or parked until ``now``."""
-    ready = or_(_C.retry_at.is_(None), _C.retry_at <= now)
-    query = _ALL.where(and_(_IS_ACTIVE, ready)).order_by(_C.started_at, _C.id)
+    """Active jobs whose next turn may begin, longest waiting first."""
+    query = _ALL.where(_IS_ACTIVE, _C.wake_at <= now).order_by(_C.wake_at, _C.id)
     return many(connection, JobRow, query.limit(limit))
+
+
+def signal_job(connection: Connection, job_id: str, now: datetime, **values: Any) -> int:
+    """Tell the engine that something happened to an active job; other columns may be set too."""
+    values = {**values, "signals": _C.signals + 1, "wake_at": now}
+    return update(connection, t.jobs, values, _C.id == job_id, _IS_ACTIVE)
+
+
+def begin_turn(connection: Connection, job_id: str, turn: int, driver: str) -> int:
+    """Note who drives the turn; 0 when the job has ended or is past this turn."""
+    where = (_C.id == job_id, _C.turn == turn, _IS_ACTIVE)
+    return update(connection, t.jobs, {"driver": driver}, *where)
+
+
+def end_turn(
+    connection: Connection,
+    job_id: str,
+    turn: int,
+    *,
+    seen_signals: int,
+    wake_at: datetime | None,
+    now: datetime,
+    **values: Any,
+) -> int:
+    """Finish a turn once: the next may begin at ``wake_at``, or at once when a signal came in
+    meanwhile. 0 when it was finished before."""
+    wake = case(
+        (_C.signals == seen_signals, literal(wake_at, UtcDateTime())),
+        else_=literal(now, UtcDateTime()),
+    )
+    values = {**values, "turn": turn + 1, "wake_at": wake, "updated_at": now}
+    return update(connection, t.jobs, values, _C.id == job_id, _C.turn == turn, _IS_ACTIVE)

@@ -120,3 +120,40 @@ def tasks_to_offer(connection: Connection, agent_id: str) -> list[TaskRow]:
         or_(_C.state == LEASED, _C.cancel_requested.is_(False)),
     )
     return many(connection, TaskRow, query.order_by(_C.created_at, _C.id))
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSession:
+    """Which task and fence a vault session was opened for. ``id``: 32 hex digits."""
+
+    id: str
+    vault_id: str
+    agent_id: str
+    task_id: str
+    fence: int
+    kind: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+_SESSIONS = t.agent_sessions.c
+
+
+def add_session(connection: Connection, row: AgentSession) -> None:
+    insert(connection, t.agent_sessions, row)
+
+
+def get_session(connection: Connection, session_id: str) -> AgentSession | None:
+    query = selecting(t.agent_sessions, AgentSession).where(_SESSIONS.id == session_id)
+    return one(connection, AgentSession, query)
+
+
+def sessions_of_task(connection: Connection, task_id: str) -> list[AgentSession]:
+    """Oldest first."""
+    query = selecting(t.agent_sessions, AgentSession).where(_SESSIONS.task_id == task_id)
+    return many(connection, AgentSession, query.order_by(_SESSIONS.opened_at, _SESSIONS.id))
+
+
+def close_session(connection: Connection, session_id: str, now: datetime) -> int:
+    where = (_SESSIONS.id == session_id, _SESSIONS.closed_at.is_(None))
+    return update(connection, t.agent_sessions, {"closed_at": now}, *where)

@@ -24,6 +24,7 @@ from holdfast.catalog.tables.places import (
 )
 from holdfast.catalog.tables.work import (
     ACTIVE_STATUSES,
+    agent_sessions,
     agent_tasks,
     job_findings,
     job_history,
@@ -35,6 +36,7 @@ from holdfast.catalog.tables.work import (
 
 __all__ = [
     "ACTIVE_STATUSES",
+    "agent_sessions",
     "agent_tasks",
     "agents",
     "audit",

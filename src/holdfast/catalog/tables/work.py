@@ -30,7 +30,10 @@ jobs = Table(
     document("result"),
     figure("findings_count"),
     Column("attempt", Integer, nullable=False, default=1),
-    moment("retry_at", nullable=True),
+    Column("turn", Integer, nullable=False, default=0),
+    Column("signals", Integer, nullable=False, default=0),
+    moment("wake_at", nullable=True),
+    Column("driver", String(100), nullable=False, default=""),
     moment("cancel_requested_at", nullable=True),
     Column("error_code", String(100), nullable=False),
     Column("error_message", Text, nullable=False),
@@ -42,7 +45,7 @@ jobs = Table(
     Index("ix_hf_jobs_vault_id_started_at_id", "vault_id", "started_at", "id"),
     Index("ix_hf_jobs_item_id_started_at", "item_id", "started_at"),
     Index("ix_hf_jobs_ended_at", "ended_at"),
-    Index("ix_hf_jobs_active", "id", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
+    Index("ix_hf_jobs_active", "wake_at", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     Index(
         "uq_hf_jobs_active_backup",
         "item_id",
@@ -113,6 +116,20 @@ agent_tasks = Table(
     moment("ended_at", nullable=True),
     Index("ix_hf_agent_tasks_job_id", "job_id", unique=True),
     Index("ix_hf_agent_tasks_agent_id_state", "agent_id", "state"),
+)
+
+agent_sessions = Table(
+    "hf_agent_sessions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    identifier("vault_id"),
+    identifier("agent_id"),
+    Column("task_id", ForeignKey("hf_agent_tasks.id", ondelete="CASCADE"), nullable=False),
+    figure("fence"),
+    Column("kind", String(20), nullable=False),
+    moment("opened_at"),
+    moment("closed_at", nullable=True),
+    Index("ix_hf_agent_sessions_task_id", "task_id"),
 )
 
 maintenance_runs = Table(

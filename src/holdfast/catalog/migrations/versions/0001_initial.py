@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import Column, String, Text
 
 from holdfast.catalog.columns import BIG, DOCUMENT, UtcDateTime
 
@@ -25,6 +26,7 @@ TABLES = (
     "hf_maintenance_runs",
     "hf_jobs",
     "hf_containers",
+    "hf_agent_sessions",
     "hf_workers",
     "hf_vaults",
     "hf_subscriptions",
@@ -41,56 +43,54 @@ TABLES = (
 def _create_agent_tasks() -> None:
     op.create_table(
         "hf_agent_tasks",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=False),
-        sa.Column("agent_id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("kind", sa.String(length=50), nullable=False),
-        sa.Column("item_key", sa.String(length=610), nullable=False),
-        sa.Column("payload", DOCUMENT, nullable=False),
-        sa.Column("state", sa.String(length=20), nullable=False),
-        sa.Column("fence", BIG, nullable=False),
-        sa.Column("lease_until", UtcDateTime(), nullable=True),
-        sa.Column("cancel_requested", sa.Boolean(), nullable=False),
-        sa.Column("progress", DOCUMENT, nullable=False),
-        sa.Column("outcome", sa.String(length=20), nullable=False),
-        sa.Column("error", DOCUMENT, nullable=False),
-        sa.Column("result", DOCUMENT, nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("job_id", String(36), nullable=False),
+        Column("agent_id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("kind", String(50), nullable=False),
+        Column("item_key", String(610), nullable=False),
+        Column("payload", DOCUMENT, nullable=False),
+        Column("state", String(20), nullable=False),
+        Column("fence", BIG, nullable=False),
+        Column("lease_until", UtcDateTime(), nullable=True),
+        Column("cancel_requested", sa.Boolean(), nullable=False),
+        Column("progress", DOCUMENT, nullable=False),
+        Column("outcome", String(20), nullable=False),
+        Column("error", DOCUMENT, nullable=False),
+        Column("result", DOCUMENT, nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
+        Column("ended_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_agent_tasks")),
     )
-    op.create_index(
-        "ix_hf_agent_tasks_agent_id_state", "hf_agent_tasks", ["agent_id", "state"], unique=False
-    )
+    op.create_index("ix_hf_agent_tasks_agent_id_state", "hf_agent_tasks", ["agent_id", "state"])
     op.create_index("ix_hf_agent_tasks_job_id", "hf_agent_tasks", ["job_id"], unique=True)
 
 
 def _create_audit() -> None:
     op.create_table(
         "hf_audit",
-        sa.Column("id", BIG, autoincrement=True, nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
-        sa.Column("principal_id", sa.String(length=100), nullable=False),
-        sa.Column("principal_name", sa.String(length=300), nullable=False),
-        sa.Column("operation", sa.String(length=200), nullable=False),
-        sa.Column("resource", sa.Text(), nullable=False),
-        sa.Column("client_address", sa.String(length=100), nullable=False),
-        sa.Column("request_id", sa.String(length=100), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=False),
-        sa.Column("result_code", sa.String(length=100), nullable=False),
-        sa.Column("details", DOCUMENT, nullable=False),
+        Column("id", BIG, autoincrement=True, nullable=False),
+        Column("at", UtcDateTime(), nullable=False),
+        Column("principal_id", String(100), nullable=False),
+        Column("principal_name", String(300), nullable=False),
+        Column("operation", String(200), nullable=False),
+        Column("resource", Text(), nullable=False),
+        Column("client_address", String(100), nullable=False),
+        Column("request_id", String(100), nullable=False),
+        Column("status", sa.Integer(), nullable=False),
+        Column("result_code", String(100), nullable=False),
+        Column("details", DOCUMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_audit")),
     )
-    op.create_index("ix_hf_audit_at", "hf_audit", ["at"], unique=False)
+    op.create_index("ix_hf_audit_at", "hf_audit", ["at"])
 
 
 def _create_meta() -> None:
     op.create_table(
         "hf_meta",
-        sa.Column("name", sa.String(length=100), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        Column("name", String(100), nullable=False),
+        Column("value", Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_hf_meta")),
     )
 
@@ -98,35 +98,33 @@ def _create_meta() -> None:
 def _create_operations() -> None:
     op.create_table(
         "hf_operations",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("kind", sa.String(length=50), nullable=False),
-        sa.Column("state", sa.String(length=30), nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=True),
-        sa.Column("result", DOCUMENT, nullable=False),
-        sa.Column("error", DOCUMENT, nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("scope", Text(), nullable=False),
+        Column("kind", String(50), nullable=False),
+        Column("state", String(30), nullable=False),
+        Column("job_id", String(36), nullable=True),
+        Column("result", DOCUMENT, nullable=False),
+        Column("error", DOCUMENT, nullable=False),
+        Column("created_by", String(200), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("ended_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_operations")),
     )
-    op.create_index(
-        op.f("ix_hf_operations_created_at"), "hf_operations", ["created_at"], unique=False
-    )
-    op.create_index("ix_hf_operations_job_id", "hf_operations", ["job_id"], unique=False)
+    op.create_index("ix_hf_operations_created_at", "hf_operations", ["created_at"])
+    op.create_index("ix_hf_operations_job_id", "hf_operations", ["job_id"])
 
 
 def _create_principals() -> None:
     op.create_table(
         "hf_principals",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("kind", sa.String(length=30), nullable=False),
-        sa.Column("name", sa.String(length=300), nullable=False),
-        sa.Column("secret_hash", sa.Text(), nullable=False),
-        sa.Column("public_key", sa.Text(), nullable=False),
-        sa.Column("agent_id", sa.String(length=36), nullable=True),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("disabled_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("kind", String(30), nullable=False),
+        Column("name", String(300), nullable=False),
+        Column("secret_hash", Text(), nullable=False),
+        Column("public_key", Text(), nullable=False),
+        Column("agent_id", String(36), nullable=True),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("disabled_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_principals")),
     )
 
@@ -134,14 +132,14 @@ def _create_principals() -> None:
 def _create_regions() -> None:
     op.create_table(
         "hf_regions",
-        sa.Column("name_key", sa.String(length=100), nullable=False),
-        sa.Column("name", sa.String(length=100), nullable=False),
-        sa.Column("store_url", sa.Text(), nullable=False),
-        sa.Column("sealed_credentials", sa.Text(), nullable=True),
-        sa.Column("state", sa.String(length=50), nullable=False),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        Column("name_key", String(100), nullable=False),
+        Column("name", String(100), nullable=False),
+        Column("store_url", Text(), nullable=False),
+        Column("sealed_credentials", Text(), nullable=True),
+        Column("state", String(50), nullable=False),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name_key", name=op.f("pk_hf_regions")),
     )
 
@@ -149,24 +147,22 @@ def _create_regions() -> None:
 def _create_spent_tokens() -> None:
     op.create_table(
         "hf_spent_tokens",
-        sa.Column("jti", sa.String(length=200), nullable=False),
-        sa.Column("kind", sa.String(length=20), nullable=False),
-        sa.Column("expires_at", UtcDateTime(), nullable=False),
-        sa.Column("spent_at", UtcDateTime(), nullable=False),
+        Column("jti", String(200), nullable=False),
+        Column("kind", String(20), nullable=False),
+        Column("expires_at", UtcDateTime(), nullable=False),
+        Column("spent_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("jti", name=op.f("pk_hf_spent_tokens")),
     )
-    op.create_index(
-        op.f("ix_hf_spent_tokens_expires_at"), "hf_spent_tokens", ["expires_at"], unique=False
-    )
+    op.create_index("ix_hf_spent_tokens_expires_at", "hf_spent_tokens", ["expires_at"])
 
 
 def _create_subscriptions() -> None:
     op.create_table(
         "hf_subscriptions",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("display_name", sa.String(length=200), nullable=False),
-        sa.Column("tenant_id", sa.String(length=36), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("display_name", String(200), nullable=False),
+        Column("tenant_id", String(36), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_subscriptions")),
     )
 
@@ -174,25 +170,25 @@ def _create_subscriptions() -> None:
 def _create_vaults() -> None:
     op.create_table(
         "hf_vaults",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("subscription_id", sa.String(length=36), nullable=False),
-        sa.Column("group_key", sa.String(length=90), nullable=False),
-        sa.Column("name_key", sa.String(length=50), nullable=False),
-        sa.Column("name", sa.String(length=50), nullable=False),
-        sa.Column("location", sa.String(length=100), nullable=False),
-        sa.Column("region", sa.String(length=100), nullable=False),
-        sa.Column("store_url", sa.Text(), nullable=False),
-        sa.Column("unlock_kind", sa.String(length=30), nullable=False),
-        sa.Column("state", sa.String(length=30), nullable=False),
-        sa.Column("tags", DOCUMENT, nullable=False),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("etag", sa.String(length=64), nullable=False),
-        sa.Column("head_sequence", BIG, nullable=False),
-        sa.Column("head_hash", sa.String(length=64), nullable=False),
-        sa.Column("key_exported_at", UtcDateTime(), nullable=True),
-        sa.Column("next_maintenance_at", UtcDateTime(), nullable=True),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("subscription_id", String(36), nullable=False),
+        Column("group_key", String(90), nullable=False),
+        Column("name_key", String(50), nullable=False),
+        Column("name", String(50), nullable=False),
+        Column("location", String(100), nullable=False),
+        Column("region", String(100), nullable=False),
+        Column("store_url", Text(), nullable=False),
+        Column("unlock_kind", String(30), nullable=False),
+        Column("state", String(30), nullable=False),
+        Column("tags", DOCUMENT, nullable=False),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("etag", String(64), nullable=False),
+        Column("head_sequence", BIG, nullable=False),
+        Column("head_hash", String(64), nullable=False),
+        Column("key_exported_at", UtcDateTime(), nullable=True),
+        Column("next_maintenance_at", UtcDateTime(), nullable=True),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_vaults")),
         sa.UniqueConstraint(
             "subscription_id",
@@ -201,37 +197,57 @@ def _create_vaults() -> None:
             name=op.f("uq_hf_vaults_subscription_id_group_key_name_key"),
         ),
     )
-    op.create_index(
-        op.f("ix_hf_vaults_next_maintenance_at"), "hf_vaults", ["next_maintenance_at"], unique=False
-    )
+    op.create_index("ix_hf_vaults_next_maintenance_at", "hf_vaults", ["next_maintenance_at"])
 
 
 def _create_workers() -> None:
     op.create_table(
         "hf_workers",
-        sa.Column("executor_id", sa.String(length=100), nullable=False),
-        sa.Column("lease_until", UtcDateTime(), nullable=False),
-        sa.Column("started_at", UtcDateTime(), nullable=False),
+        Column("executor_id", String(100), nullable=False),
+        Column("lease_until", UtcDateTime(), nullable=False),
+        Column("started_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("executor_id", name=op.f("pk_hf_workers")),
     )
-    op.create_index(op.f("ix_hf_workers_lease_until"), "hf_workers", ["lease_until"], unique=False)
+    op.create_index("ix_hf_workers_lease_until", "hf_workers", ["lease_until"])
+
+
+def _create_agent_sessions() -> None:
+    op.create_table(
+        "hf_agent_sessions",
+        Column("id", String(32), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("agent_id", String(36), nullable=False),
+        Column("task_id", String(36), nullable=False),
+        Column("fence", BIG, nullable=False),
+        Column("kind", String(20), nullable=False),
+        Column("opened_at", UtcDateTime(), nullable=False),
+        Column("closed_at", UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["task_id"],
+            ["hf_agent_tasks.id"],
+            name=op.f("fk_hf_agent_sessions_task_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_agent_sessions")),
+    )
+    op.create_index("ix_hf_agent_sessions_task_id", "hf_agent_sessions", ["task_id"])
 
 
 def _create_containers() -> None:
     op.create_table(
         "hf_containers",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("name_key", sa.String(length=300), nullable=False),
-        sa.Column("name", sa.String(length=300), nullable=False),
-        sa.Column("friendly_name", sa.String(length=300), nullable=False),
-        sa.Column("management_type", sa.String(length=50), nullable=False),
-        sa.Column("platform", sa.String(length=50), nullable=False),
-        sa.Column("registration_status", sa.String(length=50), nullable=False),
-        sa.Column("agent_id", sa.String(length=36), nullable=True),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("registered_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("name_key", String(300), nullable=False),
+        Column("name", String(300), nullable=False),
+        Column("friendly_name", String(300), nullable=False),
+        Column("management_type", String(50), nullable=False),
+        Column("platform", String(50), nullable=False),
+        Column("registration_status", String(50), nullable=False),
+        Column("agent_id", String(36), nullable=True),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("registered_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["vault_id"], ["hf_vaults.id"], name=op.f("fk_hf_containers_vault_id")
         ),
@@ -245,52 +261,49 @@ def _create_containers() -> None:
 def _create_jobs() -> None:
     op.create_table(
         "hf_jobs",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("item_id", sa.String(length=36), nullable=True),
-        sa.Column("container_id", sa.String(length=36), nullable=True),
-        sa.Column("kind", sa.String(length=30), nullable=False),
-        sa.Column("operation", sa.String(length=50), nullable=False),
-        sa.Column("entity_name", sa.String(length=300), nullable=False),
-        sa.Column("status", sa.String(length=30), nullable=False),
-        sa.Column("phase", sa.String(length=50), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("scheduled", sa.Boolean(), nullable=False),
-        sa.Column("slot_at", UtcDateTime(), nullable=True),
-        sa.Column("parameters", DOCUMENT, nullable=False),
-        sa.Column("progress", DOCUMENT, nullable=False),
-        sa.Column("result", DOCUMENT, nullable=False),
-        sa.Column("findings_count", BIG, nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("retry_at", UtcDateTime(), nullable=True),
-        sa.Column("cancel_requested_at", UtcDateTime(), nullable=True),
-        sa.Column("error_code", sa.String(length=100), nullable=False),
-        sa.Column("error_message", sa.Text(), nullable=False),
-        sa.Column("error_hint", sa.Text(), nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column("started_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("item_id", String(36), nullable=True),
+        Column("container_id", String(36), nullable=True),
+        Column("kind", String(30), nullable=False),
+        Column("operation", String(50), nullable=False),
+        Column("entity_name", String(300), nullable=False),
+        Column("status", String(30), nullable=False),
+        Column("phase", String(50), nullable=False),
+        Column("detail", Text(), nullable=False),
+        Column("scheduled", sa.Boolean(), nullable=False),
+        Column("slot_at", UtcDateTime(), nullable=True),
+        Column("parameters", DOCUMENT, nullable=False),
+        Column("progress", DOCUMENT, nullable=False),
+        Column("result", DOCUMENT, nullable=False),
+        Column("findings_count", BIG, nullable=False),
+        Column("attempt", sa.Integer(), nullable=False),
+        Column("turn", sa.Integer(), nullable=False),
+        Column("signals", sa.Integer(), nullable=False),
+        Column("wake_at", UtcDateTime(), nullable=True),
+        Column("driver", String(100), nullable=False),
+        Column("cancel_requested_at", UtcDateTime(), nullable=True),
+        Column("error_code", String(100), nullable=False),
+        Column("error_message", Text(), nullable=False),
+        Column("error_hint", Text(), nullable=False),
+        Column("created_by", String(200), nullable=False),
+        Column("started_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
+        Column("ended_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["vault_id"], ["hf_vaults.id"], name=op.f("fk_hf_jobs_vault_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_jobs")),
     )
     op.create_index(
         "ix_hf_jobs_active",
         "hf_jobs",
-        ["id"],
-        unique=False,
+        ["wake_at"],
         sqlite_where=sa.text("status IN ('InProgress', 'Cancelling')"),
         postgresql_where=sa.text("status IN ('InProgress', 'Cancelling')"),
     )
-    op.create_index("ix_hf_jobs_ended_at", "hf_jobs", ["ended_at"], unique=False)
+    op.create_index("ix_hf_jobs_ended_at", "hf_jobs", ["ended_at"])
+    op.create_index("ix_hf_jobs_item_id_started_at", "hf_jobs", ["item_id", "started_at"])
     op.create_index(
-        "ix_hf_jobs_item_id_started_at", "hf_jobs", ["item_id", "started_at"], unique=False
-    )
-    op.create_index(
-        "ix_hf_jobs_vault_id_started_at_id",
-        "hf_jobs",
-        ["vault_id", "started_at", "id"],
-        unique=False,
+        "ix_hf_jobs_vault_id_started_at_id", "hf_jobs", ["vault_id", "started_at", "id"]
     )
     op.create_index(
         "uq_hf_jobs_active_backup",
@@ -305,40 +318,37 @@ def _create_jobs() -> None:
 def _create_maintenance_runs() -> None:
     op.create_table(
         "hf_maintenance_runs",
-        sa.Column("id", BIG, autoincrement=True, nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("kind", sa.String(length=30), nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=True),
-        sa.Column("status", sa.String(length=30), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("result", DOCUMENT, nullable=False),
-        sa.Column("started_at", UtcDateTime(), nullable=False),
-        sa.Column("ended_at", UtcDateTime(), nullable=True),
+        Column("id", BIG, autoincrement=True, nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("kind", String(30), nullable=False),
+        Column("job_id", String(36), nullable=True),
+        Column("status", String(30), nullable=False),
+        Column("detail", Text(), nullable=False),
+        Column("result", DOCUMENT, nullable=False),
+        Column("started_at", UtcDateTime(), nullable=False),
+        Column("ended_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["vault_id"], ["hf_vaults.id"], name=op.f("fk_hf_maintenance_runs_vault_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_maintenance_runs")),
     )
     op.create_index(
-        "ix_hf_maintenance_runs_vault_id_kind_id",
-        "hf_maintenance_runs",
-        ["vault_id", "kind", "id"],
-        unique=False,
+        "ix_hf_maintenance_runs_vault_id_kind_id", "hf_maintenance_runs", ["vault_id", "kind", "id"]
     )
 
 
 def _create_policies() -> None:
     op.create_table(
         "hf_policies",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("name_key", sa.String(length=150), nullable=False),
-        sa.Column("name", sa.String(length=150), nullable=False),
-        sa.Column("management_type", sa.String(length=50), nullable=False),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("etag", sa.String(length=64), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("name_key", String(150), nullable=False),
+        Column("name", String(150), nullable=False),
+        Column("management_type", String(50), nullable=False),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("etag", String(64), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["vault_id"], ["hf_vaults.id"], name=op.f("fk_hf_policies_vault_id")
         ),
@@ -350,12 +360,12 @@ def _create_policies() -> None:
 def _create_resource_groups() -> None:
     op.create_table(
         "hf_resource_groups",
-        sa.Column("subscription_id", sa.String(length=36), nullable=False),
-        sa.Column("name_key", sa.String(length=90), nullable=False),
-        sa.Column("name", sa.String(length=90), nullable=False),
-        sa.Column("location", sa.String(length=100), nullable=False),
-        sa.Column("tags", DOCUMENT, nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
+        Column("subscription_id", String(36), nullable=False),
+        Column("name_key", String(90), nullable=False),
+        Column("name", String(90), nullable=False),
+        Column("location", String(100), nullable=False),
+        Column("tags", DOCUMENT, nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["subscription_id"],
             ["hf_subscriptions.id"],
@@ -368,11 +378,11 @@ def _create_resource_groups() -> None:
 def _create_role_assignments() -> None:
     op.create_table(
         "hf_role_assignments",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("principal_id", sa.String(length=36), nullable=False),
-        sa.Column("role", sa.String(length=100), nullable=False),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("principal_id", String(36), nullable=False),
+        Column("role", String(100), nullable=False),
+        Column("scope", Text(), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["principal_id"], ["hf_principals.id"], name=op.f("fk_hf_role_assignments_principal_id")
         ),
@@ -389,39 +399,37 @@ def _create_role_assignments() -> None:
 def _create_vault_credentials() -> None:
     op.create_table(
         "hf_vault_credentials",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("secret_hash", sa.String(length=200), nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("expires_at", UtcDateTime(), nullable=False),
-        sa.Column("used_at", UtcDateTime(), nullable=True),
-        sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("secret_hash", String(200), nullable=False),
+        Column("created_by", String(200), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("expires_at", UtcDateTime(), nullable=False),
+        Column("used_at", UtcDateTime(), nullable=True),
+        Column("revoked_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["vault_id"], ["hf_vaults.id"], name=op.f("fk_hf_vault_credentials_vault_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_vault_credentials")),
     )
-    op.create_index(
-        op.f("ix_hf_vault_credentials_vault_id"), "hf_vault_credentials", ["vault_id"], unique=False
-    )
+    op.create_index("ix_hf_vault_credentials_vault_id", "hf_vault_credentials", ["vault_id"])
 
 
 def _create_agents() -> None:
     op.create_table(
         "hf_agents",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("container_id", sa.String(length=36), nullable=False),
-        sa.Column("client_id", sa.String(length=36), nullable=False),
-        sa.Column("host", sa.String(length=255), nullable=False),
-        sa.Column("platform", sa.String(length=50), nullable=False),
-        sa.Column("version", sa.String(length=50), nullable=False),
-        sa.Column("public_key", sa.Text(), nullable=False),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("enrolled_at", UtcDateTime(), nullable=False),
-        sa.Column("last_seen_at", UtcDateTime(), nullable=False),
-        sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("container_id", String(36), nullable=False),
+        Column("client_id", String(36), nullable=False),
+        Column("host", String(255), nullable=False),
+        Column("platform", String(50), nullable=False),
+        Column("version", String(50), nullable=False),
+        Column("public_key", Text(), nullable=False),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("enrolled_at", UtcDateTime(), nullable=False),
+        Column("last_seen_at", UtcDateTime(), nullable=False),
+        Column("revoked_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["container_id"], ["hf_containers.id"], name=op.f("fk_hf_agents_container_id")
         ),
@@ -429,38 +437,38 @@ def _create_agents() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_agents")),
         sa.UniqueConstraint("client_id", name=op.f("uq_hf_agents_client_id")),
     )
-    op.create_index(op.f("ix_hf_agents_container_id"), "hf_agents", ["container_id"], unique=False)
-    op.create_index(op.f("ix_hf_agents_vault_id"), "hf_agents", ["vault_id"], unique=False)
+    op.create_index("ix_hf_agents_container_id", "hf_agents", ["container_id"])
+    op.create_index("ix_hf_agents_vault_id", "hf_agents", ["vault_id"])
 
 
 def _create_items() -> None:
     op.create_table(
         "hf_items",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("container_id", sa.String(length=36), nullable=False),
-        sa.Column("policy_id", sa.String(length=36), nullable=True),
-        sa.Column("name_key", sa.String(length=300), nullable=False),
-        sa.Column("name", sa.String(length=300), nullable=False),
-        sa.Column("friendly_name", sa.String(length=300), nullable=False),
-        sa.Column("item_key", sa.String(length=610), nullable=False),
-        sa.Column("workload_type", sa.String(length=50), nullable=False),
-        sa.Column("protection_state", sa.String(length=50), nullable=False),
-        sa.Column("include_paths", DOCUMENT, nullable=False),
-        sa.Column("exclude_globs", DOCUMENT, nullable=False),
-        sa.Column("properties", DOCUMENT, nullable=False),
-        sa.Column("missed_ranges", DOCUMENT, nullable=False),
-        sa.Column("next_run_at", UtcDateTime(), nullable=True),
-        sa.Column("last_slot_at", UtcDateTime(), nullable=True),
-        sa.Column("last_backup_at", UtcDateTime(), nullable=True),
-        sa.Column("last_backup_status", sa.String(length=50), nullable=False),
-        sa.Column("last_job_id", sa.String(length=36), nullable=True),
-        sa.Column("last_error_code", sa.String(length=100), nullable=False),
-        sa.Column("latest_point_id", sa.String(length=40), nullable=False),
-        sa.Column("latest_point_at", UtcDateTime(), nullable=True),
-        sa.Column("etag", sa.String(length=64), nullable=False),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        Column("id", String(36), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("container_id", String(36), nullable=False),
+        Column("policy_id", String(36), nullable=True),
+        Column("name_key", String(300), nullable=False),
+        Column("name", String(300), nullable=False),
+        Column("friendly_name", String(300), nullable=False),
+        Column("item_key", String(610), nullable=False),
+        Column("workload_type", String(50), nullable=False),
+        Column("protection_state", String(50), nullable=False),
+        Column("include_paths", DOCUMENT, nullable=False),
+        Column("exclude_globs", DOCUMENT, nullable=False),
+        Column("properties", DOCUMENT, nullable=False),
+        Column("missed_ranges", DOCUMENT, nullable=False),
+        Column("next_run_at", UtcDateTime(), nullable=True),
+        Column("last_slot_at", UtcDateTime(), nullable=True),
+        Column("last_backup_at", UtcDateTime(), nullable=True),
+        Column("last_backup_status", String(50), nullable=False),
+        Column("last_job_id", String(36), nullable=True),
+        Column("last_error_code", String(100), nullable=False),
+        Column("latest_point_id", String(40), nullable=False),
+        Column("latest_point_at", UtcDateTime(), nullable=True),
+        Column("etag", String(64), nullable=False),
+        Column("created_at", UtcDateTime(), nullable=False),
+        Column("updated_at", UtcDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["container_id"], ["hf_containers.id"], name=op.f("fk_hf_items_container_id")
         ),
@@ -473,8 +481,8 @@ def _create_items() -> None:
             "container_id", "name_key", name=op.f("uq_hf_items_container_id_name_key")
         ),
     )
-    op.create_index("ix_hf_items_next_run_at", "hf_items", ["next_run_at"], unique=False)
-    op.create_index(op.f("ix_hf_items_policy_id"), "hf_items", ["policy_id"], unique=False)
+    op.create_index("ix_hf_items_next_run_at", "hf_items", ["next_run_at"])
+    op.create_index("ix_hf_items_policy_id", "hf_items", ["policy_id"])
     op.create_index(
         "ix_hf_items_vault_id_item_key", "hf_items", ["vault_id", "item_key"], unique=True
     )
@@ -483,12 +491,12 @@ def _create_items() -> None:
 def _create_job_findings() -> None:
     op.create_table(
         "hf_job_findings",
-        sa.Column("id", BIG, autoincrement=True, nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=False),
-        sa.Column("code", sa.String(length=100), nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("digest", sa.String(length=64), nullable=False),
+        Column("id", BIG, autoincrement=True, nullable=False),
+        Column("job_id", String(36), nullable=False),
+        Column("code", String(100), nullable=False),
+        Column("path", Text(), nullable=False),
+        Column("message", Text(), nullable=False),
+        Column("digest", String(64), nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["hf_jobs.id"], name=op.f("fk_hf_job_findings_job_id"), ondelete="CASCADE"
         ),
@@ -502,39 +510,39 @@ def _create_job_findings() -> None:
 def _create_job_history() -> None:
     op.create_table(
         "hf_job_history",
-        sa.Column("id", BIG, autoincrement=True, nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
-        sa.Column("event", sa.String(length=50), nullable=False),
-        sa.Column("message", sa.Text(), nullable=False),
+        Column("id", BIG, autoincrement=True, nullable=False),
+        Column("job_id", String(36), nullable=False),
+        Column("at", UtcDateTime(), nullable=False),
+        Column("event", String(50), nullable=False),
+        Column("message", Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["hf_jobs.id"], name=op.f("fk_hf_job_history_job_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hf_job_history")),
     )
-    op.create_index(op.f("ix_hf_job_history_job_id"), "hf_job_history", ["job_id"], unique=False)
+    op.create_index("ix_hf_job_history_job_id", "hf_job_history", ["job_id"])
 
 
 def _create_recovery_points() -> None:
     op.create_table(
         "hf_recovery_points",
-        sa.Column("vault_id", sa.String(length=36), nullable=False),
-        sa.Column("rp_id", sa.String(length=40), nullable=False),
-        sa.Column("item_id", sa.String(length=36), nullable=False),
-        sa.Column("job_id", sa.String(length=36), nullable=False),
-        sa.Column("sequence", BIG, nullable=False),
-        sa.Column("time", UtcDateTime(), nullable=False),
-        sa.Column("type", sa.String(length=50), nullable=False),
-        sa.Column("scheduled", sa.Boolean(), nullable=False),
-        sa.Column("tags", DOCUMENT, nullable=False),
-        sa.Column("retain_until", UtcDateTime(), nullable=True),
-        sa.Column("logical_bytes", BIG, nullable=False),
-        sa.Column("transferred_bytes", BIG, nullable=False),
-        sa.Column("stored_bytes", BIG, nullable=False),
-        sa.Column("file_count", BIG, nullable=False),
-        sa.Column("findings_count", BIG, nullable=False),
-        sa.Column("consistency", sa.String(length=50), nullable=False),
-        sa.Column("consistency_reason", sa.Text(), nullable=False),
+        Column("vault_id", String(36), nullable=False),
+        Column("rp_id", String(40), nullable=False),
+        Column("item_id", String(36), nullable=False),
+        Column("job_id", String(36), nullable=False),
+        Column("sequence", BIG, nullable=False),
+        Column("time", UtcDateTime(), nullable=False),
+        Column("type", String(50), nullable=False),
+        Column("scheduled", sa.Boolean(), nullable=False),
+        Column("tags", DOCUMENT, nullable=False),
+        Column("retain_until", UtcDateTime(), nullable=True),
+        Column("logical_bytes", BIG, nullable=False),
+        Column("transferred_bytes", BIG, nullable=False),
+        Column("stored_bytes", BIG, nullable=False),
+        Column("file_count", BIG, nullable=False),
+        Column("findings_count", BIG, nullable=False),
+        Column("consistency", String(50), nullable=False),
+        Column("consistency_reason", Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["item_id"], ["hf_items.id"], name=op.f("fk_hf_recovery_points_item_id")
         ),
@@ -544,12 +552,9 @@ def _create_recovery_points() -> None:
         sa.PrimaryKeyConstraint("vault_id", "rp_id", name=op.f("pk_hf_recovery_points")),
     )
     op.create_index(
-        "ix_hf_recovery_points_item_id_rp_id",
-        "hf_recovery_points",
-        ["item_id", "rp_id"],
-        unique=False,
+        "ix_hf_recovery_points_item_id_rp_id", "hf_recovery_points", ["item_id", "rp_id"]
     )
-    op.create_index("ix_hf_recovery_points_job_id", "hf_recovery_points", ["job_id"], unique=False)
+    op.create_index("ix_hf_recovery_points_job_id", "hf_recovery_points", ["job_id"])
 
 
 def upgrade() -> None:
@@ -563,6 +568,7 @@ def upgrade() -> None:
     _create_subscriptions()
     _create_vaults()
     _create_workers()
+    _create_agent_sessions()
     _create_containers()
     _create_jobs()
     _create_maintenance_runs()
