@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from blake3 import blake3
 from pyfastcdc import FastCDC
 
+from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
 
 MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK = 256 * 1024, 1024 * 1024, 4 * 1024 * 1024
@@ -12,16 +15,20 @@ SMALL_FILE_BYTES = 128 * 1024  # smaller files go into bundles
 BUNDLE_MIN, BUNDLE_MAX = 256 * 1024, 4 * 1024 * 1024
 BUNDLE_EXPECTED = 768 * 1024  # bytes beyond the minimum until a bundle closes, on average
 CHUNKER_NAME = "fastcdc-2020-seeded"
+GOLDEN_SEED = 1  # public: golden cuts show the library's behaviour, never a vault's seed
 _GOLDEN_BYTES = 8 * 1024 * 1024
+GOLDEN_CUTS = (1087357, 1712496, 336957, 1180926, 480971, 833137, 1262273, 1494491)
 
 
 class Cutter:
-    """Cuts a stream handed over in windows. One per thread is not needed: it holds no state."""
+    """Cuts a stream handed over in windows. Holds no state between calls: threads may share one.
+
+    The first one in a process proves that the library cuts as the format says; IntegrityError
+    (ChunkerChanged) when it does not."""
 
     def __init__(self, seed: int) -> None:
-        self._cdc = FastCDC(
-            avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, seed=seed
-        )
+        check_library()
+        self._cdc = _fastcdc(seed)
 
     def cut(self, window: Buffer, *, last: bool) -> list[int]:
         """Lengths of the chunks at the start of ``window``. Unless it is the ``last`` of the
@@ -50,8 +57,23 @@ def closes_bundle(size: int, digest: bytes, member_bytes: int) -> bool:
     return int.from_bytes(digest[:4], "little") % BUNDLE_EXPECTED < member_bytes
 
 
-def golden_cuts(seed: int) -> list[int]:
+def golden_cuts(seed: int = GOLDEN_SEED) -> list[int]:
     """Cut lengths over a fixed stream; kept in the vault's descriptor, so that a library that cuts
     otherwise is noticed before it costs deduplication."""
     stream = blake3(b"holdfast golden cut points").digest(length=_GOLDEN_BYTES)
-    return Cutter(seed).cut(stream, last=True)
+    return [chunk.length for chunk in _fastcdc(seed).cut_buf(stream)]
+
+
+@cache
+def check_library() -> None:
+    """IntegrityError (ChunkerChanged) when the library does not give GOLDEN_CUTS."""
+    if tuple(golden_cuts()) != GOLDEN_CUTS:
+        raise IntegrityError(
+            "the chunking library cuts otherwise than the vault's format says",
+            code="ChunkerChanged",
+            hint="Install the version of pyfastcdc named in Holdfast's lock file.",
+        )
+
+
+def _fastcdc(seed: int) -> FastCDC:
+    return FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, seed=seed)

@@ -167,6 +167,11 @@ def decode_header(
     return header, length
 
 
+def header_length(data: Buffer) -> int:
+    """The length a header says it has [bytes], from its first FIXED_BYTES bytes, unchecked."""
+    return int(_FIXED.unpack_from(data)[8])
+
+
 def derive(context: str, *parts: bytes) -> bytes:
     """A 32-byte key from key material and its binding, under a context of ours."""
     hasher = blake3(derive_key_context=f"holdfast vault v1 {context}")

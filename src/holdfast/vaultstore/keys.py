@@ -1,38 +1,53 @@
-"""Key rings: what opens a vault, and how the platform or an exported key opens them.
+"""Key rings: the keys of a vault, and the session keys made under them.
 
 A vault has a **service ring** (log signing, log, tables, refsets, receipts) and one **domain ring**
 per deduplication domain (epoch keys, id key, chunker seed). A ring is a numbered immutable object:
-a random ring key seals the body, and slots wrap that ring key: for the platform key, for each
-exported recovery key (a public key, so that rings made after the export are wrapped to it too,
-vault protocol rule 6), for a passphrase. The whole object is signed by the service's signing key;
-who opens by recovery key checks that signature against the key in the exported file.
+a random ring key seals the body, and slots (``ring_slots``) wrap that ring key for who may open it;
+an exported key's slot is made from its public half, so that rings made after the export are wrapped
+to it too (vault protocol rule 6). The whole object is signed by the service's signing key; who
+opens by recovery key checks that signature against the key in the exported file.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from holdfast.errors import AccessError, IntegrityError
+from holdfast.errors import IntegrityError
 from holdfast.ports.clock import Random
 from holdfast.vaultstore.format import (
+    CRITICAL,
     ZERO_NONCE,
     Header,
     ObjectKind,
+    Tlv,
     decode_header,
     derive,
     encode_header,
 )
 from holdfast.vaultstore.ids import derive_id_keys
+from holdfast.vaultstore.ring_slots import (
+    KEY_BYTES,
+    Locks,
+    Opener,
+    Slot,
+    Slots,
+    make_slots,
+    open_slots,
+    unwrap,
+    wrap,
+)
 
-KEY_BYTES = 32
+__all__ = ["KEY_BYTES", "DomainRing", "Locks", "Opener", "ServiceRing", "Slot", "Slots"]
+
 SIGNATURE_BYTES = 64
-SlotKind = Literal["platform", "recovery"]
+TLV_NUMBER = 0x30
+_KNOWN = frozenset({TLV_NUMBER})
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class ServiceRing(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,29 +95,9 @@ class DomainRing(msgspec.Struct, frozen=True, kw_only=True):
         return derive_id_keys(self.k_id)
 
 
-class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to the ring key. ``public``: a recovery key's public half; ``ephemeral``: ours."""
-
-    kind: SlotKind
-    public: bytes = b""
-    ephemeral: bytes = b""
-    wrapped: bytes
-
-
 class _RingBody(msgspec.Struct, frozen=True, kw_only=True):
-    slots: tuple[Slot, ...]
+    slots: Slots
     sealed: bytes
-
-
-class Opener(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller holds: the platform key, or a recovery key with the signer it trusts."""
-
-    platform_key: bytes = b""
-    recovery_private: bytes = b""
-    verifier: bytes = b""
-
-    def __repr__(self) -> str:
-        return f"Opener({'platform' if self.platform_key else 'recovery'})"
 
 
 Ring = ServiceRing | DomainRing
@@ -150,42 +145,54 @@ def encode_ring(
     recovery_publics: tuple[bytes, ...] = (),
 ) -> bytes:
     """header | msgpack(slots, sealed body) | signature. Each call draws a new ring key."""
+    locks = Locks(platform_key=platform_key, recovery=recovery_publics)
+    return encode_locked_ring(ring, vault_id, signer, rng, locks)
+
+
+def encode_locked_ring(
+    ring: Ring, vault_id: bytes, signer: Ed25519PrivateKey, rng: Random, locks: Locks
+) -> bytes:
+    """As ``encode_ring``, for any set of locks (a domain's passphrase, a customer's key)."""
     domain = ring.domain_id if isinstance(ring, DomainRing) else bytes(16)
-    plain = encode_header(Header(ObjectKind.KEYRING, vault_id, domain))
+    number = Tlv(TLV_NUMBER | CRITICAL, ring.number.to_bytes(4, "little"))
+    plain = encode_header(Header(ObjectKind.KEYRING, vault_id, domain, (number,)))
     ring_key = rng.token(KEY_BYTES)
-    slots = [Slot(kind="platform", wrapped=_wrap(platform_key, ring_key, plain, rng))]
-    for public in recovery_publics:
-        private = X25519PrivateKey.from_private_bytes(rng.token(KEY_BYTES))
-        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
-        own = private.public_key().public_bytes_raw()
-        wrapped = _wrap(derive("recovery slot", shared, own, public), ring_key, plain, rng)
-        slots.append(Slot(kind="recovery", public=public, ephemeral=own, wrapped=wrapped))
     body_key = derive("ring body", ring_key)
     sealed = AESGCM(body_key).encrypt(ZERO_NONCE, msgspec.msgpack.encode(ring), plain)
-    unsigned = plain + msgspec.msgpack.encode(_RingBody(slots=tuple(slots), sealed=sealed))
+    body = _RingBody(slots=make_slots(locks, ring_key, plain, rng), sealed=sealed)
+    unsigned = plain + msgspec.msgpack.encode(body)
     return unsigned + signer.sign(unsigned)
 
 
 def open_service_ring(data: bytes, vault_id: bytes, opener: Opener) -> tuple[ServiceRing, Slots]:
-    """Ring and slots; AccessError (WrongKey) when the opener's key fits no slot."""
-    body, slots = _open_ring(data, vault_id, opener)
-    ring = msgspec.msgpack.decode(body, type=ServiceRing)
-    _check_signature(data, opener.verifier or ring.verifier)
-    if opener.verifier and opener.verifier != ring.verifier:
+    """Ring and slots. AccessError (WrongKey) when the opener's key fits no slot; IntegrityError
+    (KeyringForged, ObjectDamaged, ObjectMisplaced)."""
+    if opener.verifier:
+        _check_signature(data, opener.verifier)
+    number, body, slots = _open_ring(data, vault_id, bytes(16), opener)
+    ring = _decode(body, ServiceRing)
+    _check_signature(data, ring.verifier)
+    if ring.number != number or opener.verifier not in (b"", ring.verifier):
         raise IntegrityError("the key ring was exchanged", code="KeyringForged")
     return ring, slots
 
 
 def open_domain_ring(
-    data: bytes, vault_id: bytes, opener: Opener, verifier: bytes
+    data: bytes, vault_id: bytes, opener: Opener, verifier: bytes, domain_id: bytes | None = None
 ) -> tuple[DomainRing, Slots]:
     """As ``open_service_ring``; ``verifier`` is the service ring's."""
     _check_signature(data, verifier)
-    body, slots = _open_ring(data, vault_id, opener)
-    return msgspec.msgpack.decode(body, type=DomainRing), slots
+    number, body, slots = _open_ring(data, vault_id, domain_id, opener)
+    ring = _decode(body, DomainRing)
+    if ring.number != number or not ring.epochs:
+        raise IntegrityError("the key ring was exchanged", code="KeyringForged")
+    return ring, slots
 
 
-Slots = tuple[Slot, ...]
+def ring_number(data: bytes, vault_id: bytes) -> int:
+    """The number a ring object says it has; its name must be the same."""
+    header, _ = decode_header(data, ObjectKind.KEYRING, vault_id, known=_KNOWN)
+    return int.from_bytes(header.value(TLV_NUMBER), "little")
 
 
 def recovery_publics(slots: Slots) -> tuple[bytes, ...]:
@@ -193,55 +200,36 @@ def recovery_publics(slots: Slots) -> tuple[bytes, ...]:
     return tuple(slot.public for slot in slots if slot.kind == "recovery")
 
 
-def _open_ring(data: bytes, vault_id: bytes, opener: Opener) -> tuple[bytes, Slots]:
-    _, length = decode_header(data, ObjectKind.KEYRING, vault_id)
+def _open_ring(
+    data: bytes, vault_id: bytes, domain_id: bytes | None, opener: Opener
+) -> tuple[int, bytes, Slots]:
+    header, length = decode_header(data, ObjectKind.KEYRING, vault_id, known=_KNOWN)
+    if domain_id is not None and header.domain_id != domain_id:
+        raise IntegrityError("a key ring is not where it belongs", code="ObjectMisplaced")
     if len(data) < length + SIGNATURE_BYTES:
         raise IntegrityError("a key ring is cut off", code="ObjectTruncated")
-    try:
-        body = msgspec.msgpack.decode(data[length:-SIGNATURE_BYTES], type=_RingBody)
-    except msgspec.MsgspecError as error:
-        raise IntegrityError("a key ring is damaged", code="ObjectDamaged") from error
-    ring_key = _ring_key(body.slots, opener, data[:length])
+    body = _decode(data[length:-SIGNATURE_BYTES], _RingBody)
+    ring_key = open_slots(body.slots, opener, data[:length])
     try:
         key = derive("ring body", ring_key)
-        return AESGCM(key).decrypt(ZERO_NONCE, body.sealed, data[:length]), body.slots
+        plain = AESGCM(key).decrypt(ZERO_NONCE, body.sealed, data[:length])
     except InvalidTag as error:
         raise IntegrityError("a key ring was altered", code="ObjectDamaged") from error
+    return int.from_bytes(header.value(TLV_NUMBER), "little"), plain, body.slots
 
 
-def _ring_key(slots: Slots, opener: Opener, plain: bytes) -> bytes:
-    for slot in slots:
-        if slot.kind == "platform" and opener.platform_key:
-            key = opener.platform_key
-        elif slot.kind == "recovery" and opener.recovery_private:
-            private = X25519PrivateKey.from_private_bytes(opener.recovery_private)
-            if private.public_key().public_bytes_raw() != slot.public:
-                continue
-            shared = private.exchange(X25519PublicKey.from_public_bytes(slot.ephemeral))
-            key = derive("recovery slot", shared, slot.ephemeral, slot.public)
-        else:
-            continue
-        try:
-            return AESGCM(key).decrypt(slot.wrapped[:12], slot.wrapped[12:], plain)
-        except InvalidTag:
-            continue
-    raise AccessError(
-        "this key does not open the vault",
-        code="WrongKey",
-        hint="use the key file exported from this vault, or the server that made it",
-    )
-
-
-def _wrap(key: bytes, payload: bytes, bound_to: bytes, rng: Random) -> bytes:
-    nonce = rng.token(12)
-    return nonce + AESGCM(key).encrypt(nonce, payload, bound_to)
+def _decode(data: bytes, kind: type[_Struct]) -> _Struct:
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise IntegrityError("a key ring is damaged", code="ObjectDamaged") from error
 
 
 def _check_signature(data: bytes, verifier: bytes) -> None:
     unsigned, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
     try:
         Ed25519PublicKey.from_public_bytes(verifier).verify(signature, unsigned)
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError) as error:
         raise IntegrityError("a key ring's signature is wrong", code="KeyringForged") from error
 
 
@@ -259,7 +247,7 @@ def wrap_session_key(
 ) -> bytes:
     """The session key under the domain's current epoch (60 bytes), bound to who uses it."""
     bound = _session_binding(vault_id, session_id, container, ring.epoch)
-    return _wrap(ring.epochs[ring.epoch], session_key, bound, rng)
+    return wrap(ring.epochs[ring.epoch], session_key, bound, rng)
 
 
 def unwrap_session_key(
@@ -273,12 +261,10 @@ def unwrap_session_key(
     """Inverse of ``wrap_session_key``. IntegrityError (SessionKeyForged) when it does not fit."""
     key = ring.epochs.get(epoch)
     bound = _session_binding(vault_id, session_id, container, epoch)
-    try:
-        if key is None:
-            raise InvalidTag
-        return AESGCM(key).decrypt(wrapped[:12], wrapped[12:], bound)
-    except InvalidTag as error:
+    session_key = unwrap(key, wrapped, bound) if key is not None else None
+    if session_key is None:
         raise IntegrityError(
             "a session key does not belong to this vault, session and container",
             code="SessionKeyForged",
-        ) from error
+        )
+    return session_key

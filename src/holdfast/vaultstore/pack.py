@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from holdfast.errors import InternalError
+from holdfast.errors import IntegrityError, InternalError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.format import (
     CRITICAL,
@@ -33,6 +35,7 @@ from holdfast.vaultstore.format import (
 )
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.seal import (
+    MAX_CHUNK_BYTES,
     FrameBinding,
     frame_key,
     key_commitment,
@@ -60,9 +63,10 @@ TrailerRows = npt.NDArray[np.void]
 FOOTER = struct.Struct("<QII16s8s")
 FOOTER_MAGIC = b"HFSTPACK"
 HASH_BYTES = 32
-MAX_ROWS = 20_000  # bounds the trailer a checker keeps: 20,000 x 76 B = 1.5 MB
+ID_BYTES = 16
+MAX_ROWS = 20_000  # bounds the trailer a checker keeps: 20,000 x 74 B = 1.5 MB
 MAX_PACK_BYTES = 128 * 1024 * 1024
-SLACK_BYTES = 2 * 1024 * 1024  # of a buffer beyond the target: trailer, padding, the last frame
+SLACK_BYTES = 2 * 1024 * 1024  # of a buffer beyond its frames: header, trailer, padding
 
 
 class PackClass(IntEnum):
@@ -88,6 +92,29 @@ class PackTlv(IntEnum):
 
 
 KNOWN_TLVS = frozenset(int(kind) for kind in PackTlv)
+_ORIGIN = struct.Struct("<16s32s16sI60s")
+
+
+class Origin(NamedTuple):
+    """Where moved frames were born: what their keys and authenticated data are made from. Row
+    field ``origin`` n > 0 names entry n - 1 of the pack's table; 0 is the pack itself."""
+
+    pack_id: bytes
+    header_hash: bytes
+    session_id: bytes
+    epoch: int
+    wrapped_session_key: bytes
+
+
+def encode_origins(origins: Sequence[Origin]) -> bytes:
+    return b"".join(_ORIGIN.pack(*origin) for origin in origins)
+
+
+def decode_origins(data: bytes) -> list[Origin]:
+    """Inverse of ``encode_origins``. IntegrityError (ObjectDamaged)."""
+    if len(data) % _ORIGIN.size:
+        raise IntegrityError("a pack's table of origins is cut off", code="ObjectDamaged")
+    return [Origin(*row) for row in _ORIGIN.iter_unpack(data)]
 
 
 def encode_pack_header(grant: SessionGrant, pack_id: bytes, pack_class: PackClass) -> bytes:
@@ -128,53 +155,65 @@ class SealedPack:
 class Slot:
     """A reserved place in a pack; sealed exactly once, from any thread."""
 
-    __slots__ = ("_sealed", "binding", "out")
+    __slots__ = ("_unsealed", "binding", "out")
 
     def __init__(self, binding: FrameBinding, out: memoryview) -> None:
         self.binding = binding
         self.out = out
-        self._sealed = False
+        self._unsealed = [True]
 
     def claim(self) -> None:
-        if self._sealed:
-            raise InternalError("a frame must not be sealed twice")
-        self._sealed = True
+        """Take the right to seal; exactly one caller ever gets it. InternalError for the rest."""
+        try:
+            self._unsealed.pop()
+        except IndexError:
+            raise InternalError("a frame must not be sealed twice") from None
 
 
 class PackBuilder:
-    """Builds packs one after another in one buffer of ``grant.pack_target_bytes`` + slack.
+    """Builds packs one after another in one buffer: ``begin`` a pack, ``reserve`` and ``seal``
+    frames (reserve is serialised inside; seal runs in parallel), ``finish`` it.
 
-    ``begin`` a pack, ``reserve`` and ``seal`` frames (reserve is serialised inside; seal runs in
-    parallel), ``finish`` it when all reserved slots are sealed.
+    A pack closes at ``grant.pack_target_bytes``; a chunk larger than that gets a pack of its own.
     """
 
     def __init__(self, grant: SessionGrant, pack_class: PackClass) -> None:
         self._grant = grant
         self._class = pack_class
-        self._buffer = bytearray(grant.pack_target_bytes + SLACK_BYTES)
+        self._buffer = bytearray(max(grant.pack_target_bytes, MAX_CHUNK_BYTES) + SLACK_BYTES)
         self._view = memoryview(self._buffer)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._pending = 0
         self._finished = True
+        self._failed = False
+        self._used: set[bytes] = set()
 
     def begin(self, pack_id: bytes) -> None:
-        """Start a pack under a fresh random id (16 bytes); the previous one's view dies."""
-        header = encode_pack_header(self._grant, pack_id, self._class)
-        self._pack_id = pack_id
-        self._k_pack = pack_key(self._grant.session_key, pack_id)
-        self._header_hash = blake3(header).digest()
-        self._header_bytes = header
-        self._buffer[: len(header)] = header
-        self._end = len(header)
-        self._rows = bytearray()
-        self._frames = 0
-        self._plain = 0
-        self._finished = False
+        """Start a pack under a fresh random id (16 bytes); the previous one's view dies.
+
+        InternalError for an id this builder had before, or while slots are unsealed: a second
+        content under one id would break the cipher."""
+        with self._lock:
+            if pack_id in self._used or len(pack_id) != ID_BYTES or self._pending:
+                raise InternalError("a pack id was used twice, or a pack begun before its time")
+            self._used.add(pack_id)
+            header = encode_pack_header(self._grant, pack_id, self._class)
+            self._pack_id = pack_id
+            self._k_pack = pack_key(self._grant.session_key, pack_id)
+            self._header_hash = blake3(header).digest()
+            self._header_bytes = header
+            self._buffer[: len(header)] = header
+            self._end = len(header)
+            self._rows = bytearray()
+            self._frames = 0
+            self._plain = 0
+            self._finished = self._failed = False
 
     @property
     def frames(self) -> int:
-        return self._frames
+        """Frames reserved so far in the pack that was begun last."""
+        return self._frames if self._used else 0
 
     def reserve(
         self, kind: int, name: bytes, ulen: int, body_bytes: int, codec: int, flags: int = 0
@@ -207,20 +246,26 @@ class PackBuilder:
     def seal(self, slot: Slot, body: Buffer) -> None:
         """Encrypt ``body`` into its slot."""
         slot.claim()
+        sealed = False
         try:
             seal_frame(frame_key(self._k_pack, slot.binding.frame), slot.binding, body, slot.out)
+            sealed = True
         finally:
             slot.out.release()
             with self._idle:
+                self._failed |= not sealed
                 self._pending -= 1
                 if not self._pending:
                     self._idle.notify_all()
 
     def finish(self) -> SealedPack:
         """Wait for all slots, append trailer, padding, footer and hash. The builder is then idle
-        until ``begin``; the result's view stays valid until then."""
+        until ``begin``; the result's view stays valid until then. InternalError for a pack without
+        frames, with a frame that could not be sealed, or finished before."""
         with self._idle:
             self._idle.wait_for(lambda: self._pending == 0)
+            if self._finished or self._failed or not self._frames:
+                raise InternalError("a pack without frames, or not whole, was to be finished")
             self._finished = True
         rows = bytes(self._rows)
         key = AESGCM(trailer_key(self._k_pack))

@@ -8,7 +8,6 @@ opens; its rows tile the frame area; lengths and kinds are within the class's li
 from __future__ import annotations
 
 import hmac
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from holdfast.vaultstore.format import (
     Header,
     ObjectKind,
     decode_header,
+    header_length,
 )
 from holdfast.vaultstore.ids import ChunkKind
 from holdfast.vaultstore.pack import (
@@ -39,8 +39,16 @@ from holdfast.vaultstore.pack import (
     PackClass,
     PackTlv,
     TrailerRows,
+    padded_size,
 )
-from holdfast.vaultstore.seal import MAX_CHUNK_BYTES, key_commitment, pack_key, trailer_key
+from holdfast.vaultstore.seal import (
+    CODEC_RAW,
+    CODEC_ZSTD,
+    MAX_CHUNK_BYTES,
+    key_commitment,
+    pack_key,
+    trailer_key,
+)
 
 _KINDS = {
     PackClass.PAGES: (ChunkKind.FILE_PAGE, ChunkKind.DISK_PAGE, ChunkKind.ROOT),
@@ -49,6 +57,8 @@ _KINDS = {
     PackClass.LOGS: (ChunkKind.DATA,),
     PackClass.DB: (ChunkKind.DATA,),
 }
+_CONTENT_BYTES = 8 * 1024 * 1024  # the longest chunk of content; bundles end below 5 MiB
+_MAX_LENGTHS = dict.fromkeys(PackClass, _CONTENT_BYTES) | {PackClass.PAGES: MAX_CHUNK_BYTES}
 _TAIL_BYTES = MAX_ROWS * ROW_STRUCT.size + TAG_BYTES + FOOTER.size + HASH_BYTES + 65536
 _MIN_BYTES = FIXED_BYTES + TAG_BYTES + FOOTER.size + HASH_BYTES
 _MAX_HEAD = 64 * 1024
@@ -90,17 +100,22 @@ class PackChecker:
     """Feed every byte in order, then ``finish``. Memory: header plus at most 1.7 MB."""
 
     def __init__(self, expected: ExpectedPack, size: int) -> None:
-        if not _MIN_BYTES <= size <= MAX_PACK_BYTES:
+        if not _MIN_BYTES <= size <= MAX_PACK_BYTES or size != padded_size(size):
             raise _bad(f"{size} bytes is no size of a pack", "PackSizeRefused")
         self._expected = expected
         self._size = size
         self._seen = 0
         self._head = bytearray()
-        self._tail: deque[bytes] = deque()
+        self._header: Header | None = None
+        self._header_bytes = b""
+        self._k_pack = b""
+        self._tail: list[bytes] = []
         self._tail_from = max(0, size - _TAIL_BYTES)
         self._hasher = blake3()
 
     def feed(self, data: Buffer) -> None:
+        """Take the next bytes; the header is checked as soon as it is whole, so that a foreign
+        pack is refused before it is received. IntegrityError."""
         view = memoryview(data).cast("B")
         start, end = self._seen, self._seen + len(view)
         if end > self._size:
@@ -108,8 +123,9 @@ class PackChecker:
         hashed = self._size - HASH_BYTES
         if start < hashed:
             self._hasher.update(view[: hashed - start])
-        if len(self._head) < _MAX_HEAD:
+        if self._header is None:
             self._head += view[: _MAX_HEAD - len(self._head)]
+            self._try_header()
         if end > self._tail_from:
             self._tail.append(bytes(view[max(0, self._tail_from - start) :]))
         self._seen = end
@@ -122,29 +138,42 @@ class PackChecker:
         own_hash = self._hasher.digest()
         if not hmac.compare_digest(own_hash, tail[-HASH_BYTES:]):
             raise _bad("its hash does not match its bytes", "PackHashMismatch")
-        header, length = decode_header(
-            self._head, ObjectKind.PACK, self._expected.vault_id, known=KNOWN_TLVS
-        )
-        k_pack = self._check_header(header)
-        at, rows_data, trailer = self._open_trailer(k_pack, bytes(self._head[:length]), tail)
+        if self._header is None:
+            raise _bad("its header is cut off", "PackTruncated")
+        at, rows_data, trailer = self._open_trailer(self._k_pack, self._header_bytes, tail)
         rows = np.frombuffer(rows_data, TRAILER_ROW)
-        pack_class = PackClass(header.value(PackTlv.CLASS)[0])
-        _check_rows(rows, length, at, pack_class)
+        pack_class = PackClass(self._header.value(PackTlv.CLASS)[0])
+        _check_rows(rows, len(self._header_bytes), at, pack_class)
         return PackSummary(
             self._expected.pack_id,
             self._expected.session_id,
             pack_class,
             self._size,
             own_hash,
-            blake3(bytes(self._head[:length])).digest(),
+            blake3(self._header_bytes).digest(),
             blake3(trailer).digest(),
             self._expected.epoch,
             rows,
         )
 
+    def _try_header(self) -> None:
+        """Read and check the header when enough of it is here."""
+        if len(self._head) < FIXED_BYTES:
+            return
+        if len(self._head) < min(header_length(self._head), _MAX_HEAD):
+            return
+        header, length = decode_header(
+            self._head, ObjectKind.PACK, self._expected.vault_id, known=KNOWN_TLVS
+        )
+        self._k_pack = self._check_header(header)
+        self._header, self._header_bytes = header, bytes(self._head[:length])
+
     def _check_header(self, header: Header) -> bytes:
         expected = self._expected
         wanted = {
+            PackTlv.LOCK_GENERATION: bytes(4),
+            PackTlv.DICTIONARY: bytes(4),
+            PackTlv.ORIGINS: b"",
             PackTlv.PACK_ID: expected.pack_id,
             PackTlv.SESSION_ID: expected.session_id,
             PackTlv.EPOCH: expected.epoch.to_bytes(4, "little"),
@@ -153,7 +182,7 @@ class PackChecker:
         for kind, value in wanted.items():
             if not hmac.compare_digest(header.value(kind), value):
                 raise _bad(f"its {kind.name.lower()} is not this session's", "PackForeign")
-        if header.value(PackTlv.CLASS)[:1] not in {bytes([kind]) for kind in PackClass}:
+        if header.value(PackTlv.CLASS) not in {bytes([kind]) for kind in PackClass}:
             raise _bad("its class is unknown")
         k_pack = pack_key(expected.session_key, expected.pack_id)
         if not hmac.compare_digest(header.value(PackTlv.COMMITMENT), key_commitment(k_pack)):
@@ -164,9 +193,9 @@ class PackChecker:
         at, length, count, spare, magic = FOOTER.unpack_from(
             tail, len(tail) - HASH_BYTES - FOOTER.size
         )
-        footer_at = self._size - HASH_BYTES - FOOTER.size
         whole = magic == FOOTER_MAGIC and not any(spare)
-        if not whole or length != count * ROW_STRUCT.size + TAG_BYTES or at + length > footer_at:
+        padded = padded_size(at + length + FOOTER.size + HASH_BYTES)
+        if not whole or length != count * ROW_STRUCT.size + TAG_BYTES or padded != self._size:
             raise _bad("its footer is wrong")
         if not 0 < count <= MAX_ROWS or at < self._tail_from:
             raise _bad("its trailer is out of range")
@@ -183,10 +212,14 @@ def _check_rows(rows: TrailerRows, first: int, end: int, pack_class: PackClass) 
     tiles = offsets[0] == first and ends[-1] == end and bool((offsets[1:] == ends[:-1]).all())
     if not tiles:
         raise _bad("its frames do not tile it")
-    lengths = (rows["ulen"] <= MAX_CHUNK_BYTES) & (rows["clen"] > TAG_BYTES)
+    lengths = (rows["ulen"] <= _MAX_LENGTHS[pack_class]) & (rows["clen"] > TAG_BYTES)
     lengths &= rows["clen"] <= rows["ulen"].astype(np.int64) + TAG_BYTES
+    raw = rows["codec"] == CODEC_RAW
+    lengths &= ~raw | (rows["clen"] == rows["ulen"].astype(np.int64) + TAG_BYTES)
     if not bool(lengths.all()):
         raise _bad("a frame's length is out of range")
+    if not bool((raw | (rows["codec"] == CODEC_ZSTD)).all()) or rows["flags"].any():
+        raise _bad("a frame's codec or flags are unknown")
     if not bool(np.isin(rows["kind"], [int(kind) for kind in _KINDS[pack_class]]).all()):
         raise _bad(f"a frame's kind has no place in a pack of {pack_class.name.lower()}")
     numbers = np.arange(len(rows), dtype=np.uint32)

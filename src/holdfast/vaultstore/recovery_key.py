@@ -9,17 +9,16 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from holdfast.errors import AccessError, IntegrityError, UsageError
 from holdfast.ports.clock import Random
 from holdfast.vaultstore.format import ZERO_NONCE
-from holdfast.vaultstore.keys import KEY_BYTES, Opener
+from holdfast.vaultstore.ring_slots import KEY_BYTES, SALT_BYTES, SCRYPT_N, SCRYPT_R, Opener, scrypt
+
+__all__ = ["SCRYPT_N", "make_recovery_key", "open_recovery_key"]
 
 TITLE = "holdfast recovery key"
 MIN_PASSPHRASE = 8
-SCRYPT_N = 2**17  # 128 MiB of memory with r = 8: about half a second on one core
-SCRYPT_MAX_N = 2**20
 
 
 class _KeyFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +48,8 @@ def make_recovery_key(
             hint="choose a longer one; it protects the key to all of the vault's data",
         )
     private = X25519PrivateKey.from_private_bytes(rng.token(KEY_BYTES))
-    salt = rng.token(16)
-    key = Scrypt(salt=salt, length=32, n=scrypt_n, r=8, p=1).derive(passphrase.encode())
+    salt = rng.token(SALT_BYTES)
+    key = scrypt(passphrase, salt, scrypt_n)
     secret = _Secret(private=private.private_bytes_raw(), verifier=verifier)
     sealed = AESGCM(key).encrypt(ZERO_NONCE, msgspec.msgpack.encode(secret), vault_id)
     file = _KeyFile(
@@ -58,7 +57,7 @@ def make_recovery_key(
         version=1,
         vault_id=vault_id.hex(),
         n=scrypt_n,
-        r=8,
+        r=SCRYPT_R,
         p=1,
         salt=base64.b64encode(salt).decode(),
         sealed=base64.b64encode(sealed).decode(),
@@ -68,7 +67,8 @@ def make_recovery_key(
 
 
 def open_recovery_key(data: bytes, passphrase: str) -> tuple[bytes, Opener]:
-    """(vault id, opener). UsageError when this is no key file, AccessError for a wrong passphrase."""
+    """(vault id, opener). UsageError when this is no key file, AccessError (WrongPassphrase),
+    IntegrityError for a version or cost out of range."""
     try:
         file = msgspec.json.decode(data, type=_KeyFile)
         vault_id = bytes.fromhex(file.vault_id)
@@ -81,9 +81,9 @@ def open_recovery_key(data: bytes, passphrase: str) -> tuple[bytes, Opener]:
         ) from error
     if file.title != TITLE or file.version != 1:
         raise IntegrityError("the key file is of an unknown version", code="FormatTooNew")
-    if not (2 <= file.n <= SCRYPT_MAX_N and file.r == 8 and file.p == 1):
+    if (file.r, file.p) != (SCRYPT_R, 1):
         raise IntegrityError("the key file's parameters are out of range", code="KeyFileInvalid")
-    key = Scrypt(salt=salt, length=32, n=file.n, r=8, p=1).derive(passphrase.encode())
+    key = scrypt(passphrase, salt, file.n)
     try:
         body = AESGCM(key).decrypt(ZERO_NONCE, sealed, vault_id)
     except InvalidTag as error:

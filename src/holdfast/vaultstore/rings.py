@@ -40,10 +40,10 @@ def opener_of(unlock: Unlock, vault_id: bytes) -> keys.Opener:
 
 def load_rings(store: ObjectStore, vault_id: bytes, domain_id: bytes, opener: keys.Opener) -> Rings:
     """Open the newest rings. AccessError (WrongKey); IntegrityError when damaged or forged."""
-    data = _newest(store, "keyring/service/")
+    data = _newest(store, "keyring/service/", vault_id)
     service, slots = keys.open_service_ring(data, vault_id, opener)
-    data = _newest(store, f"keyring/domain-{domain_id.hex()}/")
-    domain, _ = keys.open_domain_ring(data, vault_id, opener, service.verifier)
+    data = _newest(store, f"keyring/domain-{domain_id.hex()}/", vault_id)
+    domain, _ = keys.open_domain_ring(data, vault_id, opener, service.verifier, domain_id)
     return Rings(service, domain, keys.recovery_publics(slots))
 
 
@@ -70,7 +70,7 @@ def store_rings(
             )
 
 
-def _newest(store: ObjectStore, prefix: str) -> bytes:
+def _newest(store: ObjectStore, prefix: str, vault_id: bytes) -> bytes:
     names = [info.key for info in store.list(prefix)]
     if not names:
         raise IntegrityError(
@@ -78,4 +78,7 @@ def _newest(store: ObjectStore, prefix: str) -> bytes:
             code="KeyringMissing",
             hint="Put the keyring folder back from a copy of the store.",
         )
-    return store.read(names[-1])
+    data = store.read(names[-1])
+    if names[-1] != f"{prefix}{keys.ring_number(data, vault_id):08d}":
+        raise IntegrityError("a key ring has another ring's number", code="ObjectMisplaced")
+    return data

@@ -123,5 +123,5 @@ def decode_root(data: Buffer) -> Root:
             unknown=tuple(unknown),
             **{name: getattr(point, name) for name in _Point.__struct_fields__},
         )
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise IntegrityError("a root is damaged", code="ManifestDamaged") from error

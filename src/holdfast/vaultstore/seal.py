@@ -97,22 +97,28 @@ def seal_frame(key: bytes, binding: FrameBinding, body: Buffer, out: memoryview)
     AESGCM(key).encrypt_into(ZERO_NONCE, body, _AAD.pack(*binding), out)
 
 
-_decompressors = threading.local()
+class _Own(threading.local):
+    """What a thread keeps for opening frames: a decompressor and a buffer for compressed bytes."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.scratch = bytearray()
+
+    def room(self, size: int) -> memoryview:
+        if len(self.scratch) < size:
+            self.scratch = bytearray(size)
+        return memoryview(self.scratch)[:size]
 
 
-def _decompressor() -> zstandard.ZstdDecompressor:
-    try:
-        found: zstandard.ZstdDecompressor = _decompressors.one
-    except AttributeError:
-        found = _decompressors.one = zstandard.ZstdDecompressor()
-    return found
+_own = _Own()
 
 
 def open_frame(key: bytes, binding: FrameBinding, sealed: Buffer) -> Buffer:
     """The chunk's bytes. IntegrityError (FrameDamaged) when anything does not fit."""
-    if len(sealed) != binding.clen or binding.ulen > MAX_CHUNK_BYTES:
+    if len(sealed) != binding.clen or binding.ulen > MAX_CHUNK_BYTES or binding.clen <= TAG_BYTES:
         raise _damaged(binding, "its length is wrong")
-    body = bytearray(binding.clen - TAG_BYTES)
+    size = binding.clen - TAG_BYTES
+    body = _own.room(size) if binding.codec else memoryview(bytearray(size))
     try:
         AESGCM(key).decrypt_into(ZERO_NONCE, sealed, _AAD.pack(*binding), body)
     except InvalidTag as error:
@@ -129,7 +135,7 @@ def decompress(binding: FrameBinding, body: Buffer) -> Buffer:
             size = zstandard.frame_content_size(body)
             if size != binding.ulen:
                 raise _damaged(binding, "its content length is wrong")
-            plain = _decompressor().decompress(body, max_output_size=binding.ulen)
+            plain = _own.decompressor.decompress(body, max_output_size=binding.ulen)
         except zstandard.ZstdError as error:
             raise _damaged(binding, "it cannot be decompressed") from error
     else:
