@@ -1,8 +1,8 @@
 """What a recovery point refers to, read from its root and pages (never the agent's word).
 
 Every page is opened and its id recomputed; its entries are not read, only the chunk tables of its
-segments. Pages seen before are remembered (ids only, which never go stale: each commit resolves
-every id again against its own state).
+segments. Pages seen before are remembered per container (ids only, which never go stale: each
+commit resolves every id again against its own state).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Resolver:
     def __init__(self, core: VaultCore) -> None:
         self._core = core
         self._reader = ChunkReader(core)
-        self._known: OrderedDict[bytes, PageReferences] = OrderedDict()
+        self._known: OrderedDict[tuple[str | None, bytes], PageReferences] = OrderedDict()
         self._known_bytes = 0
 
     def references(self, root_id: bytes, container: str | None) -> References:
@@ -113,19 +113,24 @@ class Resolver:
         return ids, ordinals
 
     def _pages(self, page_ids: list[bytes], container: str | None) -> list[PageReferences]:
-        unknown = [page_id for page_id in page_ids if page_id not in self._known]
+        """What pages refer to. A page known from another container's walk is not known here: it
+        would tell that container's ids to whoever names its page."""
+        unknown = [page_id for page_id in page_ids if (container, page_id) not in self._known]
         fresh = {
             page_id: page_references(page)
             for page_id, page in zip(unknown, self._read(unknown, _PAGES, container), strict=True)
         }
-        result = [fresh.get(page_id) or self._known[page_id] for page_id in page_ids]
+        result = [
+            found if (found := fresh.get(page_id)) else self._known[container, page_id]
+            for page_id in page_ids
+        ]
         for page_id, found in fresh.items():
-            self._remember(page_id, found)
+            self._remember((container, page_id), found)
         return result
 
-    def _remember(self, page_id: bytes, found: PageReferences) -> None:
+    def _remember(self, key: tuple[str | None, bytes], found: PageReferences) -> None:
         own = found._replace(chunks=found.chunks.copy())
-        self._known[page_id] = own
+        self._known[key] = own
         self._known_bytes += 32 * (len(own.chunks) + len(own.pages)) + 200
         while self._known_bytes > REMEMBERED_BYTES:
             _, old = self._known.popitem(last=False)

@@ -92,9 +92,9 @@ class Vault:
         surroundings = Surroundings(clock, rng)
         create_vault(store, platform_key, ids, options, surroundings)
         opener = keys.Opener(platform_key=platform_key)
-        vault = cls(*open_core(store, ids.vault_id, opener, surroundings, cache_dir=cache_dir))
+        core, descriptor = open_core(store, ids.vault_id, opener, surroundings, cache_dir=cache_dir)
+        vault = cls(core, descriptor, platform_key)
         vault._reserve.restore()
-        vault._platform_key = platform_key
         return vault
 
     @classmethod
@@ -112,14 +112,13 @@ class Vault:
         IntegrityError (LogDamaged, FormatTooNew)."""
         opener = opener_of(unlock, vault_id)
         surroundings = Surroundings(clock, rng)
-        vault = cls(*open_core(store, vault_id, opener, surroundings, cache_dir=cache_dir))
-        vault._platform_key = unlock.platform_key
-        return vault
+        core, descriptor = open_core(store, vault_id, opener, surroundings, cache_dir=cache_dir)
+        return cls(core, descriptor, unlock.platform_key)
 
-    def __init__(self, core: VaultCore, descriptor: Descriptor) -> None:
+    def __init__(self, core: VaultCore, descriptor: Descriptor, platform_key: bytes | None) -> None:
         """Use ``create`` or ``open``."""
         self._core = core
-        self._platform_key: bytes | None = None
+        self._platform_key = platform_key
         self.descriptor = descriptor
         self._reserve = Reserve(core, descriptor.options.reserve_bytes)
         self._sessions = Sessions(core, descriptor.options)
