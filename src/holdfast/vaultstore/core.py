@@ -29,7 +29,7 @@ from holdfast.vaultstore.index import ChunkIndex, Usable
 from holdfast.vaultstore.keys import unwrap_session_key
 from holdfast.vaultstore.rings import Rings
 from holdfast.vaultstore.rowstore import RowStore
-from holdfast.vaultstore.state import LogState, PackEntry, Point, SessionEntry, TableEntry
+from holdfast.vaultstore.state import LogState, Point, SessionEntry, TableEntry
 from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_table
 from holdfast.vaultstore.trailers import rows_of_pack
 from holdfast.vaultstore.vaultclock import VaultClock
@@ -196,6 +196,9 @@ class VaultCore:
         """An open session of one of these kinds. ConflictError (SessionEnded)."""
         entry = self.state.sessions.get(session_id)
         if entry is None:
+            self._look_again()
+            entry = self.state.sessions.get(session_id)
+        if entry is None:
             raise ConflictError(
                 f"session {session_id.hex()} is not open: it was closed, revoked or never opened",
                 code="SessionEnded",
@@ -211,6 +214,9 @@ class VaultCore:
         """A live point. NotFoundError (RecoveryPointMissing)."""
         point = self.state.points.get(rp_id)
         if point is None:
+            self._look_again()
+            point = self.state.points.get(rp_id)
+        if point is None:
             raise NotFoundError(
                 f"recovery point {rp_id} does not exist or has expired",
                 code="RecoveryPointMissing",
@@ -218,9 +224,10 @@ class VaultCore:
             )
         return point
 
-    def pack_of_row(self, row: np.void) -> tuple[bytes, PackEntry]:
-        pack_id = self.pack_names[int(row["pack"])]
-        return pack_id, self.state.packs[pack_id]
+    def _look_again(self) -> None:
+        """Read what other processes appended, before saying that something does not exist."""
+        if self.surroundings is not None:
+            self.refresh()
 
     def find(
         self,

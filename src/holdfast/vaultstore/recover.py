@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdfast.errors import HoldfastError, IntegrityError
+from holdfast.errors import IntegrityError
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.ingest import Arrived, Ingest
-from holdfast.vaultstore.pack_check import PackChecker, PackSummary
-from holdfast.vaultstore.receipt import receipt_of
+from holdfast.vaultstore.seal import pack_key
 from holdfast.vaultstore.state import SessionEntry
-from holdfast.vaultstore.trailers import table_rows
+from holdfast.vaultstore.trailers import read_trailer, table_rows
 from holdfast.vaultstore.values import Recovered
-
-READ_BYTES = 4 * 1024 * 1024
 
 
 def recover_sessions(
@@ -50,11 +47,11 @@ def _take_over(
     arrived: list[Arrived] = []
     refused = 0
     if entry.opened.kind == "backup" and entry.committed is None:
-        for checked in _checked_packs(core, ingest, entry):
-            if checked is None:
+        for found in _stored_packs(core, entry):
+            if found is None:
                 refused += 1
             else:
-                arrived.append(Arrived(receipt_of(checked).as_added(), table_rows(checked.rows)))
+                arrived.append(found)
     with core.lock:
         ending = log.SessionClosed(session_id=session_id, reason="replaced by a new attempt")
         new = [pack for pack in arrived if pack.added.pack_id not in core.state.packs]
@@ -70,29 +67,37 @@ def _take_over(
     )
 
 
-def _checked_packs(
-    core: VaultCore, ingest: Ingest, entry: SessionEntry
-) -> Iterator[PackSummary | None]:
-    """Every stored pack of a session that is in no table yet; None for one that is not whole."""
-    prefix = f"{layout.PACKS}{entry.opened.session_id.hex()}/"
+def _stored_packs(core: VaultCore, entry: SessionEntry) -> Iterator[Arrived | None]:
+    """Every stored pack of a session that is in no table yet; None for one that is not whole.
+
+    A pack becomes visible only after ingest checked all its bytes and made it durable, so here its
+    header and its sealed trailer are enough: they open only under this session's key.
+    """
+    session_id = entry.opened.session_id
+    prefix = f"{layout.PACKS}{session_id.hex()}/"
+    with core.lock:
+        session_key = core.session_key(session_id)
     for info in core.objects.list(prefix):
         try:
             pack_id = bytes.fromhex(info.key[len(prefix) :])
-        except ValueError:
-            continue
-        if pack_id in core.state.packs:
-            continue
-        with core.lock:
-            expected = ingest.expected(entry, pack_id)
-        try:
-            checker = PackChecker(expected, info.size)
-            for offset in range(0, info.size, READ_BYTES):
-                length = min(READ_BYTES, info.size - offset)
-                checker.feed(core.objects.read_range(info.key, offset, length))
-            yield checker.finish()
-        except IntegrityError:
+            if pack_id in core.state.packs:
+                continue
+            found = read_trailer(
+                core.objects,
+                info.key,
+                info.size,
+                vault_id=core.vault_id,
+                k_pack=pack_key(session_key, pack_id),
+            )
+        except (ValueError, IntegrityError):
             yield None
-        except HoldfastError as error:
-            if error.retry != "never":
-                raise
-            yield None
+            continue
+        added = log.PackAdded(
+            pack_id=pack_id,
+            session_id=session_id,
+            pack_class=found.pack_class,
+            size=found.size,
+            hash=found.hash,
+            header_hash=found.header_hash,
+        )
+        yield Arrived(added, table_rows(found.rows))

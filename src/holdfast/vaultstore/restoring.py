@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from holdfast.errors import AccessError, ConflictError, LimitError, ObjectMissingError, UsageError
 from holdfast.ports.object_store import Buffer
-from holdfast.vaultstore import layout, refset
+from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import ChunkReader, binding_of
 from holdfast.vaultstore.manifest_files import FileTree
@@ -60,16 +60,26 @@ class RestoreDesk:
             if (ordinals < 0).any():
                 raise _refused(wanted[int(np.argmin(ordinals))].tobytes())
             rows = core.index.rows(ordinals)
-            return [self._location(row) for row in rows]
+            packs = {
+                number: core.state.packs[core.pack_names[number]].pack
+                for number in np.unique(rows["pack"]).tolist()
+            }
+            k_packs = {
+                number: pack_key(core.session_key(pack.session_id), pack.pack_id)
+                for number, pack in packs.items()
+            }
+        numbers = rows["pack"].tolist()
+        return [
+            self._location(row, packs[number], k_packs[number])
+            for row, number in zip(rows, numbers, strict=True)
+        ]
 
-    def _location(self, row: np.void) -> FrameLocation:
-        core = self._core
-        pack_id, entry = core.pack_of_row(row)
-        k_pack = pack_key(core.session_key(entry.pack.session_id), pack_id)
-        binding = binding_of(row, entry.pack)
+    @staticmethod
+    def _location(row: np.void, pack: log.PackAdded, k_pack: bytes) -> FrameLocation:
+        binding = binding_of(row, pack)
         return FrameLocation(
             id=binding.id,
-            pack=pack_id,
+            pack=pack.pack_id,
             frame=int(row["frame"]),
             offset=int(row["offset"]),
             clen=binding.clen,

@@ -22,6 +22,7 @@ from holdfast.vaultstore.pack import (
     MAX_ROWS,
     ROW_STRUCT,
     TRAILER_ROW,
+    PackTlv,
     TrailerRows,
 )
 from holdfast.vaultstore.seal import pack_key, trailer_key
@@ -40,6 +41,7 @@ class StoredTrailer:
     """What the ends of a stored pack say. Hashes: 32 bytes."""
 
     size: int
+    pack_class: int
     hash: bytes
     header_hash: bytes
     trailer_hash: bytes
@@ -60,7 +62,7 @@ def read_trailer(
     if size < FOOTER.size + HASH_BYTES:
         raise _bad("it is too short")
     head = store.read_range(key, 0, min(size, _HEAD_BYTES))
-    _, length = decode_header(head, ObjectKind.PACK, vault_id, known=KNOWN_TLVS)
+    header, length = decode_header(head, ObjectKind.PACK, vault_id, known=KNOWN_TLVS)
     plain = head[:length]
     tail = store.read_range(key, size - min(size, _TAIL_BYTES), min(size, _TAIL_BYTES))
     footer_at = len(tail) - HASH_BYTES - FOOTER.size
@@ -78,6 +80,7 @@ def read_trailer(
         raise _bad("it was altered") from error
     return StoredTrailer(
         size,
+        header.value(PackTlv.CLASS)[0],
         tail[-HASH_BYTES:],
         blake3(plain).digest(),
         blake3(sealed).digest(),
