@@ -1,0 +1,25 @@
+"""Times and limits of the job engine. All in seconds unless named otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """``agent_wait_seconds``: how long a job waits for an agent that does not call in.
+    ``lease_seconds``: how long a task is an agent's without a sign from it. ``retry_seconds``:
+    pauses before each further attempt; their number limits the attempts. ``tick_seconds``: how
+    often due work is looked for. ``history_days``: how long ended jobs are kept.
+    ``worker_lease_seconds``: after which silence other servers take a worker's jobs over
+    (PostgreSQL only). ``long_jobs``: server-run jobs at a time."""
+
+    agent_wait_seconds: float = 900.0
+    lease_seconds: float = 60.0
+    retry_seconds: tuple[float, ...] = (10.0, 60.0, 300.0, 900.0)
+    tick_seconds: float = 1.0
+    history_days: int = 180
+    maintenance_hours: float = 24.0
+    worker_lease_seconds: float = 15.0
+    threads: int = 12
+    long_jobs: int = 3
