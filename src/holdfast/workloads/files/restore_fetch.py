@@ -1,0 +1,98 @@
+"""Fetching chunks of one recovery point, pack by pack, opened and verified."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+
+from holdfast.errors import IntegrityError
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.seal import FrameBinding, check_id, open_frame
+from holdfast.vaultstore.values import FrameLocation
+from holdfast.workloads.transport import RestoreTransport
+
+LOCATE_BATCH = 4096
+RUN_BYTES, RUN_FRAMES = 8 * 1024 * 1024, 512
+PAGE_CACHE = 64
+
+
+def binding_of(row: FrameLocation) -> FrameBinding:
+    """What a located frame is bound to."""
+    return FrameBinding(
+        row.birth_header_hash,
+        row.birth_frame,
+        row.kind,
+        row.id,
+        row.clen,
+        row.ulen,
+        row.codec,
+        row.flags,
+    )
+
+
+class ChunkFetcher:
+    """Thread safe. Every chunk it returns was authenticated and its id recomputed."""
+
+    def __init__(self, transport: RestoreTransport) -> None:
+        self._transport = transport
+        self._keys = transport.grant.id_keys
+        self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]:
+        """Locations of distinct ids, sorted by pack and frame."""
+        wanted = list(ids)
+        rows: list[FrameLocation] = []
+        for start in range(0, len(wanted), LOCATE_BATCH):
+            rows += self._transport.locate(b"".join(wanted[start : start + LOCATE_BATCH]))
+        rows.sort(key=lambda row: (row.pack, row.frame))
+        return rows
+
+    def runs(self, rows: Iterable[FrameLocation]) -> Iterator[list[FrameLocation]]:
+        """Located frames of one pack at a time, up to RUN_BYTES together."""
+        run: list[FrameLocation] = []
+        size = 0
+        for row in rows:
+            full = size + row.clen > RUN_BYTES or len(run) >= RUN_FRAMES
+            if run and (full or row.pack != run[0].pack):
+                yield run
+                run, size = [], 0
+            run.append(row)
+            size += row.clen
+        if run:
+            yield run
+
+    def read_run(
+        self, run: list[FrameLocation], take: Callable[[FrameLocation, Buffer], None]
+    ) -> None:
+        """Read the frames of a run and hand each chunk's plain bytes to ``take``."""
+        data = memoryview(self._transport.read_frames(run[0].pack, [row.frame for row in run]))
+        if len(data) != sum(row.clen for row in run):
+            raise IntegrityError(
+                "the vault sent fewer bytes than a pack holds", code="PackTruncated"
+            )
+        at = 0
+        for row in run:
+            take(row, self._open(row, data[at : at + row.clen]))
+            at += row.clen
+
+    def _open(self, row: FrameLocation, sealed: Buffer) -> Buffer:
+        binding = binding_of(row)
+        plain = open_frame(row.key, binding, sealed)
+        check_id(self._keys, binding, plain)
+        return plain
+
+    def page(self, page_id: bytes) -> Buffer:
+        """One chunk by id, from a small cache."""
+        with self._lock:
+            if page_id in self._pages:
+                self._pages.move_to_end(page_id)
+                return self._pages[page_id]
+        found: list[Buffer] = []
+        self.read_run(self.locate([page_id]), lambda _, plain: found.append(plain))
+        with self._lock:
+            self._pages[page_id] = found[0]
+            while len(self._pages) > PAGE_CACHE:
+                self._pages.popitem(last=False)
+        return found[0]
