@@ -15,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from holdfast.errors import StoreFullError
 from holdfast.vaultstore import layout, log
-from holdfast.vaultstore.chain import Build
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.liveness import Liveness, liveness_of, needed_points, packs_touched
 from holdfast.vaultstore.orphans import find_orphans
-from holdfast.vaultstore.reserve import Reserve
+from holdfast.vaultstore.reserve import Reserve, append_freeing
 from holdfast.vaultstore.state import LogState, PackEntry
 from holdfast.vaultstore.values import CollectBudget, CollectPlan, CollectResult
 
@@ -142,7 +140,7 @@ class Collector:
             run.condemned = len(packs)
             return (log.PacksCondemned(packs=packs),) if packs else ()
 
-        self._append(condemning)
+        append_freeing(core, condemning)
 
     def _sweep(self, run: _Run) -> None:
         """Delete condemned packs past their fence, in batches that each end with a record."""
@@ -173,7 +171,7 @@ class Collector:
                 return ()
             return (log.PacksSwept(packs=tuple(packs), tables=tuple(dropped)),)
 
-        self._append(sweeping)
+        append_freeing(self._core, sweeping)
         run.swept += len(batch)
         for table_id in dropped:
             self._core.objects.delete(layout.table_key(table_id))
@@ -186,15 +184,6 @@ class Collector:
             self._core.objects.delete(key)
             run.deleted(sizes)
             run.orphans += 1
-
-    def _append(self, build: Build) -> None:
-        """Append; when the store is full, give back some of the reserve and try once more."""
-        try:
-            self._core.append(build)
-        except StoreFullError:
-            if not self._reserve.release():
-                raise
-            self._core.append(build)
 
 
 def condemnable(state: LogState, liveness: Liveness) -> list[PackEntry]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from holdfast.errors import ConflictError
 from holdfast.vaultstore import log
 from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.values import ExpireDrop, ExpirePlan
 
@@ -58,7 +59,7 @@ def apply_expire(core: VaultCore, plan: ExpirePlan) -> list[str]:
         core.refresh()
         if not plan.explicit:
             core.clock.require_trust(core.state.time_ns, "expiry")
-        core.append(dropping)
+        append_freeing(core, dropping)
     return left
 
 

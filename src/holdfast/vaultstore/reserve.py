@@ -1,11 +1,16 @@
-"""The reserve: objects kept only to be deleted, so that collect can write on a full store."""
+"""The reserve: objects kept only to be deleted, so that a full store can be freed.
+
+Backups never get at it: they fail with StoreFull while it is whole.
+"""
 
 from __future__ import annotations
 
 from holdfast.errors import ObjectExistsError, StoreError, StoreFullError
 from holdfast.vaultstore import layout
+from holdfast.vaultstore.chain import Build
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import Header, ObjectKind, encode_header
+from holdfast.vaultstore.state import LogState
 
 PIECE_BYTES = 4 * 1024 * 1024  # [bytes] released at a time
 
@@ -30,13 +35,6 @@ class Reserve:
             missing -= PIECE_BYTES
             number += 1
 
-    def release(self) -> bool:
-        """Delete one piece; False when there is none."""
-        for info in self._core.objects.list(layout.RESERVE):
-            self._core.objects.delete(info.key)
-            return True
-        return False
-
     def _create(self, number: int, size: int) -> bool:
         header = encode_header(Header(ObjectKind.RESERVE, self._core.vault_id))
         try:
@@ -51,6 +49,19 @@ class Reserve:
                 raise
             return False
         return True
+
+
+def append_freeing(core: VaultCore, build: Build) -> LogState:
+    """Append a record that leads to free space (the end of a session, expire, condemn, sweep). On
+    a full store one piece of the reserve is given up for it."""
+    try:
+        return core.append(build)
+    except StoreFullError:
+        piece = next(iter(core.objects.list(layout.RESERVE)), None)
+        if piece is None:
+            raise
+        core.objects.delete(piece.key)
+    return core.append(build)
 
 
 def _number(key: str) -> int:

@@ -19,6 +19,7 @@ from holdfast.vaultstore.chain import create_or_find
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import ParentPoint, SessionGrant
+from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.values import OpenSession, SessionKind, VaultOptions
 
@@ -133,7 +134,7 @@ class Sessions:
                 return ()
             return (log.SessionClosed(session_id=session_id, reason=reason),)
 
-        self._core.append(closing)
+        append_freeing(self._core, closing)
 
     def open_sessions(self) -> list[OpenSession]:
         with self._core.lock:
