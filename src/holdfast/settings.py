@@ -1,0 +1,97 @@
+"""Settings of a server: a TOML file, overridden by the environment, validated as a whole.
+
+Every field is read from ``DIR/holdfast.toml`` under its name and from ``HOLDFAST_`` + its name in
+upper case. docs/reference/settings.md is made from ``DESCRIPTIONS``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from holdfast.errors import UsageError
+
+PREFIX = "HOLDFAST_"
+FILE_NAME = "holdfast.toml"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See ``DESCRIPTIONS``. Durations are in seconds, sizes in bytes."""
+
+    catalog_url: str = ""
+    pack_target_bytes: int = 64 * 1024 * 1024
+    zstd_level: int = 1
+    reserve_bytes: int = 256 * 1024 * 1024
+    agent_wait_seconds: float = 900.0
+    task_lease_seconds: float = 60.0
+    token_seconds: int = 3600
+    max_uploads: int = 8
+    history_days: int = 180
+    tick_seconds: float = 1.0
+    log_level: str = "info"
+
+
+DESCRIPTIONS: dict[str, str] = {
+    "catalog_url": "Database of catalog and jobs: empty for SQLite in the data folder, or "
+    "`postgresql://user@host/name`.",
+    "pack_target_bytes": "Size a pack is filled to, for vaults created from now on.",
+    "zstd_level": "Compression level (1 to 19), for vaults created from now on.",
+    "reserve_bytes": "Space kept back in each new vault so that collect works on a full disk; "
+    "0 keeps none.",
+    "agent_wait_seconds": "How long a job waits for an agent that does not call in.",
+    "task_lease_seconds": "After which silence of an agent its task is handed out again.",
+    "token_seconds": "Life of an access token.",
+    "max_uploads": "Packs received at the same time; more are asked to come later.",
+    "history_days": "How long ended jobs are kept.",
+    "tick_seconds": "How often due schedules and jobs are looked for.",
+    "log_level": "debug, info, warning or error.",
+}
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "pack_target_bytes": (64 * 1024, 96 * 1024 * 1024),
+    "zstd_level": (1, 19),
+    "reserve_bytes": (0, 1 << 50),
+    "agent_wait_seconds": (1, 30 * 86400),
+    "task_lease_seconds": (2, 3600),
+    "token_seconds": (60, 86400),
+    "max_uploads": (1, 1000),
+    "history_days": (1, 36500),
+    "tick_seconds": (0.05, 60),
+}
+
+
+def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
+    """UsageError (InvalidSettings) names the field and what is allowed."""
+    values: dict[str, Any] = {}
+    path = data / FILE_NAME
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise _invalid(f"{path} cannot be read: {error}") from error
+    for name in Settings.__struct_fields__:
+        given = environment.get(PREFIX + name.upper())
+        if given is not None:
+            values[name] = given
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(f"the settings are wrong: {error}") from error
+    for name, (low, high) in _LIMITS.items():
+        if not low <= getattr(settings, name) <= high:
+            raise _invalid(f"{name} must be from {low:g} to {high:g}")
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise _invalid("log_level must be debug, info, warning or error")
+    return settings
+
+
+def _invalid(message: str) -> UsageError:
+    return UsageError(
+        message,
+        code="InvalidSettings",
+        hint=f"correct {FILE_NAME} or the HOLDFAST_ variables; see docs/reference/settings.md",
+    )
