@@ -15,6 +15,8 @@ from holdfast.vaultstore.transitions import next_state
 
 ITEMS = ("Linux;a/FileFolder;x", "Linux;a/FileFolder;y", "Linux;b/FileFolder;x")
 
+KINDS = ("open", "open", "pack", "pack", "commit", "commit", "close", "expire", "condemn", "sweep")
+
 
 class History:
     """Proposes operations, right and wrong ones, and tracks what an observer may rely on."""
@@ -43,20 +45,7 @@ class History:
         return self.random.choice([*values, b"?" * 16])  # type: ignore
 
     def propose(self) -> log.Operation:
-        kind = self.random.choice(
-            [
-                "open",
-                "open",
-                "pack",
-                "pack",
-                "commit",
-                "commit",
-                "close",
-                "expire",
-                "condemn",
-                "sweep",
-            ]
-        )
+        kind = self.random.choice(KINDS)
         return getattr(self, f"_{kind}")()
 
     def _open(self) -> log.Operation:
