@@ -79,6 +79,14 @@ def test_lookups_are_silent_about_other_containers(thief: BackupRun, vault: Vaul
     assert vault.lookup(thief.grant.session_id, name[:32] + bytes(16)) == b"\0"
 
 
+def test_presence_is_told_only_to_who_holds_the_content(victim: LittleAgent, vault: Vault) -> None:
+    """The id alone is not enough, not even for one's own container."""
+    grant = vault.begin_session("backup", victim.container, victim.item_key, b"O" * 16)
+    name = chunk_name(grant.id_keys, ChunkKind.DATA, SECRET[b"secret"][:4096])
+    guessed = name[:32] + bytes(16)
+    assert vault.lookup(grant.session_id, name + guessed + name) == b"\1\0\1"
+
+
 def test_a_foreign_chunk_cannot_be_committed(thief: BackupRun) -> None:
     """A root that names a stolen page id is refused as missing, with or without knowing it."""
     thief.asks = False

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from holdfast.adapters.object_store.local import LocalStore
 from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import AccessError, ConflictError, IntegrityError, NotFoundError
 from holdfast.testing.little_agent import A_DAY, BackupRun, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import export
+from holdfast.vaultstore.layout import find_vaults
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.values import PointFacts, Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
@@ -324,3 +327,40 @@ def test_lost_tables_and_refsets_are_named_and_do_not_stop_restores(
     assert [key.endswith(damage.key) for damage in damages] == [True]
     assert bench.agent().restore(record.rp_id) == FILES
     assert bytes(vault.fetch(record.rp_id, [record.root_id])[0])
+
+
+def test_a_vault_on_a_local_disk_is_probed_used_and_found(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "region")
+    options = VaultOptions(pack_target_bytes=64 * 1024, reserve_bytes=1 << 20)
+    clock, rng = MovableClock(), SeededRandom(1)
+    vault = Vault.create(store, PLATFORM_KEY, ids=IDS, options=options, clock=clock, rng=rng)
+    assert "create-if-absent" in vault.descriptor.probe
+    agent = LittleAgent(vault, rng)
+    first = agent.back_up(FILES)
+    second = agent.back_up(MORE, time=A_DAY + timedelta(days=1))
+    vault.expire(vault.plan_expire({first.rp_id: "old"}))
+    assert vault.collect().complete
+    reader = VaultReader.open(store, Unlock(platform_key=PLATFORM_KEY))
+    assert reader.recovery_point("latest", agent.item_key) == second
+    assert reader.items() == [agent.item_key]
+    assert agent.restore(second.rp_id) == MORE
+    assert find_vaults(store) == [IDS.vault_id]
+    (tmp_path / "region").rename(tmp_path / "moved")
+    with pytest.raises(NotFoundError) as missing:
+        VaultReader.open(LocalStore(tmp_path / "region"), Unlock(platform_key=PLATFORM_KEY))
+    assert missing.value.code == "VaultMissing"
+
+
+def test_restores_of_points_read_through_the_service(bench: Bench) -> None:
+    agent = bench.agent()
+    records = [
+        agent.back_up({b"n": str(number).encode()}, time=A_DAY + timedelta(days=number))
+        for number in range(12)
+    ]
+    for number, record in enumerate(records):
+        entry = bench.vault.file_tree(record.rp_id).lookup(b"n")
+        assert entry is not None
+        assert bytes(bench.vault.fetch(record.rp_id, [entry.extents[0][0]])[0]) == (
+            str(number).encode()
+        )
+    assert bench.vault.root(records[0].rp_id).file_tree.entries == 1

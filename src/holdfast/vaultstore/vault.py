@@ -5,9 +5,10 @@ vault's lock; bytes of packs and pages stream outside it. All effects go through
 clock, randomness). The log in the store is the truth: another process may append to it at any time
 and every step re-checks against the head it appends to.
 
-Errors common to all methods: ``ConflictError`` with code ``SessionRevoked``, ``SessionClosed`` or
-``SessionUnknown`` for a session that ended; ``IntegrityError`` with code ``LogDamaged`` when the
-log cannot be trusted (nothing is written then); ``StoreError`` from the store.
+Errors common to all methods: ``ConflictError`` with code ``SessionEnded`` for a session that was
+closed or revoked, or ``SessionKindWrong`` for one that may not do this; ``IntegrityError`` with
+code ``LogDamaged`` when the log cannot be trusted (nothing is written then); ``StoreError`` from
+the store.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ __all__ = ["MissingChunksError", "PackReceiver", "Vault"]
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+READERS_KEPT = 8  # recovery points whose chunk list and last pages stay in memory for browsing
 
 
 def _no_progress(_done: int, _total: int) -> None:
@@ -120,6 +122,7 @@ class Vault:
         self._core = core
         self._platform_key = platform_key
         self.descriptor = descriptor
+        self._readers: dict[str, PointReader] = {}
         self._reserve = Reserve(core, descriptor.options.reserve_bytes)
         self._sessions = Sessions(core, descriptor.options)
         self._ingest = Ingest(core)
@@ -228,6 +231,8 @@ class Vault:
 
     def point_of_job(self, item_key: str, job_id: bytes) -> RecoveryPointRecord | None:
         """The point a job made, for reconciling the catalog."""
+        if (item_key, job_id) not in self._core.state.by_job:
+            self._core.refresh()
         state = self._core.state
         rp_id = state.by_job.get((item_key, job_id))
         return None if rp_id is None else record_of(state.points[rp_id])
@@ -246,7 +251,12 @@ class Vault:
 
     def _reader(self, rp_id: str) -> PointReader:
         with self._core.lock:
-            return PointReader(self._core, self._core.point(rp_id))
+            point = self._core.point(rp_id)
+            reader = self._readers.pop(rp_id, None) or PointReader(self._core, point)
+            self._readers[rp_id] = reader
+            while len(self._readers) > READERS_KEPT:
+                del self._readers[next(iter(self._readers))]
+            return reader
 
     # restore
 
