@@ -136,3 +136,8 @@ def remove_item(connection: Connection, item_id: str) -> int:
 def count_items(connection: Connection, vault_id: str) -> int:
     query = select(func.count()).select_from(t.items).where(_C.vault_id == vault_id)
     return int(connection.execute(query).scalar_one())
+
+
+def forget_due_times_after(connection: Connection, moment: datetime) -> int:
+    """Have runs planned beyond any schedule's reach planned anew."""
+    return update(connection, t.items, {"next_run_at": None}, _C.next_run_at > moment)

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, or_
+from sqlalchemy import Connection, or_, select
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import insert, many, one, selecting, update
 
-QUEUED, LEASED, DONE = "queued", "leased", "done"
+QUEUED, LEASED, LAPSED, DONE = "queued", "leased", "lapsed", "done"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """``state``: queued | leased | done. ``outcome``: "" until done, then succeeded | failed |
+    """``state``: queued | leased | lapsed (no sign of the agent; ``lease_until`` is since when) |
+    done. ``outcome``: "" until done, then succeeded | failed |
     cancelled. ``fence``: number of times it was handed out."""
 
     id: str
@@ -105,21 +106,50 @@ def move_tasks(connection: Connection, from_agents: list[str], to_agent: str, no
     return update(connection, t.agent_tasks, values, _C.agent_id.in_(from_agents), _C.state != DONE)
 
 
-def lapsed_tasks(connection: Connection, now: datetime) -> list[TaskRow]:
+def lapsing_tasks(connection: Connection, now: datetime) -> list[TaskRow]:
     """Leased tasks whose lease ended."""
     query = _ALL.where(_C.state == LEASED, _C.lease_until < now)
     return many(connection, TaskRow, query.order_by(_C.lease_until))
 
 
-def tasks_to_offer(connection: Connection, agent_id: str) -> list[TaskRow]:
-    """Tasks an agent may be given: queued ones and leased ones, oldest first, none cancelled
-    before it began."""
-    query = _ALL.where(
-        _C.agent_id == agent_id,
-        _C.state != DONE,
-        or_(_C.state == LEASED, _C.cancel_requested.is_(False)),
+def mark_lapsed(connection: Connection, task: TaskRow, now: datetime) -> bool:
+    """Note that the agent gave no sign in time; False when it did meanwhile."""
+    values = {"state": LAPSED, "lease_until": now, "updated_at": now}
+    where = (
+        _C.id == task.id,
+        _C.fence == task.fence,
+        _C.state == LEASED,
+        _C.lease_until == task.lease_until,
     )
-    return many(connection, TaskRow, query.order_by(_C.created_at, _C.id))
+    return update(connection, t.agent_tasks, values, *where) == 1
+
+
+def extend_leases(connection: Connection, until: datetime) -> int:
+    """After a pause of the server itself: give every lease at least until then."""
+    where = (_C.state == LEASED, _C.lease_until < until)
+    return update(connection, t.agent_tasks, {"lease_until": until}, *where)
+
+
+def requeue_task(connection: Connection, task_id: str, now: datetime) -> None:
+    """Make a task, done or not, ready to be handed out again."""
+    values: dict[str, Any] = {
+        "state": QUEUED,
+        "lease_until": None,
+        "fence": _C.fence + 1,
+        "outcome": "",
+        "error": {},
+        "result": {},
+        "updated_at": now,
+        "ended_at": None,
+    }
+    update(connection, t.agent_tasks, values, _C.id == task_id)
+
+
+def agents_with_news(connection: Connection) -> set[str]:
+    """Agents with a task to take, or one to stop."""
+    news = or_(_C.state == QUEUED, _C.cancel_requested.is_(True))
+    query = select(_C.agent_id).where(_C.state != DONE, news).distinct()
+    return set(connection.execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,3 +105,10 @@ def change_vault(
 
 def remove_vault(connection: Connection, vault_id: str) -> int:
     return remove(connection, t.vaults, _C.id == vault_id)
+
+
+def pull_maintenance(connection: Connection, beyond: datetime, to: datetime) -> int:
+    """Move maintenance planned after ``beyond`` to ``to``."""
+    return update(
+        connection, t.vaults, {"next_maintenance_at": to}, _C.next_maintenance_at > beyond
+    )

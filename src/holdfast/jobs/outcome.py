@@ -14,7 +14,7 @@ class Outcome(TypedDict, total=False):
     """``do``: go on with the next step, wait (until ``until``, an ISO time, or a signal), or end.
 
     ``keep`` is handed to later steps of the same turn; ``result`` is stored with the job. ``note``
-    is a (event, message) line for the history. ``reopen``: the task is to be handed out again.
+    is a (event, message) line for the history.
     """
 
     do: Verb

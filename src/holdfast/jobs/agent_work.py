@@ -1,0 +1,207 @@
+"""What backups and restores share: a task for an agent, and judging how it goes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import containers, jobs, tasks
+from holdfast.catalog.containers import AgentRow
+from holdfast.catalog.identifiers import new_id
+from holdfast.catalog.jobs import JobRow
+from holdfast.catalog.tasks import TaskRow
+from holdfast.errors import HoldfastError
+from holdfast.jobs import outcome
+from holdfast.jobs.context import JobContext
+from holdfast.jobs.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+WAITING, RUNNING, RETRYING = "Waiting", "Transfer data to vault", "Retrying"
+PASSING_CODES = frozenset(
+    {
+        "StoreUnavailable",
+        "StoreFailed",
+        "StoreFull",
+        "CatalogUnavailable",
+        "ServerUnavailable",
+        "ServerUnreachable",
+        "SessionRevoked",
+        "SessionClosed",
+        "SessionUnknown",
+        "ParentStale",
+        "AgentStopped",
+        "SpoolFull",
+    }
+)
+
+
+class PayloadMaker(Protocol):
+    """Builds (task kind, item key, payload) of a job's task; HoldfastError when it cannot."""
+
+    def __call__(self, connection: Connection, job: JobRow) -> tuple[str, str, dict[str, Any]]: ...
+
+
+class AgentWork:
+    """Hands a job to the agent of its container and says what its task's state means."""
+
+    def __init__(self, context: JobContext, payload: PayloadMaker) -> None:
+        self._context = context
+        self._payload = payload
+
+    def dispatch(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
+        """Create the job's task unless it has one, and wake the agent."""
+        context = self._context
+        with context.catalog.write() as connection:
+            task = tasks.task_of_job(connection, job.id)
+            if task is not None:
+                self._reopen(connection, job, task)
+                return outcome.go()
+            agent = _agent_of(connection, job)
+            if agent is None:
+                return outcome.fail(
+                    "AgentNotEnrolled",
+                    f"no agent is enrolled for the container of {job.entity_name}",
+                    "Enrol the machine (holdfast agent enroll --replace takes a lost one over).",
+                )
+            kind, item_key, payload = self._payload(connection, job)
+            now = context.clock.now()
+            task = _new_task(new_id(context.ledger.rng), job, agent.id, now)
+            tasks.add_task(connection, _with_work(task, kind, item_key, payload))
+            context.ledger.note(
+                connection, job.id, "dispatched", f"handed to the agent on {agent.host}"
+            )
+        context.bell.ring(agent.id)
+        return outcome.go()
+
+    def assess(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
+        """Go on when the agent has finished; otherwise wait, give up, or end a cancelled job."""
+        with self._context.catalog.read() as connection:
+            task = tasks.task_of_job(connection, job.id)
+            agent = containers.get_agent(connection, task.agent_id) if task else None
+        if task is None or agent is None:
+            return outcome.fail("InternalError", f"the task of job {job.id} is gone")
+        now = self._context.clock.now()
+        if task.state == tasks.DONE:
+            return self._finished(job, task)
+        if job.status == "Cancelling":
+            return _cancelling(task, now)
+        return self._waiting(job, task, agent, now)
+
+    def _finished(self, job: JobRow, task: TaskRow) -> Outcome:
+        if task.outcome == "succeeded":
+            return outcome.go(result=task.result)
+        if job.status == "Cancelling" or task.outcome == "cancelled":
+            return outcome.cancelled("the agent stopped as asked")
+        code = str(task.error.get("code") or "AgentFailed")
+        message = str(task.error.get("message") or "the agent failed without saying why")
+        hint = str(task.error.get("hint") or "")
+        make = outcome.retry if code in PASSING_CODES else outcome.fail
+        return make(code, message, hint)
+
+    def _waiting(self, job: JobRow, task: TaskRow, agent: AgentRow, now: datetime) -> Outcome:
+        patience = timedelta(seconds=self._context.settings.agent_wait_seconds)
+        if task.state == tasks.LEASED:
+            return outcome.wait(None, RUNNING, f"the agent on {agent.host} works on it")
+        lost = task.state == tasks.LAPSED and task.lease_until is not None
+        since = task.lease_until if lost and task.lease_until else task.updated_at
+        since = max(since, agent.last_seen_at)
+        if now >= since + patience:
+            return outcome.fail(
+                "AgentOffline",
+                f"the agent on {agent.host} was last heard at {agent.last_seen_at:%F %T} UTC",
+                "Start the agent there (holdfast agent start); the next schedule runs by itself.",
+            )
+        detail = f"waiting for the agent on {agent.host}"
+        if lost:
+            detail = f"no sign of the agent on {agent.host}; waiting for it to come back"
+        return outcome.wait(since + patience, WAITING, detail)
+
+    def _reopen(self, connection: Connection, job: JobRow, task: TaskRow) -> None:
+        """Queue a failed task again when the job makes a further attempt."""
+        failed = task.state == tasks.DONE and task.outcome != "succeeded"
+        if not failed or job.phase != RETRYING or job.status != "InProgress":
+            return
+        now = self._context.clock.now()
+        tasks.requeue_task(connection, task.id, now)
+        jobs.change_job(connection, job.id, phase=WAITING)
+        self._context.ledger.note(connection, job.id, "dispatched", f"attempt {job.attempt}")
+        self._context.bell.ring(task.agent_id)
+
+    def release(self, job: JobRow) -> None:
+        """Revoke the vault sessions the task left open, so that nothing stays pinned."""
+        context = self._context
+        with context.catalog.read() as connection:
+            task = tasks.task_of_job(connection, job.id)
+            sessions = tasks.sessions_of_task(connection, task.id) if task else []
+        for session in sessions:
+            if session.closed_at is not None:
+                continue
+            try:
+                vault = context.open_vault(session.vault_id)
+                vault.revoke_session(bytes.fromhex(session.id), f"job {job.id} has ended")
+            except HoldfastError as error:
+                log.warning("session %s stays open for now: %s", session.id, error)
+                continue
+            with context.catalog.write() as connection:
+                tasks.close_session(connection, session.id, context.clock.now())
+
+    def close(self, connection: Connection, job: JobRow) -> None:
+        """End the task with its job, so that an agent still at it is told to stop."""
+        task = tasks.task_of_job(connection, job.id)
+        if task is None or task.state == tasks.DONE:
+            return
+        now = self._context.clock.now()
+        values: dict[str, Any] = {"state": tasks.DONE, "outcome": "cancelled"}
+        values |= {"updated_at": now, "ended_at": now}
+        tasks.change_task(connection, task.id, **values)
+        self._context.bell.ring(task.agent_id)
+
+
+def _cancelling(task: TaskRow, now: datetime) -> Outcome:
+    if task.state == tasks.QUEUED:
+        return outcome.cancelled("cancelled before the agent took it")
+    if task.state == tasks.LAPSED or task.lease_until is None or task.lease_until < now:
+        return outcome.cancelled("cancelled; the agent did not answer any more")
+    return outcome.wait(task.lease_until, RUNNING, "cancelling; the agent was told to stop")
+
+
+def _agent_of(connection: Connection, job: JobRow) -> AgentRow | None:
+    found = containers.get_container(connection, job.container_id or "")
+    if found is None or found.agent_id is None:
+        return None
+    agent = containers.get_agent(connection, found.agent_id)
+    return agent if agent is not None and agent.revoked_at is None else None
+
+
+def _new_task(task_id: str, job: JobRow, agent_id: str, now: datetime) -> TaskRow:
+    return TaskRow(
+        id=task_id,
+        job_id=job.id,
+        agent_id=agent_id,
+        vault_id=job.vault_id,
+        kind="",
+        item_key="",
+        payload={},
+        state=tasks.QUEUED,
+        fence=0,
+        lease_until=None,
+        cancel_requested=job.status == "Cancelling",
+        progress={},
+        outcome="",
+        error={},
+        result={},
+        created_at=now,
+        updated_at=now,
+        ended_at=None,
+    )
+
+
+def _with_work(task: TaskRow, kind: str, item_key: str, payload: dict[str, Any]) -> TaskRow:
+
+    return replace(task, kind=kind, item_key=item_key, payload=payload)

@@ -1,0 +1,133 @@
+"""The backup job: dispatch to the agent, wait, publish what the vault holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import items, points, policies
+from holdfast.catalog.identifiers import id_bytes
+from holdfast.catalog.items import ItemRow
+from holdfast.catalog.jobs import JobRow
+from holdfast.domain.policy import parse_policy
+from holdfast.errors import NotFoundError
+from holdfast.jobs import outcome
+from holdfast.jobs.agent_work import AgentWork
+from holdfast.jobs.context import JobContext, Step
+from holdfast.jobs.facts import point_row, scheduled_tags
+from holdfast.jobs.outcome import Outcome
+
+
+class BackupProcedure:
+    """One recovery point per job, whatever dies on the way: the vault commits by (item, job), and
+    publishing reads back what it committed."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._work = AgentWork(context, _payload)
+
+    @property
+    def steps(self) -> tuple[tuple[str, Step], ...]:
+        return (
+            ("dispatch", self._work.dispatch),
+            ("assess", self._assess),
+            ("publish", self._publish),
+        )
+
+    def _assess(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
+        """As the agent says; but a point that was committed counts even if the agent failed after
+        it, or was not heard again."""
+        judged = self._work.assess(job, memory)
+        if judged["do"] in ("fail", "retry", "cancelled") and self._record(job) is not None:
+            return outcome.go(late=True)
+        return judged
+
+    def _record(self, job: JobRow) -> Any:
+        with self._context.catalog.read() as connection:
+            item = items.get_item(connection, job.item_id or "")
+        if item is None:
+            return None
+        vault = self._context.open_vault(job.vault_id)
+        vault.refresh()
+        return vault.point_of_job(item.item_key, id_bytes(job.id))
+
+    def _publish(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
+        """Write the committed point into the catalog."""
+        record = self._record(job)
+        if record is None:
+            return outcome.fail(
+                "RecoveryPointNotCommitted",
+                "the agent reported success, but the vault holds no recovery point of this job",
+                "Run the backup again; if this repeats, look into the agent's log.",
+            )
+        with self._context.catalog.write() as connection:
+            points.put_point(connection, point_row(record, job.vault_id, job.item_id or ""))
+        result = {
+            "recoveryPointId": record.rp_id,
+            "logicalBytes": record.logical_bytes,
+            "transferredBytes": record.transferred_bytes,
+            "storedBytes": record.stored_bytes,
+            "fileCount": record.file_count,
+            "findingsCount": record.findings_count,
+            "consistency": record.consistency,
+        }
+        return outcome.done(result, ["published", f"recovery point {record.rp_id} is in the vault"])
+
+    def release(self, job: JobRow) -> None:
+        self._work.release(job)
+
+    def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
+        self._work.close(connection, job)
+        item = items.get_item(connection, job.item_id or "")
+        if item is None:
+            return
+        good = status in ("Completed", "CompletedWithWarnings")
+        values: dict[str, Any] = {
+            "last_backup_at": self._context.clock.now(),
+            "last_backup_status": status,
+            "last_job_id": job.id,
+            "last_error_code": "" if good else str(outcome.get("code", "")),
+        }
+        if good:
+            values |= _after_success(connection, job, item)
+        elif job.scheduled and status == "Failed":
+            values["missed_ranges"] = _missed(connection, job, item)
+        items.change_item(connection, item.id, **values)
+
+
+def _after_success(connection: Connection, job: JobRow, item: ItemRow) -> dict[str, Any]:
+    latest = points.latest_point(connection, item.id)
+    values: dict[str, Any] = {}
+    if latest is not None:
+        values |= {"latest_point_id": latest.rp_id, "latest_point_at": latest.time}
+    if job.scheduled:
+        values["missed_ranges"] = []
+    if item.protection_state in ("IRPending", "ProtectionError"):
+        values["protection_state"] = "Protected"
+    return values
+
+
+def _missed(connection: Connection, job: JobRow, item: ItemRow) -> list[str]:
+    """Ranges that the failed backup would have filled; the next success takes them over."""
+    policy = policies.get_policy(connection, item.policy_id) if item.policy_id else None
+    if policy is None:
+        return item.missed_ranges
+    parsed = parse_policy(policy.properties)
+    tags = scheduled_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)
+    return sorted(tags - {"daily"})
+
+
+def _payload(connection: Connection, job: JobRow) -> tuple[str, str, dict[str, Any]]:
+    item = items.get_item(connection, job.item_id or "")
+    if item is None:
+        raise NotFoundError("the protected item was removed", code="ItemNotFound")
+    payload = {
+        "includePaths": item.include_paths,
+        "excludeGlobs": item.exclude_globs,
+        "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
+        "retainUntil": job.parameters.get("retainUntil"),
+        "parentHint": item.latest_point_id or None,
+    }
+    return "files-backup", item.item_key, payload

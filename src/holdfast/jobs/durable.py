@@ -1,0 +1,155 @@
+"""DBOS behind one small door: durable execution of turns on SQLite or PostgreSQL.
+
+DBOS is configured against its defaults here: no pickle in the database (portable JSON), a constant
+application version (its own would orphan running work at every upgrade), an executor id that is
+unique per process, a bounded thread pool, SQLite with our durability rules, no telemetry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from sqlalchemy import Engine
+
+from holdfast.catalog.database import open_engine, sqlite_engine
+
+log = logging.getLogger(__name__)
+
+COMPATIBILITY_EPOCH = "1"  # raised by hand when running turns of an older program cannot go on
+MAX_RECOVERIES = 1000
+ALIVE = ("PENDING", "ENQUEUED", "DELAYED")
+
+RunTurn = Callable[[str, int, Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]], str]
+
+
+class _Current:
+    """The one engine of this process; DBOS finds workflow functions by name, not by object."""
+
+    run: RunTurn | None = None
+    lock = threading.Lock()
+    running: set[str] = set()
+
+
+@DBOS.workflow(  # type: ignore[untyped-decorator]
+    name="holdfast.turn", max_recovery_attempts=MAX_RECOVERIES
+)
+def _turn(job_id: str, turn: int) -> str:
+    """The one workflow: a turn of a job, by name so that a later program finds it."""
+    run = _Current.run
+    if run is None:
+        raise RuntimeError("the job engine is not started")
+    key = workflow_id(job_id, turn)
+    with _Current.lock:
+        _Current.running.add(key)
+    try:
+        return run(job_id, turn, _step)
+    finally:
+        with _Current.lock:
+            _Current.running.discard(key)
+
+
+def _step(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    stored: dict[str, Any] = DBOS.run_step({"name": name}, body)
+    return stored
+
+
+def workflow_id(job_id: str, turn: int) -> str:
+    return f"{job_id}:{turn}"
+
+
+class DurableTurns:
+    """Starts and stops DBOS, and runs turns through it. One per process."""
+
+    def __init__(self, url: str, executor_id: str, threads: int) -> None:
+        self._url = url
+        self._executor_id = executor_id
+        self._threads = threads
+        self._engine: Engine | None = None
+
+    @classmethod
+    def sqlite_url(cls, folder: Path) -> str:
+        """The engine's own file, beside an SQLite catalog."""
+        return f"sqlite:///{folder / 'jobs.sqlite'}"
+
+    def start(self, run: RunTurn) -> None:
+        """Launch, and take up what this executor was at when it died."""
+        logging.getLogger("dbos").setLevel(logging.WARNING)
+        _Current.run = run
+        _Current.running.clear()
+        self._engine = self._open()
+        config: DBOSConfig = {
+            "name": "holdfast",
+            "system_database_url": self._url,
+            "system_database_engine": self._engine,
+            "application_version": COMPATIBILITY_EPOCH,
+            "executor_id": self._executor_id,
+            "serializer": DBOSPortableJSONSerializer(),
+            "max_executor_threads": self._threads,
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "console_log_level": "WARNING",
+            "scheduler_polling_interval_sec": 3600.0,
+        }
+        DBOS(config=config)
+        DBOS.launch()
+
+    def _open(self) -> Engine:
+        if self._url.startswith("sqlite"):
+            return sqlite_engine(Path(self._url.removeprefix("sqlite:///")))
+        return open_engine(self._url)
+
+    def begin(self, job_id: str, turn: int) -> bool:
+        """Start a turn unless it runs here already; False when its execution is over or lost."""
+        key = workflow_id(job_id, turn)
+        if self.is_running(job_id, turn):
+            return True
+        status = DBOS.get_workflow_status(key)
+        if status is not None:
+            return status.status in ALIVE
+        with _Current.lock:
+            _Current.running.add(key)
+        try:
+            with SetWorkflowID(key):
+                DBOS.start_workflow(_turn, job_id, turn)
+        except BaseException:
+            with _Current.lock:
+                _Current.running.discard(key)
+            raise
+        return True
+
+    def is_running(self, job_id: str, turn: int) -> bool:
+        with _Current.lock:
+            return workflow_id(job_id, turn) in _Current.running
+
+    def running_count(self) -> int:
+        with _Current.lock:
+            return len(_Current.running)
+
+    def adopt(self, executor_ids: list[str]) -> None:
+        """Take over what executors that died were at. Idempotent."""
+        DBOS._recover_pending_workflows(executor_ids)
+
+    def forget(self, before: datetime, limit: int = 500) -> int:
+        """Drop the records of turns that ended before a time; how many."""
+        found = DBOS.list_workflows(
+            completed_before=before.isoformat(), limit=limit, load_input=False, load_output=False
+        )
+        ids = [status.workflow_id for status in found]
+        if ids:
+            DBOS.delete_workflows(ids)
+        return len(ids)
+
+    def stop(self) -> None:
+        """Let go of the database; turns cut off here go on after the next start."""
+        with contextlib.suppress(Exception):
+            DBOS.destroy()
+        _Current.run = None
+        if self._engine is not None:
+            self._engine.dispose()

@@ -1,0 +1,105 @@
+"""What the service says about a recovery point, from the job that makes it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import containers, items, policies
+from holdfast.catalog.containers import ContainerRow
+from holdfast.catalog.identifiers import id_text
+from holdfast.catalog.items import ItemRow
+from holdfast.catalog.jobs import JobRow
+from holdfast.catalog.points import PointRow
+from holdfast.catalog.policies import PolicyRow
+from holdfast.domain.policy import Policy, parse_policy
+from holdfast.domain.retention import tags_for
+from holdfast.domain.schedule import slot_day
+from holdfast.errors import InternalError
+from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
+
+ON_DEMAND_DAYS = 30
+
+
+def facts_for(connection: Connection, job: JobRow, read_at: datetime) -> PointFacts:
+    """Facts of the point a backup job makes. ``read_at``: when the agent began to read."""
+    item = items.get_item(connection, job.item_id or "")
+    container = containers.get_container(connection, item.container_id) if item else None
+    if item is None or container is None:
+        raise InternalError(f"the item of backup job {job.id} is gone")
+    policy = policies.get_policy(connection, item.policy_id) if item.policy_id else None
+    return PointFacts(
+        time=read_at,
+        scheduled=job.scheduled,
+        tags=_tags(job, item, policy),
+        retain_until=None if job.scheduled else _retain_until(job, read_at),
+        item_document=item_document(item, container, policy),
+    )
+
+
+def _tags(job: JobRow, item: ItemRow, policy: PolicyRow | None) -> tuple[str, ...]:
+    if not job.scheduled or policy is None:
+        return ()
+    parsed = parse_policy(policy.properties)
+    return tuple(sorted(scheduled_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)))
+
+
+def scheduled_tags(policy: Policy, slot: datetime, missed: list[str]) -> frozenset[str]:
+    """Retention ranges of a scheduled point of ``slot``."""
+    return tags_for(policy.rules, slot_day(slot, policy.zone), missed)
+
+
+def _retain_until(job: JobRow, read_at: datetime) -> datetime:
+    asked = job.parameters.get("retainUntil")
+    return datetime.fromisoformat(asked) if asked else read_at + timedelta(days=ON_DEMAND_DAYS)
+
+
+def item_document(
+    item: ItemRow, container: ContainerRow, policy: PolicyRow | None
+) -> dict[str, Any]:
+    """What an import needs to rebuild the item, its container and its policy."""
+    document: dict[str, Any] = {
+        "name": item.name,
+        "friendlyName": item.friendly_name,
+        "workloadType": item.workload_type,
+        "includePaths": item.include_paths,
+        "excludeGlobs": item.exclude_globs,
+        "container": {
+            "name": container.name,
+            "friendlyName": container.friendly_name,
+            "managementType": container.management_type,
+            "platform": container.platform,
+        },
+    }
+    if policy is not None:
+        document["policy"] = {
+            "name": policy.name,
+            "managementType": policy.management_type,
+            "properties": policy.properties,
+        }
+    return document
+
+
+def point_row(record: RecoveryPointRecord, vault_id: str, item_id: str) -> PointRow:
+    """The catalog's row of a point the vault holds."""
+    return PointRow(
+        vault_id=vault_id,
+        rp_id=record.rp_id,
+        item_id=item_id,
+        job_id=id_text(record.job_id),
+        sequence=record.sequence,
+        time=record.time,
+        type=record.type,
+        scheduled=record.scheduled,
+        tags=list(record.tags),
+        retain_until=record.retain_until,
+        logical_bytes=record.logical_bytes,
+        transferred_bytes=record.transferred_bytes,
+        stored_bytes=record.stored_bytes,
+        file_count=record.file_count,
+        findings_count=record.findings_count,
+        consistency=record.consistency,
+        consistency_reason=record.consistency_reason,
+    )

@@ -1,0 +1,164 @@
+"""Due work: schedules, daily maintenance, old history. Decided by pure schedule code."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import access, items, jobs, operations, policies, upkeep, vaults
+from holdfast.catalog.items import ItemRow
+from holdfast.domain.lifecycle import backups_run
+from holdfast.domain.policy import Policy, parse_policy
+from holdfast.domain.schedule import latest_slot, next_slot, slots_of_day
+from holdfast.errors import HoldfastError
+from holdfast.jobs.context import JobContext
+from holdfast.ports.jobs import JobSpec
+
+log = logging.getLogger(__name__)
+
+BACKING_UP = ("IRPending", "Protected", "ProtectionError")
+LONGEST_GAP = timedelta(days=8)  # a weekly schedule's seven days, and a day's grace
+AGAIN_AFTER_ERROR = timedelta(hours=1)
+MOST_MISSED = 1000
+
+
+class Ticker:
+    """Creates the jobs that are due. Any number of servers may tick on one PostgreSQL."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    def tick(self) -> int:
+        """Create the jobs due now; how many."""
+        now = self._context.clock.now()
+        with self._context.catalog.read() as connection:
+            busy = (
+                items.items_due(connection, now, limit=1)
+                or items.items_without_due_time(connection, BACKING_UP)
+                or vaults.vaults_due(connection, now, limit=1)
+            )
+        if not busy:
+            return 0
+        with self._context.catalog.write() as connection:
+            for item in items.items_without_due_time(connection, BACKING_UP):
+                self._plan_next(connection, item, now)
+            created = sum(self._run_item(connection, item, now) for item in _due(connection, now))
+            return created + self._maintain(connection, now)
+
+    def settle_clock(self) -> None:
+        """Plan anew what lies further ahead than any schedule reaches: the clock was ahead once."""
+        now = self._context.clock.now()
+        with self._context.catalog.write() as connection:
+            items.forget_due_times_after(connection, now + LONGEST_GAP)
+            vaults.pull_maintenance(connection, now + 2 * self._day(), now + self._day())
+
+    def _day(self) -> timedelta:
+        return timedelta(hours=self._context.settings.maintenance_hours)
+
+    def _plan_next(self, connection: Connection, item: ItemRow, now: datetime) -> None:
+        policy = self._policy(connection, item)
+        due = now + AGAIN_AFTER_ERROR
+        if policy is not None and policy.schedule is not None:
+            due = next_slot(policy.schedule, policy.zone, now)
+        items.change_item(connection, item.id, next_run_at=due)
+
+    def _policy(self, connection: Connection, item: ItemRow) -> Policy | None:
+        row = policies.get_policy(connection, item.policy_id) if item.policy_id else None
+        try:
+            return parse_policy(row.properties) if row is not None else None
+        except HoldfastError as error:
+            log.warning("the policy of %s cannot be followed: %s", item.item_key, error.message)
+            return None
+
+    def _run_item(self, connection: Connection, item: ItemRow, now: datetime) -> int:
+        """Create the backup for an item's latest due slot, once however many were missed."""
+        policy = self._policy(connection, item)
+        if policy is None or policy.schedule is None or not backups_run(item.protection_state):
+            items.change_item(connection, item.id, next_run_at=None)
+            if backups_run(item.protection_state):
+                self._plan_next(connection, item, now)
+            return 0
+        slot = latest_slot(policy.schedule, policy.zone, now)
+        following = next_slot(policy.schedule, policy.zone, now)
+        items.change_item(connection, item.id, next_run_at=following, last_slot_at=slot)
+        planned = item.next_run_at or slot
+        if slot < planned or slot == item.last_slot_at:
+            return 0
+        running = jobs.active_backup_of(connection, item.id)
+        if running is not None:
+            self._context.ledger.note(
+                connection, running.id, "skipped", f"the run due at {slot:%F %H:%M} UTC: still busy"
+            )
+            return 0
+        self._create(connection, item, slot, count_missed(policy, planned, slot))
+        return 1
+
+    def _create(self, connection: Connection, item: ItemRow, slot: datetime, missed: int) -> None:
+        spec = JobSpec(
+            kind="backup",
+            vault_id=item.vault_id,
+            entity_name=item.friendly_name,
+            item_id=item.id,
+            container_id=item.container_id,
+            parameters={"missedSlots": missed},
+            scheduled=True,
+            slot_at=slot,
+        )
+        job = self._context.ledger.create(connection, spec)
+        late = self._context.clock.now() - slot
+        if missed or late > timedelta(minutes=10):
+            times = f"{missed} earlier runs were" if missed else "the run was"
+            self._context.ledger.note(
+                connection,
+                job.id,
+                "missed",
+                f"{times} missed while the server did not run; this one stands for them "
+                f"(due {slot:%F %H:%M} UTC)",
+            )
+
+    def _maintain(self, connection: Connection, now: datetime) -> int:
+        """Start the daily expire of vaults that are due; the collect follows it."""
+        created = 0
+        for vault in vaults.vaults_due(connection, now):
+            vaults.change_vault(connection, vault.id, next_maintenance_at=now + self._day())
+            if jobs.active_jobs_of(connection, vault.id, kind="expire"):
+                continue
+            spec = JobSpec(
+                kind="expire",
+                vault_id=vault.id,
+                entity_name=vault.name,
+                parameters={"thenCollect": True},
+                scheduled=True,
+            )
+            self._context.ledger.create(connection, spec)
+            created += 1
+        return created
+
+    def purge(self) -> int:
+        """Drop old jobs, operations and spent tokens; how many jobs."""
+        now = self._context.clock.now()
+        before = now - timedelta(days=self._context.settings.history_days)
+        with self._context.catalog.write() as connection:
+            operations.forget_operations(connection, now - timedelta(days=30))
+            access.forget_spent_tokens(connection, now)
+            upkeep.forget_runs(connection, before)
+            return jobs.remove_jobs_before(connection, before)
+
+
+def _due(connection: Connection, now: datetime) -> list[ItemRow]:
+    return items.items_due(connection, now)
+
+
+def count_missed(policy: Policy, planned: datetime, slot: datetime) -> int:
+    """Slots from ``planned`` up to but not including ``slot``; counting stops at a thousand."""
+    if policy.schedule is None:
+        return 0
+    missed, day = 0, planned.astimezone(policy.zone).date()
+    while missed < MOST_MISSED and day <= slot.astimezone(policy.zone).date():
+        missed += sum(
+            planned <= at < slot for at in slots_of_day(policy.schedule, day, policy.zone)
+        )
+        day += timedelta(days=1)
+    return missed

@@ -1,0 +1,158 @@
+"""The collect and verify jobs: long reads of a vault that pause with the server and can be
+cancelled."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import jobs
+from holdfast.catalog.identifiers import id_text
+from holdfast.catalog.jobs import FindingRow, JobRow
+from holdfast.jobs import outcome
+from holdfast.jobs.context import JobContext, Step
+from holdfast.jobs.outcome import Outcome
+from holdfast.jobs.progress import ServerProgress
+from holdfast.vaultstore.values import Damage
+from holdfast.vaultstore.vault import Vault
+
+log = logging.getLogger(__name__)
+NAMED_IN_MESSAGE = 5
+
+
+class CollectProcedure:
+    """Frees what no recovery point needs; first ends sessions whose job has ended."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    @property
+    def steps(self) -> tuple[tuple[str, Step], ...]:
+        return (("sessions", self._end_sessions), ("collect", self._collect))
+
+    def _end_sessions(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
+        vault = self._context.open_vault(job.vault_id)
+        vault.refresh()
+        return outcome.go(ended=end_stale_sessions(self._context, vault))
+
+    def _collect(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
+        progress = ServerProgress(self._context, job, "Collect")
+        vault = self._context.open_vault(job.vault_id)
+        done = vault.collect(progress=progress.report, cancelled=progress.cancelled)
+        if not done.complete and (paused := _paused(self._context, job)):
+            return paused
+        result = {
+            "condemnedPacks": done.condemned_packs,
+            "sweptPacks": done.swept_packs,
+            "deletedOrphans": done.deleted_orphans,
+            "freedBytes": done.freed_bytes,
+            "fencedPacks": done.fenced_packs,
+            "endedSessions": memory.get("ended", 0),
+        }
+        return outcome.done(result, ["collected", f"{done.freed_bytes} bytes freed"])
+
+    def release(self, job: JobRow) -> None:
+        """Nothing is held."""
+
+    def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
+        self._context.ledger.note_maintenance(connection, job, status)
+
+
+class VerifyProcedure:
+    """Reads everything back; damage fails the job and is named finding by finding."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    @property
+    def steps(self) -> tuple[tuple[str, Step], ...]:
+        return (("verify", self._verify),)
+
+    def _verify(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
+        progress = ServerProgress(self._context, job, "Verify")
+        vault = self._context.open_vault(job.vault_id)
+        vault.refresh()
+        report = vault.verify(
+            job.parameters.get("items"), progress=progress.report, cancelled=progress.cancelled
+        )
+        if not report.complete and (paused := _paused(self._context, job)):
+            return paused
+        if report.damages:
+            self._write_findings(job, report.damages)
+            return _damaged(report.damages)
+        result = {
+            "packs": report.packs,
+            "frames": report.frames,
+            "storedBytes": report.stored_bytes,
+            "plainBytes": report.plain_bytes,
+            "recoveryPoints": report.recovery_points,
+        }
+        return outcome.done(result, ["verified", f"{report.packs} packs are whole"])
+
+    def _write_findings(self, job: JobRow, damages: Sequence[Damage]) -> None:
+        rows = [
+            FindingRow(
+                job_id=job.id,
+                code=f"Object{damage.problem.capitalize()}",
+                path=damage.key,
+                message=_describe(damage),
+                digest=hashlib.sha256(f"{damage.key}|{damage.problem}".encode()).hexdigest(),
+            )
+            for damage in damages
+        ]
+        with self._context.catalog.write() as connection:
+            jobs.add_findings(connection, job.id, rows)
+            count = jobs.count_findings(connection, job.id)
+            jobs.change_job(connection, job.id, findings_count=count)
+
+    def release(self, job: JobRow) -> None:
+        """Nothing is held."""
+
+    def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
+        self._context.ledger.note_maintenance(connection, job, status)
+
+
+def end_stale_sessions(context: JobContext, vault: Vault) -> int:
+    """Revoke open sessions whose job has ended or is unknown; how many. Sessions of a live job's
+    earlier attempts are left: the next attempt takes over what they uploaded."""
+    ended = 0
+    for session in vault.open_sessions():
+        job_id = id_text(session.job_id)
+        with context.catalog.read() as connection:
+            job = jobs.get_job(connection, job_id)
+        if job is not None and job.active:
+            continue
+        log.info("revoking session %s of ended job %s", session.session_id.hex(), job_id)
+        vault.revoke_session(session.session_id, f"job {job_id} has ended")
+        ended += 1
+    return ended
+
+
+def _paused(context: JobContext, job: JobRow) -> Outcome | None:
+    """Why a run stopped early: a cancel, or the server going down; None for its own reasons."""
+    if context.asked_to_cancel(job.id):
+        return outcome.cancelled("stopped as asked; what was done stays done")
+    if context.stopping():
+        note = ["paused", "the server stops; the job goes on after its start"]
+        return outcome.wait(context.clock.now(), "Paused", "waiting for the server", note)
+    return None
+
+
+def _describe(damage: Damage) -> str:
+    points = ", ".join(damage.recovery_points[:NAMED_IN_MESSAGE]) or "none"
+    return f"{damage.detail}; needed by {len(damage.recovery_points)} recovery points ({points})"
+
+
+def _damaged(damages: Sequence[Damage]) -> Outcome:
+    named = ", ".join(damage.key for damage in damages[:NAMED_IN_MESSAGE])
+    points = {rp_id for damage in damages for rp_id in damage.recovery_points}
+    return outcome.fail(
+        "VaultDamaged",
+        f"{len(damages)} objects are damaged ({named}); {len(points)} recovery points need them",
+        "See the job's findings. Restore from points not named there; put the objects back from a "
+        "copy of the store, or back up again: what is still on the machines is sent anew.",
+    )
