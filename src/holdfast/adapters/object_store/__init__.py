@@ -1,0 +1,33 @@
+"""Choosing the adapter of a store address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from holdfast.adapters.object_store.local import LocalStore
+from holdfast.errors import UsageError
+from holdfast.ports.object_store import ObjectStore
+
+_HINT = "give file:///PATH or s3://BUCKET/PREFIX"
+
+
+def check_store_url(url: str) -> str:
+    """The address itself; UsageError (InvalidStoreUrl) when no adapter knows it."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return url
+    if parts.scheme == "s3" and parts.netloc:
+        return url
+    raise UsageError(f"{url!r} is no address of a store", code="InvalidStoreUrl", hint=_HINT)
+
+
+def open_store(url: str, credentials: Mapping[str, str] | None = None) -> ObjectStore:
+    """The store at ``url``. UsageError for a bad address; StoreUnavailableError from S3."""
+    parts = urlsplit(check_store_url(url))
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)))
+    from holdfast.adapters.object_store.s3 import open_s3
+
+    return open_s3(parts.netloc, parts.path.strip("/"), credentials or {})

@@ -1,0 +1,255 @@
+"""Vaults: create, change, delete, and what ARM shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import items, places, policies, vaults
+from holdfast.catalog import jobs as job_rows
+from holdfast.catalog.containers import agents_of_vault, page_containers, remove_container
+from holdfast.catalog.identifiers import id_bytes
+from holdfast.catalog.policies import PolicyRow
+from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.default_policies import default_policies
+from holdfast.domain.names import check_vault
+from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
+from holdfast.services.platform import Platform
+from holdfast.services.regions import LOCAL_REGION, local_store_url
+from holdfast.vaultstore.values import VaultIds, VaultOptions
+
+Body = dict[str, Any]
+NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
+
+
+def find_vault(connection: Connection, platform: Platform, group: str, name: str) -> VaultRow:
+    """NotFoundError (ResourceGroupNotFound, ResourceNotFound)."""
+    if places.get_group(connection, platform.subscription_id, group) is None:
+        raise NotFoundError(
+            f"Resource group '{group}' could not be found.",
+            code="ResourceGroupNotFound",
+            hint="name an existing resource group (-g), or create a vault in it first",
+        )
+    row = vaults.find_vault(connection, platform.subscription_id, group, name)
+    if row is None:
+        raise NotFoundError(
+            f"The Resource 'Microsoft.RecoveryServices/vaults/{name}' under resource group "
+            f"'{group}' was not found.",
+            hint="see which exist: holdfast vault list",
+        )
+    return row
+
+
+def get_vault(platform: Platform, group: str, name: str) -> VaultRow:
+    with platform.catalog.read() as connection:
+        return find_vault(connection, platform, group, name)
+
+
+def create_vault(platform: Platform, group: str, name: str, body: Body) -> tuple[VaultRow, bool]:
+    """The vault and whether it is new. An existing one takes the body's tags and properties."""
+    check_vault(name)
+    with platform.catalog.read() as connection:
+        if places.get_group(connection, platform.subscription_id, group) is None:
+            raise NotFoundError(
+                f"Resource group '{group}' could not be found.", code="ResourceGroupNotFound"
+            )
+        found = vaults.find_vault(connection, platform.subscription_id, group, name)
+    if found is not None:
+        return change_vault(platform, group, name, body), False
+    location = body.get("location")
+    if not isinstance(location, str) or not location:
+        raise UsageError(
+            "the vault's location is missing", code="LocationRequired", hint="give a location"
+        )
+    return _make(platform, group, name, location, body), True
+
+
+def _make(platform: Platform, group: str, name: str, location: str, body: Body) -> VaultRow:
+    region = _region_of(platform, location)
+    row = _new_row(platform, group, name, location, region, body)
+    ids = VaultIds(
+        vault_id=id_bytes(row.id),
+        domain_id=platform.rng.token(16),
+        tenant_id=id_bytes(platform.tenant_id),
+        subscription_id=id_bytes(platform.subscription_id),
+    )
+    settings = platform.settings
+    options = VaultOptions(
+        zstd_level=settings.zstd_level,
+        pack_target_bytes=settings.pack_target_bytes,
+        reserve_bytes=settings.reserve_bytes,
+    )
+    platform.vaults.create(row.id, platform.vaults.store(row.store_url, region), ids, options)
+    with platform.catalog.write() as connection:
+        vaults.add_vault(connection, row)
+        for policy_name, properties in default_policies().items():
+            policies.add_policy(connection, _policy_row(platform, row.id, policy_name, properties))
+    return row
+
+
+def _region_of(platform: Platform, location: str) -> str:
+    """The region of a location; an unknown location is kept and uses the default store."""
+    with platform.catalog.read() as connection:
+        found = places.get_region(connection, location)
+    return found.name if found is not None else LOCAL_REGION
+
+
+def _new_row(
+    platform: Platform, group: str, name: str, location: str, region: str, body: Body
+) -> VaultRow:
+    now = platform.now()
+    with platform.catalog.read() as connection:
+        place = places.get_region(connection, region)
+    url = place.store_url if place is not None else local_store_url(platform.data)
+    return VaultRow(
+        id=platform.new_id(),
+        subscription_id=platform.subscription_id,
+        group_key=group.lower(),
+        name_key=name.lower(),
+        name=name,
+        location=location,
+        region=region,
+        store_url=url,
+        unlock_kind="platform",
+        state="Active",
+        tags=body.get("tags") or {},
+        properties=_given(body),
+        etag=platform.new_etag(),
+        head_sequence=0,
+        head_hash="",
+        key_exported_at=None,
+        next_maintenance_at=now + timedelta(hours=24),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _given(body: Body) -> Body:
+    """What a client said that we keep and give back."""
+    kept = {"properties": body.get("properties") or {}, "sku": body.get("sku")}
+    return {**kept, "identity": body.get("identity")}
+
+
+def _policy_row(platform: Platform, vault_id: str, name: str, properties: Body) -> PolicyRow:
+    now = platform.now()
+    return PolicyRow(
+        id=platform.new_id(),
+        vault_id=vault_id,
+        name_key=name.lower(),
+        name=name,
+        management_type=properties["backupManagementType"],
+        properties=properties,
+        etag=platform.new_etag(),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def change_vault(
+    platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
+) -> VaultRow:
+    """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag."""
+    with platform.catalog.write() as connection:
+        row = find_vault(connection, platform, group, name)
+        if if_match not in (None, "*", row.etag):
+            raise ConflictError(
+                f"vault {name} was changed by someone else meanwhile",
+                code="PreconditionFailed",
+                hint="read it again and repeat the change",
+            )
+        given = {key: body[key] for key in ("properties", "sku", "identity") if body.get(key)}
+        merged = merge(row.properties, given)
+        tags = body["tags"] if isinstance(body.get("tags"), dict) else row.tags
+        etag, now = platform.new_etag(), platform.now()
+        vaults.change_vault(
+            connection, row.id, properties=merged, tags=tags, etag=etag, updated_at=now
+        )
+        return replace(row, properties=merged, tags=tags, etag=etag, updated_at=now)
+
+
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
+    """``new`` over ``old``, objects merged at every depth, nulls removing."""
+    result = dict(old)
+    for key, value in new.items():
+        before = result.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            result[key] = merge(before, value)
+        else:
+            result[key] = value
+    return result
+
+
+def delete_vault(platform: Platform, group: str, name: str) -> bool:
+    """Forget an empty vault; False when there was none. Its objects stay in the store until the
+    folder is removed by hand, so a deletion by mistake is undone by ``vault import``.
+
+    ConflictError (ServiceResourceNotEmptyWithBackendMessage) while anything is protected."""
+    with platform.catalog.write() as connection:
+        row = vaults.find_vault(connection, platform.subscription_id, group, name)
+        if row is None:
+            return False
+        if items.count_items(connection, row.id):
+            raise ConflictError(
+                f"Vault {name} cannot be deleted: there are existing resources within the vault.",
+                code=NOT_EMPTY,
+                hint="stop protection and delete the data of its items first: holdfast item disable",
+            )
+        if agents_of_vault(connection, row.id):
+            raise ConflictError(
+                f"Vault {name} cannot be deleted: there are existing resources within the vault: "
+                "registered machines.",
+                code=NOT_EMPTY,
+                hint="unregister them first: holdfast container unregister HOST",
+            )
+        _forget_rows(connection, row)
+    platform.vaults.forget(row.id)
+    return True
+
+
+def _forget_rows(connection: Connection, row: VaultRow) -> None:
+    for container in page_containers(connection, row.id, limit=1000).rows:
+        remove_container(connection, container.id)
+    for policy in policies.list_policies(connection, row.id):
+        policies.remove_policy(connection, policy.id)
+    job_rows.remove_jobs_of_vault(connection, row.id)
+    vaults.remove_vault(connection, row.id)
+
+
+def export_key(platform: Platform, group: str, name: str, passphrase: str) -> bytes:
+    """The recovery key file; from now on ``vault show`` does not warn any more."""
+    row = get_vault(platform, group, name)
+    data = platform.vaults.open(row.id).export_key(passphrase)
+    with platform.catalog.write() as connection:
+        vaults.change_vault(connection, row.id, key_exported_at=platform.now())
+    return data
+
+
+def health_of(platform: Platform, row: VaultRow) -> Body:
+    """Our own part of a vault's properties: where it lies, its figures, what to do about it."""
+    found: Body = {
+        "vaultId": row.id,
+        "region": row.region,
+        "storeUrl": row.store_url,
+        "keyExported": row.key_exported_at is not None,
+        "warnings": [],
+    }
+    if row.key_exported_at is None:
+        found["warnings"].append(
+            "the recovery key was never exported: without it a lost server loses this vault; run "
+            f"holdfast vault export-key {row.name} -g {row.group_key} -o FILE"
+        )
+    try:
+        figures = platform.vaults.open(row.id).statistics()
+    except HoldfastError as error:
+        found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
+        return found
+    return found | {
+        "recoveryPoints": figures.recovery_points,
+        "packs": figures.packs,
+        "storedBytes": figures.stored_bytes,
+        "head": figures.head,
+    }

@@ -1,0 +1,149 @@
+"""Opening vaults: each once per process, from its region's store, with the platform's key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from holdfast.catalog import places, vaults
+from holdfast.catalog.database import Catalog
+from holdfast.catalog.identifiers import id_bytes
+from holdfast.catalog.vaults import VaultRow
+from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, UsageError
+from holdfast.ports.clock import Clock, Random
+from holdfast.ports.object_store import ObjectStore
+from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
+from holdfast.vaultstore.vault import Vault
+
+OpenStore = Callable[[str, Mapping[str, str] | None], ObjectStore]
+
+
+class VaultDesk:
+    """Thread safe. ``cache_dir``: node-local caches of index tables."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        platform_key: bytes,
+        open_store: OpenStore,
+        cache_dir: Path,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self._catalog = catalog
+        self._platform_key = platform_key
+        self._open_store = open_store
+        self._cache_dir = cache_dir
+        self._clock = clock
+        self._rng = rng
+        self._open: dict[str, Vault] = {}
+        self._lock = threading.Lock()
+
+    def open(self, vault_id: str) -> Vault:
+        """The opened vault of a catalog id. NotFoundError (VaultNotFound, VaultStoreMissing)."""
+        with self._lock:
+            found = self._open.get(vault_id)
+            if found is None:
+                found = self._open[vault_id] = self._open_row(self._row(vault_id))
+            return found
+
+    def _row(self, vault_id: str) -> VaultRow:
+        with self._catalog.read() as connection:
+            row = vaults.get_vault(connection, vault_id)
+        if row is None:
+            raise NotFoundError(f"there is no vault {vault_id}", code="VaultNotFound")
+        return row
+
+    def _open_row(self, row: VaultRow) -> Vault:
+        try:
+            return Vault.open(
+                self.store(row.store_url, row.region),
+                id_bytes(row.id),
+                Unlock(platform_key=self._platform_key),
+                clock=self._clock,
+                rng=self._rng,
+                cache_dir=self._cache_dir / row.id,
+            )
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"the store of vault {row.name} ({row.store_url}) does not hold it any more",
+                code="VaultStoreMissing",
+                hint="put the vault's folder or bucket back where it was, or bring it in from "
+                "where it is now: holdfast vault import",
+            ) from error
+
+    def store(self, url: str, region: str) -> ObjectStore:
+        """The object store of an address, with its region's credentials."""
+        with self._catalog.read() as connection:
+            row = places.get_region(connection, region)
+        sealed = row.sealed_credentials if row is not None and row.store_url == url else None
+        return self._open_store(url, self.unseal(sealed) if sealed else None)
+
+    def try_store(self, url: str, credentials: Mapping[str, str] | None) -> None:
+        """Open an address and list it once. UsageError, StoreUnavailableError."""
+        next(iter(self._open_store(url, credentials).list("probe/")), None)
+
+    def create(
+        self, vault_id: str, store: ObjectStore, ids: VaultIds, options: VaultOptions
+    ) -> Vault:
+        """Make a vault in ``store`` and keep it open."""
+        made = Vault.create(
+            store,
+            self._platform_key,
+            ids=ids,
+            options=options,
+            clock=self._clock,
+            rng=self._rng,
+            cache_dir=self._cache_dir / vault_id,
+        )
+        with self._lock:
+            self._open[vault_id] = made
+        return made
+
+    def forget(self, vault_id: str) -> None:
+        """Close a vault, so that the next use opens it anew."""
+        with self._lock:
+            found = self._open.pop(vault_id, None)
+        if found is not None:
+            found.close()
+
+    def forget_damaged(self, vault_id: str, error: HoldfastError) -> None:
+        """After an error that a moved or damaged store explains, open anew next time."""
+        if isinstance(error, NotFoundError | IntegrityError):
+            self.forget(vault_id)
+
+    @property
+    def platform_key(self) -> bytes:
+        return self._platform_key
+
+    def seal(self, credentials: Mapping[str, str]) -> str:
+        """Credentials of a region, sealed for the catalog."""
+        nonce = self._rng.token(12)
+        body = json.dumps(dict(credentials)).encode()
+        sealed = AESGCM(self._platform_key).encrypt(nonce, body, b"region credentials")
+        return base64.b64encode(nonce + sealed).decode()
+
+    def unseal(self, sealed: str) -> dict[str, str]:
+        data = base64.b64decode(sealed)
+        try:
+            body = AESGCM(self._platform_key).decrypt(data[:12], data[12:], b"region credentials")
+        except InvalidTag as error:
+            raise UsageError(
+                "the region's credentials were stored under another platform key",
+                code="InvalidStoreCredentials",
+                hint="give them again: holdfast region create NAME --credentials FILE",
+            ) from error
+        found: dict[str, str] = json.loads(body)
+        return found
+
+    def close(self) -> None:
+        with self._lock:
+            for vault in self._open.values():
+                vault.close()
+            self._open.clear()
