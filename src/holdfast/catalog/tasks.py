@@ -154,7 +154,8 @@ def agents_with_news(connection: Connection) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class AgentSession:
-    """Which task and fence a vault session was opened for. ``id``: 32 hex digits."""
+    """Which task and fence a vault session was opened for. ``id``: 32 hex digits.
+    ``received_bytes``: of packs that were received whole."""
 
     id: str
     vault_id: str
@@ -162,6 +163,7 @@ class AgentSession:
     task_id: str
     fence: int
     kind: str
+    received_bytes: int
     opened_at: datetime
     closed_at: datetime | None
 
@@ -187,3 +189,9 @@ def sessions_of_task(connection: Connection, task_id: str) -> list[AgentSession]
 def close_session(connection: Connection, session_id: str, now: datetime) -> int:
     where = (_SESSIONS.id == session_id, _SESSIONS.closed_at.is_(None))
     return update(connection, t.agent_sessions, {"closed_at": now}, *where)
+
+
+def count_received(connection: Connection, session_id: str, count: int) -> None:
+    """Add to the bytes a session received."""
+    values = {"received_bytes": _SESSIONS.received_bytes + count}
+    update(connection, t.agent_sessions, values, _SESSIONS.id == session_id)

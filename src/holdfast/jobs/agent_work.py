@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,15 +11,12 @@ from sqlalchemy import Connection
 
 from holdfast.catalog import containers, jobs, tasks
 from holdfast.catalog.containers import AgentRow
-from holdfast.catalog.identifiers import new_id
+from holdfast.catalog.identifiers import id_bytes, new_id
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.tasks import TaskRow
-from holdfast.errors import HoldfastError
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext
 from holdfast.jobs.outcome import Outcome
-
-log = logging.getLogger(__name__)
 
 WAITING, RUNNING, RETRYING = "Waiting", "Transfer data to vault", "Retrying"
 PASSING_CODES = frozenset(
@@ -134,21 +130,17 @@ class AgentWork:
         self._context.bell.ring(task.agent_id)
 
     def release(self, job: JobRow) -> None:
-        """Revoke the vault sessions the task left open, so that nothing stays pinned."""
+        """End the vault sessions the job left open, keeping what they uploaded for the next."""
         context = self._context
         with context.catalog.read() as connection:
             task = tasks.task_of_job(connection, job.id)
             sessions = tasks.sessions_of_task(connection, task.id) if task else []
-        for session in sessions:
-            if session.closed_at is not None:
-                continue
-            try:
-                vault = context.open_vault(session.vault_id)
-                vault.revoke_session(bytes.fromhex(session.id), f"job {job.id} has ended")
-            except HoldfastError as error:
-                log.warning("session %s stays open for now: %s", session.id, error)
-                continue
-            with context.catalog.write() as connection:
+        left = [session for session in sessions if session.closed_at is None]
+        if not left:
+            return
+        context.open_vault(job.vault_id).recover_sessions(id_bytes(job.id))
+        with context.catalog.write() as connection:
+            for session in left:
                 tasks.close_session(connection, session.id, context.clock.now())
 
     def close(self, connection: Connection, job: JobRow) -> None:

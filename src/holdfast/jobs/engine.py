@@ -174,7 +174,8 @@ class JobEngine:
             slow = count % SLOW_TICKS == 0
             count += 1
             self._guard("drive", self._drive)
-            self._guard("ticker", self._ticker.tick) and self.wake()
+            if self._guard("ticker", self._ticker.tick):
+                self.wake()
             self._guard("leases", self._lapse)
             if self._shared:
                 self._guard("workers", self._keep_workers)

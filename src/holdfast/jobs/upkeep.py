@@ -117,8 +117,8 @@ class VerifyProcedure:
 
 
 def end_stale_sessions(context: JobContext, vault: Vault) -> int:
-    """Revoke open sessions whose job has ended or is unknown; how many. Sessions of a live job's
-    earlier attempts are left: the next attempt takes over what they uploaded."""
+    """End open sessions whose job has ended or is unknown, keeping what they uploaded; how many.
+    Sessions of a live job's earlier attempts are left: its next attempt takes them over."""
     ended = 0
     for session in vault.open_sessions():
         job_id = id_text(session.job_id)
@@ -126,9 +126,8 @@ def end_stale_sessions(context: JobContext, vault: Vault) -> int:
             job = jobs.get_job(connection, job_id)
         if job is not None and job.active:
             continue
-        log.info("revoking session %s of ended job %s", session.session_id.hex(), job_id)
-        vault.revoke_session(session.session_id, f"job {job_id} has ended")
-        ended += 1
+        log.info("ending session %s of ended job %s", session.session_id.hex(), job_id)
+        ended += vault.recover_sessions(session.job_id).sessions_revoked
     return ended
 
 

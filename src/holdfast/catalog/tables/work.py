@@ -127,6 +127,7 @@ agent_sessions = Table(
     Column("task_id", ForeignKey("hf_agent_tasks.id", ondelete="CASCADE"), nullable=False),
     figure("fence"),
     Column("kind", String(20), nullable=False),
+    figure("received_bytes"),
     moment("opened_at"),
     moment("closed_at", nullable=True),
     Index("ix_hf_agent_sessions_task_id", "task_id"),

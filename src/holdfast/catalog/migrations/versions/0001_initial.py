@@ -220,6 +220,7 @@ def _create_agent_sessions() -> None:
         Column("task_id", String(36), nullable=False),
         Column("fence", BIG, nullable=False),
         Column("kind", String(20), nullable=False),
+        Column("received_bytes", BIG, nullable=False),
         Column("opened_at", UtcDateTime(), nullable=False),
         Column("closed_at", UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
