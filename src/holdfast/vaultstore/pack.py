@@ -219,7 +219,10 @@ class PackBuilder:
         self, kind: int, name: bytes, ulen: int, body_bytes: int, codec: int, flags: int = 0
     ) -> Slot | None:
         """A place for a frame whose (compressed) body has ``body_bytes``; ``name`` is the chunk's
-        48 bytes. None when the pack is full: finish it and begin another."""
+        48 bytes. None when the pack is full: finish it and begin another. InternalError for an
+        empty chunk and for one larger than MAX_CHUNK_BYTES."""
+        if not 0 < body_bytes <= ulen <= MAX_CHUNK_BYTES:
+            raise InternalError(f"a chunk of {ulen} bytes ({body_bytes} packed) is none")
         clen = body_bytes + TAG_BYTES
         with self._lock:
             if self._finished:
@@ -228,8 +231,6 @@ class PackBuilder:
             room = (frame + 1) * ROW_STRUCT.size + TAG_BYTES + FOOTER.size + HASH_BYTES + 65536
             over_target = frame > 0 and offset + clen > self._grant.pack_target_bytes
             if over_target or frame >= MAX_ROWS or offset + clen + room > len(self._buffer):
-                if frame == 0:
-                    raise InternalError("a chunk is larger than a pack")
                 return None
             binding = FrameBinding(
                 self._header_hash, frame, kind, name[:32], clen, ulen, codec, flags
