@@ -364,3 +364,16 @@ def test_restores_of_points_read_through_the_service(bench: Bench) -> None:
             str(number).encode()
         )
     assert bench.vault.root(records[0].rp_id).file_tree.entries == 1
+
+
+def test_damaged_chunks_are_sent_again_by_the_next_backup(bench: Bench) -> None:
+    agent = bench.agent()
+    agent.back_up(FILES)
+    key = max(bench.keys("packs"), key=lambda key: len(bench.store.objects[key]))
+    del bench.store.objects[key]
+    assert not bench.vault.verify().clean
+    healed = agent.back_up(FILES, time=A_DAY + timedelta(days=1))
+    assert agent.restore(healed.rp_id) == FILES
+    damages = bench.vault.verify().damages
+    assert [healed.rp_id in damage.recovery_points for damage in damages] == [False]
+    assert len(bench.vault.recovery_points()) == 2

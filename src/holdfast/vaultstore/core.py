@@ -67,6 +67,7 @@ class VaultCore:
         self.pack_names: dict[int, bytes] = {}
         self.damaged_tables: dict[bytes, HoldfastError] = {}
         self.lost_tables: set[bytes] = set()
+        self.damaged = refset.union(())
         self._rows = rows
         self._loaded: set[bytes] = set()
         self._built: dict[bytes, Table] = {}
@@ -98,11 +99,6 @@ class VaultCore:
         if self._vault_clock is None:
             self._vault_clock = VaultClock(self.writing.clock, self.state.time_ns)
         return self._vault_clock
-
-    def close(self) -> None:
-        """Let go of the local cache."""
-        with self.lock:
-            self._rows.close()
 
     # following and appending
 
@@ -237,9 +233,10 @@ class VaultCore:
         proofs: Bytes2D | None = None,
         excluded_packs: Collection[int] = (),
         within: refset.Ordinals | None = None,
+        sound: bool = False,
     ) -> npt.NDArray[np.int64]:
         """Lowest usable ordinals of n x 32 ids, or -1; of one container's chunks or of all,
-        and only ordinals ``within`` a set when one is given."""
+        and only ordinals ``within`` a set when one is given. ``sound``: none known damaged."""
         writer = None if container is None else self.state.containers.get(container, -1)
         if writer == -1:
             return np.full(len(ids), -1, np.int64)
@@ -247,7 +244,15 @@ class VaultCore:
         if excluded_packs:
             usable = usable.copy()
             usable[list(excluded_packs)] = False
-        return self.index.find(ids, Usable(usable, writer, proofs, within))
+        without = self.damaged if sound and len(self.damaged) else None
+        return self.index.find(ids, Usable(usable, writer, proofs, within, without))
+
+    def note_damage(self, checked: refset.Ordinals, damaged: refset.Ordinals) -> None:
+        """Remember which of the checked chunks are damaged, until the vault is opened again: they
+        answer absent, so that the next backup that holds them sends them anew."""
+        with self.lock:
+            others = refset.difference(self.damaged, checked)
+            self.damaged = refset.union((others, damaged))
 
     def session_key(self, session_id: bytes) -> bytes:
         """The key that sealed a session's packs. IntegrityError (SessionKeyForged)."""

@@ -32,12 +32,13 @@ class _Run:
 class Usable:
     """Which rows a search may answer: ``packs`` flags by pack number; ``writer`` a container's
     number or None for any; ``proofs`` n x 16 bytes that must match, or None; ``within``: sorted
-    ordinals a row must be among, or None."""
+    ordinals a row must be among, or None; ``without``: sorted ordinals it must not be."""
 
     packs: Flags
     writer: int | None = None
     proofs: Bytes2D | None = None
     within: Ordinals | None = None
+    without: Ordinals | None = None
 
 
 def prefixes_of(ids: Bytes2D) -> npt.NDArray[np.uint64]:
@@ -114,6 +115,8 @@ class ChunkIndex:
             good &= (_words(table["proof"][ordinals]) == _words(proofs)).all(axis=1)
         if query.usable.within is not None:
             good &= contains(query.usable.within, ordinals.astype(np.uint64))
+        if query.usable.without is not None:
+            good &= ~contains(query.usable.without, ordinals.astype(np.uint64))
         return np.asarray(good)
 
 

@@ -23,5 +23,5 @@ def lookup(core: VaultCore, session_id: bytes, packed: bytes) -> bytes:
     proofs = np.ascontiguousarray(names[:, ID_BYTES:])
     with core.lock:
         container = core.session(session_id, "backup").opened.container
-        found = core.find(ids, container=container, proofs=proofs)
+        found = core.find(ids, container=container, proofs=proofs, sound=True)
     return (found >= 0).astype(np.uint8).tobytes()

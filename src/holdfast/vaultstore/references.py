@@ -103,7 +103,7 @@ class Resolver:
         self, ids: Bytes2D, kinds: tuple[int, ...], container: str | None
     ) -> tuple[Bytes2D, npt.NDArray[np.int64]]:
         core = self._core
-        ordinals = core.find(ids, container=container)
+        ordinals = core.find(ids, container=container, sound=True)
         found = core.index.rows(ordinals[ordinals >= 0])["kind"]
         if not bool(np.isin(found, kinds).all()):
             raise IntegrityError(

@@ -48,9 +48,6 @@ class RowStore:
     def note_table(self, table_id: bytes, base: int, count: int) -> None:
         """Remember that the table's rows are whole."""
 
-    def close(self) -> None:
-        self._array = empty_rows(0)
-
     def _grow(self, capacity: int) -> None:
         larger = empty_rows(capacity)
         larger[: len(self._array)] = self._array
@@ -58,7 +55,8 @@ class RowStore:
 
 
 class MappedRowStore(RowStore):
-    """Rows in a file under ``folder``, mapped. One process at a time."""
+    """Rows in a file under ``folder``, mapped. The file never shrinks: an older mapping of it may
+    still be in use."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -81,9 +79,6 @@ class MappedRowStore(RowStore):
         with self._journal.open("a", encoding="ascii") as journal:
             journal.write(f"{table_id.hex()} {base} {count} {checksum}\n")
 
-    def close(self) -> None:
-        super().close()
-
     def _checksum(self, base: int, count: int) -> str:
         return blake3(self._array[base : base + count].tobytes()).hexdigest(16)
 
@@ -102,7 +97,8 @@ class MappedRowStore(RowStore):
             self._array = empty_rows(0)
             return
         with self._path.open("r+b") as file:
-            file.truncate(capacity * ROW.itemsize)
+            if self._path.stat().st_size < capacity * ROW.itemsize:
+                file.truncate(capacity * ROW.itemsize)
             mapped = mmap.mmap(file.fileno(), capacity * ROW.itemsize)
         self._array = np.frombuffer(mapped, ROW)
 

@@ -332,5 +332,7 @@ class Vault:
         return statistics_of(self._core)
 
     def close(self) -> None:
-        """Release the local cache. Sessions stay open in the vault."""
-        self._core.close()
+        """Let go of what was kept for browsing. Sessions stay open in the vault; whoever is still
+        using this object may go on."""
+        with self._core.lock:
+            self._readers.clear()

@@ -19,6 +19,7 @@ from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.chain import Chain
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
+from holdfast.vaultstore.index import Flags, Places
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
 from holdfast.vaultstore.state import PackEntry, Point
@@ -144,7 +145,7 @@ def _check_pack(
     core: VaultCore,
     work: _Work,
     entry: PackEntry,
-    members: tuple[Rows, np.ndarray[tuple[int, ...], np.dtype[np.int64]]],
+    members: tuple[Rows, Places],
 ) -> None:
     pack = entry.pack
     rows, ordinals = members
@@ -155,6 +156,7 @@ def _check_pack(
         core.refresh()
         current = core.state.packs.get(pack.pack_id)
         if current is not None and current.condemned_at is None:
+            _note(core, ordinals, ordinals)
             affected = _affected(work, ordinals)
             work.damages.append(
                 _damage(key, "missing", "the pack is gone", affected, frames=len(rows))
@@ -167,6 +169,7 @@ def _check_pack(
         bad[index] = plain_bytes is None
         work.plain += plain_bytes or 0
     work.frames += len(rows)
+    _note(core, ordinals, ordinals[bad])
     problem = _pack_problem(entry, data, bad)
     if problem is not None:
         affected = _affected(work, ordinals[bad])
@@ -175,9 +178,13 @@ def _check_pack(
         work.damages.append(_damage(key, problem, detail, affected, frames=frames))
 
 
-def _pack_problem(
-    entry: PackEntry, data: bytes, bad: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> Problem | None:
+def _note(core: VaultCore, checked: Places, damaged: Places) -> None:
+    core.note_damage(
+        refset.normal(checked.astype(np.uint64)), refset.normal(damaged.astype(np.uint64))
+    )
+
+
+def _pack_problem(entry: PackEntry, data: bytes, bad: Flags) -> Problem | None:
     size = entry.pack.size
     if not data:
         return "empty"
@@ -208,9 +215,7 @@ def _bad_frames(
             yield index, None
 
 
-def _affected(
-    work: _Work, ordinals: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> list[Point]:
+def _affected(work: _Work, ordinals: Places) -> list[Point]:
     wanted = np.sort(ordinals).astype(np.uint64)
     return [
         work.points[rp_id]
