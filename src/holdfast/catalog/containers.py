@@ -113,6 +113,13 @@ def change_agent(connection: Connection, agent_id: str, **values: Any) -> int:
     return update(connection, t.agents, values, t.agents.c.id == agent_id)
 
 
+def active_agents_of(connection: Connection, container_id: str) -> list[AgentRow]:
+    """Agents of a container not revoked; one at most, unless a replacement was cut off."""
+    agents = t.agents.c
+    query = _AGENTS.where(agents.container_id == container_id, agents.revoked_at.is_(None))
+    return many(connection, AgentRow, query.order_by(agents.enrolled_at, agents.id))
+
+
 def revoke_agents_of(connection: Connection, container_id: str, now: datetime) -> list[str]:
     """Revoke every agent of a container; the ids revoked now."""
     agents = t.agents.c

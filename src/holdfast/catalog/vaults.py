@@ -104,6 +104,10 @@ def change_vault(
 
 
 def remove_vault(connection: Connection, vault_id: str) -> int:
+    """Delete the row with its credentials and maintenance record; jobs, containers, items and
+    policies must be gone."""
+    remove(connection, t.vault_credentials, t.vault_credentials.c.vault_id == vault_id)
+    remove(connection, t.maintenance_runs, t.maintenance_runs.c.vault_id == vault_id)
     return remove(connection, t.vaults, _C.id == vault_id)
 
 

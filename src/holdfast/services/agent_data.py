@@ -1,0 +1,203 @@
+"""The data half of the agent API: sessions, packs, lookups, commits, and frames for restores.
+
+Every call is checked against the catalog: the session was opened by this agent for a task it still
+holds. An agent can append packs and commits for its own container and read the recovery point its
+task names; nothing here deletes or overwrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from holdfast.catalog import containers, jobs, points, tasks
+from holdfast.catalog.containers import AgentRow
+from holdfast.catalog.database import Catalog
+from holdfast.catalog.identifiers import id_bytes
+from holdfast.catalog.jobs import JobRow
+from holdfast.catalog.tasks import AgentSession, TaskRow
+from holdfast.errors import AccessError, ConflictError, InternalError, NotFoundError
+from holdfast.jobs.context import OpenVault
+from holdfast.jobs.engine import JobEngine
+from holdfast.jobs.facts import facts_for, point_row
+from holdfast.services.agent_tasks import fenced, held_task
+from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.values import (
+    CommitRequest,
+    FrameLocation,
+    PointClaims,
+    RecoveryPointRecord,
+    SessionKind,
+)
+from holdfast.vaultstore.vault import PackReceiver, Vault
+
+KINDS: dict[str, SessionKind] = {"files-backup": "backup", "files-restore": "restore"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A pack on its way in. ``done`` counts it after ``receiver.finish``."""
+
+    receiver: PackReceiver
+    done: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A session that may be used now."""
+
+    session: AgentSession
+    task: TaskRow
+    vault: Vault
+    id: bytes
+
+
+class AgentData:
+    """All methods are synchronous and thread safe."""
+
+    def __init__(self, catalog: Catalog, engine: JobEngine, open_vault: OpenVault) -> None:
+        self._catalog = catalog
+        self._engine = engine
+        self._open_vault = open_vault
+        self._clock = engine.ledger.clock
+
+    def open_session(self, agent: AgentRow, task_id: str, fence: int) -> SessionGrant:
+        """Open a vault session for a task; what earlier attempts uploaded is taken over first."""
+        with self._catalog.read() as connection:
+            task = held_task(connection, agent, task_id, fence)
+            job = jobs.get_job(connection, task.job_id)
+            container = containers.get_container(connection, agent.container_id)
+        if job is None or container is None:
+            raise InternalError(f"the job or container of task {task_id} is gone")
+        vault = self._open_vault(task.vault_id)
+        kind = KINDS[task.kind]
+        pins = [str(task.payload["recoveryPointId"])] if kind == "restore" else []
+        grant = vault.begin_session(
+            kind, container.name, task.item_key, id_bytes(job.id), pins=pins, attempt=fence
+        )
+        kept = vault.recover_sessions(id_bytes(job.id), grant.session_id)
+        self._remember(agent, task, fence, kind, grant.session_id)
+        if kept.packs_kept:
+            with self._catalog.write() as connection:
+                message = f"{kept.bytes_kept} bytes of an earlier attempt are used again"
+                self._engine.ledger.note(connection, job.id, "taken-over", message)
+        return grant
+
+    def _remember(
+        self, agent: AgentRow, task: TaskRow, fence: int, kind: str, session_id: bytes
+    ) -> None:
+        now = self._clock.now()
+        row = AgentSession(
+            id=session_id.hex(),
+            vault_id=task.vault_id,
+            agent_id=agent.id,
+            task_id=task.id,
+            fence=fence,
+            kind=kind,
+            received_bytes=0,
+            opened_at=now,
+            closed_at=None,
+        )
+        with self._catalog.write() as connection:
+            for earlier in tasks.sessions_of_task(connection, task.id):
+                tasks.close_session(connection, earlier.id, now)
+            tasks.add_session(connection, row)
+
+    def _use(self, agent: AgentRow, session_hex: str, kind: str | None = None) -> _Open:
+        """The session, if this agent may use it now. NotFoundError (SessionUnknown), ConflictError
+        (TaskFenced, SessionClosed), AccessError (SessionKindWrong)."""
+        with self._catalog.read() as connection:
+            session = tasks.get_session(connection, session_hex)
+            task = tasks.get_task(connection, session.task_id) if session else None
+        if session is None or task is None or session.agent_id != agent.id:
+            raise NotFoundError(f"there is no session {session_hex[:64]}", code="SessionUnknown")
+        if task.agent_id != agent.id or task.fence != session.fence or task.state == tasks.DONE:
+            raise fenced(task.id)
+        if session.closed_at is not None:
+            raise ConflictError(
+                f"session {session_hex} is closed",
+                code="SessionClosed",
+                hint="Open a session for the task again.",
+            )
+        if kind is not None and session.kind != kind:
+            raise AccessError(
+                f"a {session.kind} session may not do this",
+                code="SessionKindWrong",
+                hint="Open a session of the right kind.",
+            )
+        vault = self._open_vault(session.vault_id)
+        return _Open(session, task, vault, bytes.fromhex(session.id))
+
+    def start_pack(self, agent: AgentRow, session_hex: str, pack_id: bytes, size: int) -> Upload:
+        """Begin to receive a pack of exactly ``size`` bytes."""
+        used = self._use(agent, session_hex, "backup")
+        receiver = used.vault.start_pack(used.id, pack_id, size)
+
+        def done() -> None:
+            with self._catalog.write() as connection:
+                tasks.count_received(connection, used.session.id, size)
+
+        return Upload(receiver, done)
+
+    def lookup(self, agent: AgentRow, session_hex: str, packed: bytes) -> bytes:
+        used = self._use(agent, session_hex, "backup")
+        return used.vault.lookup(used.id, packed)
+
+    def checkpoint(self, agent: AgentRow, session_hex: str, receipts: Sequence[bytes]) -> None:
+        used = self._use(agent, session_hex, "backup")
+        used.vault.checkpoint(used.id, receipts)
+
+    def commit(
+        self,
+        agent: AgentRow,
+        session_hex: str,
+        receipts: Sequence[bytes],
+        root_id: bytes,
+        claims: PointClaims,
+    ) -> RecoveryPointRecord:
+        """Make the task's recovery point; its facts come from the job, never from the agent.
+        ConflictError MissingChunks, ParentStale."""
+        used = self._use(agent, session_hex, "backup")
+        with self._catalog.read() as connection:
+            job = jobs.get_job(connection, used.task.job_id)
+            if job is None or job.status != "InProgress":
+                raise fenced(used.task.id)
+            facts = facts_for(connection, job, used.session.opened_at)
+        request = CommitRequest(
+            receipts=tuple(receipts), root_id=root_id, facts=facts, claims=claims
+        )
+        record = used.vault.commit(used.id, request)
+        self._publish(job, record)
+        return record
+
+    def _publish(self, job: JobRow, record: RecoveryPointRecord) -> None:
+        with self._catalog.write() as connection:
+            row = point_row(record, job.vault_id, job.item_id or "")
+            if points.put_point(connection, row):
+                message = f"recovery point {record.rp_id} was committed"
+                self._engine.ledger.note(connection, job.id, "committed", message)
+
+    def close(self, agent: AgentRow, session_hex: str) -> None:
+        """End the session; closing it again is harmless."""
+        with self._catalog.read() as connection:
+            session = tasks.get_session(connection, session_hex)
+        if session is None or session.agent_id != agent.id:
+            raise NotFoundError(f"there is no session {session_hex[:64]}", code="SessionUnknown")
+        if session.closed_at is not None:
+            return
+        self._open_vault(session.vault_id).close_session(bytes.fromhex(session.id))
+        with self._catalog.write() as connection:
+            tasks.close_session(connection, session.id, self._clock.now())
+
+    def locate(self, agent: AgentRow, session_hex: str, ids: bytes) -> list[FrameLocation]:
+        """Where chunks lie and the keys of their frames; only of the task's recovery point, or of
+        the parent point of a backup."""
+        used = self._use(agent, session_hex)
+        return used.vault.locate(used.id, ids)
+
+    def read_frames(
+        self, agent: AgentRow, session_hex: str, pack_id: bytes, frames: Sequence[int]
+    ) -> Iterator[bytes]:
+        """Ciphertext of frames, authorised one by one before the first byte."""
+        used = self._use(agent, session_hex)
+        return used.vault.read_frames(used.id, pack_id, frames)
