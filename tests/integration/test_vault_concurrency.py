@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +42,22 @@ class FullStore(MemoryStore):
 
     def free_bytes(self) -> int | None:
         return max(0, self.capacity - sum(map(len, self.objects.values())))
+
+
+class HookedStore(MemoryStore):
+    """Calls ``hook`` once, before the first create of a key that contains ``before``."""
+
+    before = "?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hook: Callable[[], None] | None = None
+
+    def create(self, key: str, data: Buffer) -> None:
+        if self.hook is not None and self.before in key:
+            hook, self.hook = self.hook, None
+            hook()
+        super().create(key, data)
 
 
 def create(store: MemoryStore, options: VaultOptions = OPTIONS, cache: Path | None = None) -> Vault:
@@ -109,6 +126,39 @@ def test_a_stale_collector_spares_what_was_committed_since() -> None:
     one.collect(plan)
     assert LittleAgent(two, SeededRandom(7)).restore(again.rp_id) == content(1)
     assert two.verify().clean
+
+
+@pytest.mark.parametrize("revoke", [False, True])
+@pytest.mark.parametrize("following", [1, 2], ids=["table written", "refset written"])
+def test_a_collect_just_before_a_record_spares_what_the_record_needs(
+    following: int, revoke: bool
+) -> None:
+    """Tables and refsets without a record are spared while their session is open; if it is ended
+    first, the record is refused."""
+    store = HookedStore()
+    one = create(store)
+    agent = LittleAgent(one, SeededRandom(3))
+    agent.back_up(content(9))
+    two = reopen(store, 2)
+    grant = one.begin_session("backup", agent.container, agent.item_key, b"H" * 16)
+    run = BackupRun(agent, grant)
+    root_id = run.send(content(1))
+
+    def collect() -> None:
+        if revoke:
+            two.revoke_session(grant.session_id, "replaced")
+        two.collect()
+
+    store.before, store.hook = f"/log/{one.head[0] + following:016d}", collect
+    if revoke:
+        with pytest.raises(ConflictError) as ended:
+            run.commit(root_id, PointFacts(time=A_DAY + timedelta(days=1)))
+        assert ended.value.code == "SessionEnded"
+    else:
+        record = run.commit(root_id, PointFacts(time=A_DAY + timedelta(days=1)))
+        assert agent.restore(record.rp_id) == content(1)
+    assert store.hook is None
+    assert reopen(store, 5).verify().clean
 
 
 def test_a_budget_and_a_cancel_stop_a_collect_and_the_next_goes_on() -> None:

@@ -125,6 +125,17 @@ def test_a_retried_job_sends_nothing_again(bench: Bench) -> None:
         bench.vault.lookup(grant.session_id, b"")
 
 
+def test_recovering_before_the_new_session_counts_and_sends_alike(bench: Bench) -> None:
+    agent = bench.agent()
+    grant = bench.vault.begin_session("backup", agent.container, agent.item_key, b"J" * 16)
+    BackupRun(agent, grant).send(FILES)
+    sent, agent.sent_bytes = agent.sent_bytes, 0
+    assert bench.vault.recover_sessions(b"J" * 16).bytes_kept == sent
+    record = agent.back_up(FILES, b"J" * 16, attempt=2)
+    assert agent.sent_bytes == 0
+    assert record.stored_bytes == sent
+
+
 def test_expire_and_collect_free_what_only_the_expired_point_needed(bench: Bench) -> None:
     agent = bench.agent()
     first = agent.back_up({b"old": SeededRandom(3).token(300_000), b"kept": b"k" * 100})

@@ -60,7 +60,9 @@ class Commits:
             rp_id, time_ns = self._identity(state, now, request)
             named = self._write_refset(rp_id, session_id + refset.encode_refset(ordinals), refsets)
             named = msgspec.structs.replace(named, count=len(ordinals))
-            return (self._operation(now, request, found, (rp_id, time_ns, named)),)
+            sent = state.bytes_sent_for(now.opened.item_key, now.opened.job_id)
+            operation = self._operation(now, request, found, (rp_id, time_ns, named))
+            return (msgspec.structs.replace(operation, stored_bytes=sent),)
 
         with core.lock:
             state = core.append(committing)
@@ -148,7 +150,7 @@ class Commits:
             tags=facts.tags,
             retain_until_ns=None if facts.retain_until is None else to_ns(facts.retain_until),
             logical_bytes=sum(stream.logical_bytes for stream in found.root.streams),
-            stored_bytes=entry.added_bytes,
+            stored_bytes=0,
             item_document=facts.item_document,
             claims=msgspec.to_builtins(claims),
         )

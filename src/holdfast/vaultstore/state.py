@@ -45,21 +45,23 @@ class TableEntry:
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """An open session; ``added_bytes`` counts the packs it added."""
+    """An open session."""
 
     opened: log.SessionOpened
     sequence: int
     committed: str | None = None
-    added_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SealingKey:
-    """The wrapped key that opens the packs of a session, kept while such packs exist."""
+    """The wrapped key that opens the packs of a session, kept while such packs exist, and for whom
+    they were sent."""
 
     epoch: int
     wrapped_key: bytes
     container: str
+    item_key: str
+    job_id: bytes
     packs: int = 0
 
 
@@ -131,6 +133,12 @@ class LogState:
             for session_id, entry in self.sessions.items()
             if entry.sequence < condemned_at
         ]
+
+    def bytes_sent_for(self, item_key: str, job_id: bytes) -> int:
+        """Size of the packs that sessions of a job sent, all attempts together."""
+        keys = self.sealing_keys
+        wanted = {s for s, k in keys.items() if (k.item_key, k.job_id) == (item_key, job_id)}
+        return sum(e.pack.size for e in self.packs.values() if e.pack.session_id in wanted)
 
     def is_live_table(self, table_id: bytes) -> bool:
         """Whether any pack of the table is still part of the vault."""

@@ -86,7 +86,9 @@ def _session_opened(op: log.SessionOpened, state: LogState) -> None:
     if op.kind == "backup":
         _require(op.parent == state.newest(op.item_key), f"session {name} has a stale parent")
         _require(not op.parent or op.parent in op.pins, f"session {name} does not pin its parent")
-        state.sealing_keys[op.session_id] = SealingKey(op.epoch, op.wrapped_key, op.container)
+        state.sealing_keys[op.session_id] = SealingKey(
+            op.epoch, op.wrapped_key, op.container, op.item_key, op.job_id
+        )
     state.sessions[op.session_id] = SessionEntry(op, state.sequence)
 
 
@@ -104,8 +106,7 @@ def _session_closed(op: log.SessionClosed, state: LogState) -> None:
 
 @_apply.register
 def _packs_added(op: log.PacksAdded, state: LogState) -> None:
-    session = _backup_session(state, op.session_id)
-    container = session.opened.container
+    container = _backup_session(state, op.session_id).opened.container
     _require(bool(op.packs), "a table without packs")
     _require(op.table.base == state.next_ordinal, "a table does not start at the next ordinal")
     _require(op.table.rows > 0, "an empty table")
@@ -123,8 +124,6 @@ def _packs_added(op: log.PacksAdded, state: LogState) -> None:
     names = tuple(pack.pack_id for pack in op.packs)
     state.tables[op.table.table_id] = TableEntry(op.table, names, first_pack, number)
     state.next_ordinal += op.table.rows
-    added = session.added_bytes + sum(pack.size for pack in op.packs)
-    state.with_session(op.session_id, added_bytes=added)
 
 
 def _backup_session(state: LogState, session_id: bytes) -> SessionEntry:
