@@ -161,6 +161,26 @@ def test_a_collect_just_before_a_record_spares_what_the_record_needs(
     assert reopen(store, 5).verify().clean
 
 
+def test_a_collect_keeps_what_a_job_will_need_again() -> None:
+    vault = create(MemoryStore())
+    agent = LittleAgent(vault, SeededRandom(3))
+    grant = vault.begin_session("backup", agent.container, agent.item_key, b"J" * 16)
+    run = BackupRun(agent, grant)
+    run.send(content(1))
+    vault.checkpoint(grant.session_id, run.receipts)
+    assert vault.collect().condemned_packs == 0
+    vault.recover_sessions(b"J" * 16)
+    assert vault.plan_collect([b"J" * 16]).condemn == ()
+    sent = agent.sent_bytes
+    agent.back_up(content(1), b"J" * 16, attempt=2)
+    assert agent.sent_bytes == sent
+    again = vault.begin_session("backup", agent.container, agent.item_key, b"K" * 16)
+    run = BackupRun(agent, again)
+    run.send(content(2))
+    vault.recover_sessions(b"K" * 16)
+    assert vault.collect().condemned_packs > 0
+
+
 def test_a_budget_and_a_cancel_stop_a_collect_and_the_next_goes_on() -> None:
     vault = create(MemoryStore())
     agent = LittleAgent(vault, SeededRandom(3))

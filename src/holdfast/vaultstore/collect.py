@@ -12,7 +12,7 @@ Every step is safe from any process at any time, stops anywhere, and is idempote
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.vaultstore import layout, log
@@ -65,12 +65,12 @@ class Collector:
         self._core = core
         self._reserve = reserve
 
-    def plan(self) -> CollectPlan:
+    def plan(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
         """What a collect would do now. Takes the lock only for moments."""
         orphans = find_orphans(self._core)
         state = self._core.state
         liveness = liveness_of(self._core, state)
-        condemn = condemnable(state, liveness)
+        condemn = condemnable(state, liveness, spare_jobs)
         sweep, fenced, waiting = sweepable(state)
         needed = liveness.needed()
         live = [e for e in state.packs.values() if needed[e.ordinal] and e.condemned_at is None]
@@ -186,15 +186,19 @@ class Collector:
             run.orphans += 1
 
 
-def condemnable(state: LogState, liveness: Liveness) -> list[PackEntry]:
-    """Packs nothing needs, whose session has ended (an open one may be about to commit them)."""
+def condemnable(
+    state: LogState, liveness: Liveness, spare_jobs: Collection[bytes] = ()
+) -> list[PackEntry]:
+    """Packs nothing needs. Spared, to save a second upload and not for safety: those sent for a
+    job that has an open session or is named in ``spare_jobs``."""
     needed = liveness.needed()
+    jobs = {entry.opened.job_id for entry in state.sessions.values()} | set(spare_jobs)
     return [
         entry
         for entry in state.packs.values()
         if entry.condemned_at is None
         and not bool(needed[entry.ordinal])
-        and entry.added_by not in state.sessions
+        and state.sealing_keys[entry.pack.session_id].job_id not in jobs
     ]
 
 

@@ -13,7 +13,7 @@ the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from holdfast.ports.clock import Clock, Random
@@ -285,9 +285,10 @@ class Vault:
         ConflictError (ClockUntrusted) unless explicit."""
         return apply_expire(self._core, plan)
 
-    def plan_collect(self) -> CollectPlan:
-        """What a collect would free, with figures."""
-        return self._collector.plan()
+    def plan_collect(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
+        """What a collect would free, with figures. ``spare_jobs``: ids of jobs that will be tried
+        again; what they sent is kept so that it is not sent twice."""
+        return self._collector.plan(spare_jobs)
 
     def collect(
         self,
