@@ -196,7 +196,7 @@ def delete_vault(platform: Platform, group: str, name: str) -> bool:
             raise ConflictError(
                 f"Vault {name} cannot be deleted: there are existing resources within the vault.",
                 code=NOT_EMPTY,
-                hint="stop protection and delete the data of its items first: holdfast item disable",
+                hint="delete the data of its items first: holdfast item disable --delete-data",
             )
         if agents_of_vault(connection, row.id):
             raise ConflictError(
