@@ -62,7 +62,7 @@ def upgrade(engine: Engine) -> str:
             code="CatalogTooNew",
             hint="Start the newer version again, or put back the copy made before its upgrade.",
         )
-    copy = _copy_sqlite(engine, found) if found else ""
+    copy = copy_sqlite(engine, found) if found else ""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_NUMBER})
@@ -72,7 +72,7 @@ def upgrade(engine: Engine) -> str:
     return copy
 
 
-def _copy_sqlite(engine: Engine, revision: str) -> str:
+def copy_sqlite(engine: Engine, revision: str) -> str:
     """Copy the file beside itself with SQLite's own backup, so that a live WAL is included."""
     path = engine.url.database
     if engine.dialect.name != "sqlite" or not path:

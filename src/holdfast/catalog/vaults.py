@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
@@ -116,3 +116,8 @@ def pull_maintenance(connection: Connection, beyond: datetime, to: datetime) -> 
     return update(
         connection, t.vaults, {"next_maintenance_at": to}, _C.next_maintenance_at > beyond
     )
+
+
+def lock_vault(connection: Connection, vault_id: str) -> None:
+    """Hold a vault's row until the transaction ends; on SQLite writers wait anyway."""
+    connection.execute(select(_C.id).where(_C.id == vault_id).with_for_update())
