@@ -388,3 +388,21 @@ def test_damaged_chunks_are_sent_again_by_the_next_backup(bench: Bench) -> None:
     damages = bench.vault.verify().damages
     assert [healed.rp_id in damage.recovery_points for damage in damages] == [False]
     assert len(bench.vault.recovery_points()) == 2
+
+
+def test_a_damaged_newest_key_ring_locks_nobody_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.export_key, "__defaults__", (1024,))
+    record = bench.agent().back_up(FILES)
+    bench.vault.export_key("correct horse")
+    for key in bench.keys("service") + bench.keys(f"domain-{IDS.domain_id.hex()}"):
+        if key.endswith("2"):
+            bench.store.objects[key] = b""
+    bench.reopen()
+    assert bench.agent().restore(record.rp_id) == FILES
+    damages = bench.vault.verify().damages
+    assert [damage.problem for damage in damages] == ["empty", "empty"]
+    data = bench.vault.export_key("battery staple")
+    key = Unlock(key_file=data, passphrase="battery staple")
+    assert VaultReader.open(bench.store, key).recovery_points() == [record]

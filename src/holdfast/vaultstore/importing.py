@@ -11,11 +11,9 @@ from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import keys
 from holdfast.vaultstore.core import Surroundings
-from holdfast.vaultstore.export import next_rings
-from holdfast.vaultstore.layout import VaultObjects
 from holdfast.vaultstore.opening import open_core
 from holdfast.vaultstore.reader import vault_of
-from holdfast.vaultstore.rings import opener_of, store_rings
+from holdfast.vaultstore.rings import following, opener_of, store_rings
 from holdfast.vaultstore.values import RecoveryPointRecord, Unlock
 from holdfast.vaultstore.vault import Vault
 
@@ -49,8 +47,8 @@ def adopt_vault(
     vault_id = vault_of(store, unlock)
     surroundings = Surroundings(clock, rng)
     core, _ = open_core(store, vault_id, opener_of(unlock, vault_id), surroundings)
-    rings = next_rings(core.rings, core.rings.recovery)
-    store_rings(VaultObjects(store, vault_id), vault_id, rings, platform_key, rng)
+    rings = following(core.objects, core.rings, core.rings.recovery)
+    store_rings(core.objects, vault_id, rings, platform_key, rng)
     ours = keys.Opener(platform_key=platform_key)
     core, descriptor = open_core(store, vault_id, ours, surroundings, cache_dir=cache_dir)
     vault = Vault(core, descriptor, platform_key)

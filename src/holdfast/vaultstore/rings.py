@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from holdfast.errors import ConflictError, IntegrityError, UsageError
 from holdfast.ports.clock import Random
@@ -11,6 +17,9 @@ from holdfast.vaultstore import keys
 from holdfast.vaultstore.chain import create_or_find
 from holdfast.vaultstore.recovery_key import open_recovery_key
 from holdfast.vaultstore.values import Unlock
+
+SERVICE_FOLDER = "keyring/service/"
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +48,32 @@ def opener_of(unlock: Unlock, vault_id: bytes) -> keys.Opener:
 
 
 def load_rings(store: ObjectStore, vault_id: bytes, domain_id: bytes, opener: keys.Opener) -> Rings:
-    """Open the newest rings. AccessError (WrongKey); IntegrityError when damaged or forged."""
-    data = _newest(store, "keyring/service/", vault_id)
-    service, slots = keys.open_service_ring(data, vault_id, opener)
-    data = _newest(store, f"keyring/domain-{domain_id.hex()}/", vault_id)
-    domain, _ = keys.open_domain_ring(data, vault_id, opener, service.verifier, domain_id)
+    """Open the newest rings that are whole (all numbers hold the same keys, newer ones more slots
+    or epochs). AccessError (WrongKey); IntegrityError (KeyringMissing, KeyringDamaged)."""
+    service, slots = _newest_whole(
+        store, SERVICE_FOLDER, lambda data: keys.open_service_ring(data, vault_id, opener)
+    )
+    domain, _ = _newest_whole(
+        store,
+        domain_folder(domain_id),
+        lambda data: keys.open_domain_ring(data, vault_id, opener, service.verifier),
+    )
     return Rings(service, domain, keys.recovery_publics(slots))
+
+
+def following(store: ObjectStore, rings: Rings, recovery: tuple[bytes, ...]) -> Rings:
+    """The same keys under numbers not yet used, for other slots."""
+    folders = (SERVICE_FOLDER, domain_folder(rings.domain.domain_id))
+    used = [int(name.rpartition("/")[2]) for folder in folders for name in _names(store, folder)]
+    number = 1 + max(used, default=0)
+    replace = msgspec.structs.replace
+    return Rings(
+        replace(rings.service, number=number), replace(rings.domain, number=number), recovery
+    )
+
+
+def domain_folder(domain_id: bytes) -> str:
+    return f"keyring/domain-{domain_id.hex()}/"
 
 
 def store_rings(
@@ -70,15 +99,40 @@ def store_rings(
             )
 
 
-def _newest(store: ObjectStore, prefix: str, vault_id: bytes) -> bytes:
-    names = [info.key for info in store.list(prefix)]
-    if not names:
-        raise IntegrityError(
-            f"the vault's key ring {prefix} is missing",
-            code="KeyringMissing",
-            hint="Put the keyring folder back from a copy of the store.",
-        )
-    data = store.read(names[-1])
-    if names[-1] != f"{prefix}{keys.ring_number(data, vault_id):08d}":
-        raise IntegrityError("a key ring has another ring's number", code="ObjectMisplaced")
-    return data
+def _names(store: ObjectStore, folder: str) -> list[str]:
+    names = [info.key for info in store.list(folder)]
+    return [name for name in names if name[len(folder) :].isdigit()]
+
+
+def _newest_whole(store: ObjectStore, folder: str, open_ring: Callable[[bytes], Opened]) -> Opened:
+    first: IntegrityError | None = None
+    for name in reversed(_names(store, folder)):
+        try:
+            return open_ring(store.read(name))
+        except IntegrityError as error:
+            first = first or IntegrityError(
+                f"the vault's key ring {name} cannot be used: {error.message}",
+                code="KeyringDamaged",
+                hint="Put the keyring folder back from a copy of the store.",
+                target=name,
+            )
+    raise first or IntegrityError(
+        f"the vault's key ring {folder} is missing",
+        code="KeyringMissing",
+        hint="Put the keyring folder back from a copy of the store.",
+    )
+
+
+def damaged_rings(store: ObjectStore, rings: Rings) -> list[tuple[str, str]]:
+    """(key, what is wrong) of ring objects whose signature does not hold."""
+    verifier = Ed25519PublicKey.from_public_bytes(rings.service.verifier)
+    found = []
+    for folder in (SERVICE_FOLDER, domain_folder(rings.domain.domain_id)):
+        for name in _names(store, folder):
+            data = store.read(name)
+            signed, signature = data[: -keys.SIGNATURE_BYTES], data[-keys.SIGNATURE_BYTES :]
+            try:
+                verifier.verify(signature, signed)
+            except InvalidSignature:
+                found.append((name, "its signature is wrong" if data else "it is empty"))
+    return found

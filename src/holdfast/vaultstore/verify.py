@@ -21,6 +21,7 @@ from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
 from holdfast.vaultstore.index import Flags, Places
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
+from holdfast.vaultstore.rings import damaged_rings
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
 from holdfast.vaultstore.state import PackEntry, Point
 from holdfast.vaultstore.table import Rows
@@ -56,6 +57,7 @@ def verify_vault(
     core.refresh()
     work = _Work()
     _check_log(core, work)
+    _check_rings(core, work)
     _gather(core, items, work)
     _check_tables(core, work)
     _check_packs(core, work, progress, cancelled)
@@ -84,6 +86,15 @@ def _check_log(core: VaultCore, work: _Work) -> None:
         points = [p for p in core.state.points.values() if p.sequence >= broken]
         problem: Problem = "missing" if "missing" in detail else "altered"
         work.damages.append(_damage(layout.log_key(broken), problem, detail, points))
+
+
+def _check_rings(core: VaultCore, work: _Work) -> None:
+    for key, detail in damaged_rings(core.objects, core.rings):
+        problem: Problem = "empty" if detail == "it is empty" else "altered"
+        work.damages.append(_damage(key, problem, detail, core.state.points.values()))
+    if core.objects.size(layout.DESCRIPTOR) is None:
+        points = core.state.points.values()
+        work.damages.append(_damage(layout.DESCRIPTOR, "missing", "it is gone", points))
 
 
 def _gather(core: VaultCore, items: Sequence[str] | None, work: _Work) -> None:
