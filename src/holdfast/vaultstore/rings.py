@@ -51,12 +51,13 @@ def load_rings(store: ObjectStore, vault_id: bytes, domain_id: bytes, opener: ke
     """Open the newest rings that are whole (all numbers hold the same keys, newer ones more slots
     or epochs). AccessError (WrongKey); IntegrityError (KeyringMissing, KeyringDamaged)."""
     service, slots = _newest_whole(
-        store, SERVICE_FOLDER, lambda data: keys.open_service_ring(data, vault_id, opener)
+        store, SERVICE_FOLDER, vault_id, lambda data: keys.open_service_ring(data, vault_id, opener)
     )
     domain, _ = _newest_whole(
         store,
         domain_folder(domain_id),
-        lambda data: keys.open_domain_ring(data, vault_id, opener, service.verifier),
+        vault_id,
+        lambda data: keys.open_domain_ring(data, vault_id, opener, service.verifier, domain_id),
     )
     return Rings(service, domain, keys.recovery_publics(slots))
 
@@ -104,11 +105,16 @@ def _names(store: ObjectStore, folder: str) -> list[str]:
     return [name for name in names if name[len(folder) :].isdigit()]
 
 
-def _newest_whole(store: ObjectStore, folder: str, open_ring: Callable[[bytes], Opened]) -> Opened:
+def _newest_whole(
+    store: ObjectStore, folder: str, vault_id: bytes, open_ring: Callable[[bytes], Opened]
+) -> Opened:
     first: IntegrityError | None = None
     for name in reversed(_names(store, folder)):
         try:
-            return open_ring(store.read(name))
+            data = store.read(name)
+            if keys.ring_number(data, vault_id) != int(name[len(folder) :]):
+                raise IntegrityError("it is stored under another ring's number")
+            return open_ring(data)
         except IntegrityError as error:
             first = first or IntegrityError(
                 f"the vault's key ring {name} cannot be used: {error.message}",
