@@ -1,0 +1,282 @@
+"""Containers, protected items, their backups and recovery points."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from litestar import Response, delete, get, post, put
+
+from holdfast.arm import wire
+from holdfast.arm.filters import parse_date, parse_filter
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    ArmRequest,
+    Body,
+    accepted,
+    listed,
+    properties_of,
+    read_time,
+    stamp,
+)
+from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
+from holdfast.catalog import containers, items, points
+from holdfast.catalog.containers import ContainerRow
+from holdfast.catalog.items import ItemRow
+from holdfast.domain.access import RESTORE_ELSEWHERE
+from holdfast.services import items as service
+from holdfast.services import recovery
+
+CONTAINERS = f"{RS}/backupFabrics/protectionContainers"
+ITEMS = f"{CONTAINERS}/protectedItems"
+CONTAINER = VAULT + "/backupFabrics/{fabric:str}/protectionContainers/{container:str}"
+ITEM = CONTAINER + "/protectedItems/{item:str}"
+POINT = ITEM + "/recoveryPoints/{point:str}"
+
+
+def _container(found: VaultCall, row: ContainerRow) -> Body:
+    with found.call.platform.catalog.read() as connection:
+        agent = containers.get_agent(connection, row.agent_id) if row.agent_id else None
+        held = items.items_of_vault(connection, found.row.id)
+    count = sum(one.container_id == row.id for one in held)
+    return wire.container_body(row, found.id, agent, count)
+
+
+@get(VAULT + "/backupProtectionContainers", opt={"action": f"{CONTAINERS}/read"},
+     sync_to_thread=True)  # fmt: skip
+def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    wanted = parse_filter(found.call.query("$filter"))
+    if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
+        return {"value": []}
+    with found.call.platform.catalog.read() as connection:
+        page = containers.page_containers(
+            connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
+        )
+    rows = [_container(found, row) for row in page.rows]
+    return listed(rows, found.call, page.next_token)
+
+
+@get(CONTAINER, opt={"action": f"{CONTAINERS}/read"}, sync_to_thread=True)
+def get_container(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        row = service.find_container(connection, found.row, container)
+    return _container(found, row)
+
+
+@delete(CONTAINER, opt={"action": f"{CONTAINERS}/delete"}, sync_to_thread=True, status_code=202)
+def unregister(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Response[None]:
+    found = vault_call(request, sub, group, vault)
+    row = recovery.unregister_container(found.call.platform, found.row, container)
+    holder = wire.container_id(found.id, row.name)
+    return accepted(found.call, holder, found.id, "UnRegister", None)
+
+
+def _item(found: VaultCall, row: ItemRow) -> Body:
+    with found.call.platform.catalog.read() as connection:
+        view = service.view_item(found.call.platform, connection, row)
+    return wire.item_body(view, found.id)
+
+
+@get(VAULT + "/backupProtectedItems", opt={"action": f"{ITEMS}/read"}, sync_to_thread=True)
+def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    wanted = parse_filter(found.call.query("$filter"))
+    if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
+        return {"value": []}
+    with found.call.platform.catalog.read() as connection:
+        page = items.page_items(
+            connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
+        )
+    rows = [_item(found, row) for row in page.rows]
+    policy = wanted.get("policyname", "").lower()
+    chosen = [
+        row for row in rows if not policy or row["properties"]["policyName"].lower() == policy
+    ]
+    return listed(chosen, found.call, page.next_token)
+
+
+@get(ITEM, opt={"action": f"{ITEMS}/read"}, sync_to_thread=True)
+def get_item(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+    return _item(found, row)
+
+
+@put(ITEM, opt={"action": f"{ITEMS}/write"}, sync_to_thread=True)
+def put_item(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    data: dict[str, Any],
+) -> Response[Body]:
+    """Done at once: 200 with the item."""
+    found = vault_call(request, sub, group, vault)
+    properties = properties_of(data)
+    if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):
+        found.call.principal.check(f"{ITEMS}/delete", found.id)
+    row = service.put_item(found.call.platform, found.row, container, item, properties)
+    return Response(_item(found, row), status_code=200)
+
+
+@delete(ITEM, opt={"action": f"{ITEMS}/delete"}, sync_to_thread=True, status_code=202)
+def delete_item(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
+) -> Response[None]:
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    job = service.delete_item(call.platform, found.row, container, item, call.principal.name)
+    holder = wire.item_id(found.id, container, item)
+    return accepted(call, holder, found.id, "DeleteBackupData", job)
+
+
+@post(ITEM + "/backup", opt={"action": f"{ITEMS}/backup/action"}, sync_to_thread=True,
+      status_code=202)  # fmt: skip
+def back_up(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    data: dict[str, Any],
+) -> Response[None]:
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    retain = read_time(properties_of(data).get("recoveryPointExpiryTimeInUTC"), "the expiry time")
+    job = service.back_up_now(
+        call.platform, found.row, container, item, retain, call.principal.name
+    )
+    return accepted(call, wire.item_id(found.id, container, item), found.id, "Backup", job)
+
+
+# recovery points
+
+
+@get(ITEM + "/recoveryPoints", opt={"action": f"{ITEMS}/recoveryPoints/read"},
+     sync_to_thread=True)  # fmt: skip
+def list_points(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    call, wanted = found.call, parse_filter(found.call.query("$filter"))
+    since, until = parse_date(wanted.get("startdate")), parse_date(wanted.get("enddate"))
+    with call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+        view = service.view_item(call.platform, connection, row)
+        latest = points.latest_point(connection, row.id)
+        page = points.page_points(
+            connection, row.id, since=since, until=until, limit=PAGE_ROWS, token=call.skip_token
+        )
+    newest = latest.rp_id if latest else ""
+    rows = [
+        wire.point_body(point, view, found.id, newest=point.rp_id == newest) for point in page.rows
+    ]
+    return listed(rows, call, page.next_token)
+
+
+@get(POINT, opt={"action": f"{ITEMS}/recoveryPoints/read"}, sync_to_thread=True)
+def get_point(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+        view = service.view_item(found.call.platform, connection, row)
+        one = recovery.find_point(connection, found.row, row, point)
+        latest = points.latest_point(connection, row.id)
+    newest = latest is not None and latest.rp_id == one.rp_id
+    return wire.point_body(one, view, found.id, newest=newest)
+
+
+@post(POINT + "/restore", opt={"action": f"{ITEMS}/recoveryPoints/restore/action"},
+      sync_to_thread=True, status_code=202)  # fmt: skip
+def restore(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+    data: dict[str, Any],
+) -> Response[None]:
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    asked = recovery.read_restore(properties_of(data))
+    if asked.elsewhere(container):
+        call.principal.check(RESTORE_ELSEWHERE, found.id)
+    job = recovery.restore(
+        call.platform, found.row, container, item, point, asked, call.principal.name
+    )
+    return accepted(call, wire.item_id(found.id, container, item), found.id, "Restore", job)
+
+
+@get(POINT + "/providers/Holdfast.Backup/files",
+     opt={"action": f"{ITEMS}/recoveryPoints/read"}, sync_to_thread=True)  # fmt: skip
+def browse(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+) -> Body:
+    """A folder of a recovery point, by name."""
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    rows, token = recovery.browse(
+        call.platform,
+        found.row,
+        container,
+        item,
+        point,
+        call.query("path") or "/",
+        int(call.query("$top") or PAGE_ROWS),
+        call.skip_token,
+    )
+    shaped = [{**row, "mtime": _mtime(row["mtime"])} for row in rows]
+    return listed(shaped, call, token)
+
+
+def _mtime(moment: datetime) -> str | None:
+    return stamp(moment)
+
+
+ROUTES = [
+    list_containers,
+    get_container,
+    unregister,
+    list_items,
+    get_item,
+    put_item,
+    delete_item,
+    back_up,
+    list_points,
+    get_point,
+    restore,
+    browse,
+]

@@ -1,0 +1,207 @@
+"""Resources of our own, under the provider Holdfast.Backup: what ARM has no word for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any
+
+from litestar import Response, delete, get, post, put
+
+from holdfast.arm import wire
+from holdfast.arm.http import ArmRequest, Body, accepted, call_of, listed, properties_of, stamp
+from holdfast.arm.subscriptions import check_subscription
+from holdfast.arm.vaults import VAULT, vault_call
+from holdfast.errors import UsageError
+from holdfast.services import maintenance, policies, regions
+from holdfast.services import vaults as vault_service
+from holdfast.services.agents import issue_vault_credentials
+
+HB = "Holdfast.Backup"
+REGIONS = f"/providers/{HB}/regions"
+OURS = VAULT + f"/providers/{HB}"
+MAX_CREDENTIAL_SECONDS = 30 * 86400
+DEFAULT_CREDENTIAL_SECONDS = 48 * 3600
+
+
+@get(REGIONS, opt={"action": f"{HB}/regions/read"}, sync_to_thread=True)
+def list_regions(request: ArmRequest) -> Body:
+    call = call_of(request)
+    return listed([wire.region_body(row) for row in regions.list_regions(call.platform)], call)
+
+
+@get(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/read"}, sync_to_thread=True)
+def get_region(request: ArmRequest, region: str) -> Body:
+    return wire.region_body(regions.get_region(call_of(request).platform, region))
+
+
+@put(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/write"}, sync_to_thread=True)
+def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
+    asked = properties_of(data)
+    store, credentials = asked.get("store"), asked.get("credentials")
+    if not isinstance(store, str) or not isinstance(credentials, dict | None):
+        raise UsageError("a region needs a store address", hint="give --store URL")
+    given = {str(key): str(value) for key, value in credentials.items()} if credentials else None
+    return wire.region_body(regions.put_region(call_of(request).platform, region, store, given))
+
+
+@delete(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/delete"}, sync_to_thread=True,
+        status_code=200)  # fmt: skip
+def delete_region(request: ArmRequest, region: str) -> None:
+    regions.remove_region(call_of(request).platform, region)
+
+
+@post(OURS + "/createVaultCredentials",
+      opt={"action": f"{HB}/vaults/createVaultCredentials/action"}, sync_to_thread=True,
+      status_code=200)  # fmt: skip
+def create_credentials(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Body:
+    """An enrolment file for agents of this vault."""
+    found = vault_call(request, sub, group, vault)
+    call, platform = found.call, found.call.platform
+    seconds = properties_of(data).get("expiresInSeconds", DEFAULT_CREDENTIAL_SECONDS)
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_CREDENTIAL_SECONDS:
+        raise UsageError(
+            "vault credentials live at most 30 days", code="InvalidExpiry", hint="--expires 48h"
+        )
+    with platform.catalog.write() as connection:
+        token, expires = issue_vault_credentials(
+            connection, platform.clock, platform.rng, found.row.id, seconds, call.principal.name
+        )
+    credentials = {
+        "kind": "holdfast vault credentials",
+        "server": call.base,
+        "ca": (platform.data / "ca.pem").read_text(),
+        "vaultId": found.id,
+        "token": token,
+        "expiresAt": stamp(expires),
+    }
+    return {"properties": {"credentials": credentials, "expiresAt": stamp(expires)}}
+
+
+@post(OURS + "/exportKey", opt={"action": f"{HB}/vaults/exportKey/action"}, sync_to_thread=True,
+      status_code=200)  # fmt: skip
+def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]) -> Body:
+    found = vault_call(request, sub, group, vault)
+    passphrase = properties_of(data).get("passphrase")
+    if not isinstance(passphrase, str):
+        raise UsageError("the passphrase is missing", code="PassphraseTooShort")
+    name = found.row.name
+    file = vault_service.export_key(found.call.platform, group, name, passphrase)
+    return {"properties": {"keyFile": base64.b64encode(file).decode()}}
+
+
+@post("/subscriptions/{sub:str}/resourceGroups/{group:str}/providers/Holdfast.Backup/importVault",
+      opt={"action": f"{HB}/vaults/import/action"}, sync_to_thread=True,
+      status_code=202)  # fmt: skip
+def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[None]:
+    call = call_of(request)
+    check_subscription(call, sub)
+    asked = properties_of(data)
+    try:
+        key_file = base64.b64decode(str(asked.get("keyFile", "")), validate=True)
+    except binascii.Error as error:
+        raise UsageError("keyFile is not base64", code="KeyFileInvalid") from error
+    wanted = maintenance.ImportAsked(
+        str(asked.get("storeUrl") or ""),
+        str(asked.get("path") or ""),
+        key_file,
+        str(asked.get("passphrase") or ""),
+        str(asked.get("name") or ""),
+        str(asked.get("location") or ""),
+    )
+    row, job = maintenance.import_vault(call.platform, group, wanted, call.principal.name)
+    holder = wire.vault_id(row, group)
+    return accepted(call, holder, holder, "ImportVault", job)
+
+
+def _upkeep(request: ArmRequest, kind: str, data: Body, names: tuple[str, str, str]) -> Any:
+    found = vault_call(request, *names)
+    call = found.call
+    if properties_of(data).get("planOnly"):
+        plan = maintenance.plan_of(call.platform, found.row, kind)
+        plan["plan"] = [_shown(row) for row in plan["plan"]]
+        return Response({"properties": plan}, status_code=200)
+    job = maintenance.start(call.platform, found.row, kind, call.principal.name)
+    return accepted(call, found.id, found.id, kind.capitalize(), job)
+
+
+def _shown(row: Body) -> Body:
+    return {
+        key: stamp(value) if isinstance(value, datetime) else value for key, value in row.items()
+    }
+
+
+@post(OURS + "/verify", opt={"action": f"{HB}/vaults/verify/action"}, sync_to_thread=True)
+def verify(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Any]:
+    found: Response[Any] = _upkeep(request, "verify", data, (sub, group, vault))
+    return found
+
+
+@post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"}, sync_to_thread=True)
+def expire(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Any]:
+    found: Response[Any] = _upkeep(request, "expire", data, (sub, group, vault))
+    return found
+
+
+@post(OURS + "/collect", opt={"action": f"{HB}/vaults/collect/action"}, sync_to_thread=True)
+def collect(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Any]:
+    found: Response[Any] = _upkeep(request, "collect", data, (sub, group, vault))
+    return found
+
+
+@post(OURS + "/confirmClock", opt={"action": f"{HB}/vaults/confirmClock/action"},
+      sync_to_thread=True, status_code=200)  # fmt: skip
+def confirm_clock(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> None:
+    found = vault_call(request, sub, group, vault)
+    maintenance.confirm_clock(found.call.platform, found.row)
+
+
+@post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"},
+      sync_to_thread=True, status_code=200)  # fmt: skip
+def preview_policy(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    name = str(data.get("name") or "")
+    rows = policies.preview_policy(found.call.platform, found.row, properties_of(data), name)
+    return {
+        "value": [
+            {
+                "itemName": item.friendly_name,
+                "recoveryPointId": decision.point.id,
+                "recoveryPointTime": stamp(decision.point.time),
+                "tags": sorted(decision.point.tags),
+                "keep": decision.keep,
+                "expiresAt": stamp(decision.expires_at),
+                "reason": decision.reason,
+            }
+            for item, decision in rows
+        ]
+    }
+
+
+ROUTES = [
+    list_regions,
+    get_region,
+    put_region,
+    delete_region,
+    create_credentials,
+    export_key,
+    import_vault,
+    verify,
+    expire,
+    collect,
+    confirm_clock,
+    preview_policy,
+]

@@ -1,0 +1,65 @@
+"""Backup policies of a vault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response, delete, get, put
+
+from holdfast.arm import wire
+from holdfast.arm.filters import parse_filter
+from holdfast.arm.http import ArmRequest, Body, listed, properties_of
+from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
+from holdfast.catalog import policies
+from holdfast.catalog.policies import PolicyRow
+from holdfast.services import policies as service
+
+KIND = f"{RS}/backupPolicies"
+POLICY = VAULT + "/backupPolicies/{policy:str}"
+
+
+def _body(found: VaultCall, row: PolicyRow) -> Body:
+    with found.call.platform.catalog.read() as connection:
+        return wire.policy_body(row, found.id, policies.count_items(connection, row.id))
+
+
+@get(VAULT + "/backupPolicies", opt={"action": f"{KIND}/read"}, sync_to_thread=True)
+def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    wanted = parse_filter(found.call.query("$filter"))
+    kind = wanted.get("backupmanagementtype", "").lower()
+    with found.call.platform.catalog.read() as connection:
+        rows = policies.list_policies(connection, found.row.id)
+    chosen = [row for row in rows if not kind or row.management_type.lower() == kind]
+    return listed([_body(found, row) for row in chosen], found.call)
+
+
+@get(POLICY, opt={"action": f"{KIND}/read"}, sync_to_thread=True)
+def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        row = service.find_policy(connection, found.row, policy)
+    return _body(found, row)
+
+
+@put(POLICY, opt={"action": f"{KIND}/write"}, sync_to_thread=True)
+def put_policy(
+    request: ArmRequest, sub: str, group: str, vault: str, policy: str, data: dict[str, Any]
+) -> Body:
+    found = vault_call(request, sub, group, vault)
+    properties = properties_of(data)
+    call = found.call
+    row = service.put_policy(call.platform, found.row, policy, properties, call.if_match)
+    return _body(found, row)
+
+
+@delete(POLICY, opt={"action": f"{KIND}/delete"}, sync_to_thread=True, status_code=200)
+def delete_policy(
+    request: ArmRequest, sub: str, group: str, vault: str, policy: str
+) -> Response[None]:
+    found = vault_call(request, sub, group, vault)
+    gone = service.delete_policy(found.call.platform, found.row, policy)
+    return Response(content=None, status_code=200 if gone else 204)
+
+
+ROUTES = [list_policies, get_policy, put_policy, delete_policy]

@@ -1,0 +1,173 @@
+"""Subscriptions, tenants, locations, providers and resource groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response, delete, get, head, put
+
+from holdfast.arm import wire
+from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, call_of, listed
+from holdfast.catalog import places, vaults
+from holdfast.catalog.places import ResourceGroup
+from holdfast.domain.names import check_group
+from holdfast.errors import ConflictError, NotFoundError
+
+READ = {"action": "Microsoft.Resources/subscriptions/read"}
+GROUP = "Microsoft.Resources/subscriptions/resourceGroups"
+SUB = "/subscriptions/{sub:str}"
+GROUP_PATH = SUB + "/resourceGroups/{group:str}"
+
+
+def check_subscription(call: Call, sub: str) -> str:
+    """The installation's one subscription. NotFoundError (SubscriptionNotFound)."""
+    if sub.lower() != call.platform.subscription_id:
+        raise NotFoundError(
+            f"The subscription '{sub}' could not be found.",
+            code="SubscriptionNotFound",
+            hint="log in again; GET /subscriptions names the one of this installation",
+        )
+    return call.platform.subscription_id
+
+
+def _subscription(call: Call) -> Body:
+    platform = call.platform
+    return {
+        "id": f"/subscriptions/{platform.subscription_id}",
+        "subscriptionId": platform.subscription_id,
+        "displayName": "Holdfast",
+        "state": "Enabled",
+        "tenantId": platform.tenant_id,
+        "managedByTenants": [],
+        "authorizationSource": "RoleBased",
+        "subscriptionPolicies": {
+            "locationPlacementId": "Public_2014-09-01",
+            "quotaId": "Holdfast",
+            "spendingLimit": "Off",
+        },
+    }
+
+
+@get("/subscriptions", opt={"action": None})
+async def list_subscriptions(request: ArmRequest) -> Body:
+    """Anyone who is logged in learns the installation's subscription."""
+    return {"value": [_subscription(call_of(request))]}
+
+
+@get("/tenants", opt={"action": None})
+async def list_tenants(request: ArmRequest) -> Body:
+    tenant = call_of(request).platform.tenant_id
+    row = {"id": f"/tenants/{tenant}", "tenantId": tenant, "displayName": "Holdfast"}
+    return {"value": [row]}
+
+
+@get(SUB, opt={"action": None})
+async def get_subscription(request: ArmRequest, sub: str) -> Body:
+    call = call_of(request)
+    check_subscription(call, sub)
+    return _subscription(call)
+
+
+@get(SUB + "/locations", opt=READ, sync_to_thread=True)
+def list_locations(request: ArmRequest, sub: str) -> Body:
+    """Regions are the locations."""
+    call = call_of(request)
+    base = f"/subscriptions/{check_subscription(call, sub)}/locations"
+    with call.platform.catalog.read() as connection:
+        rows = places.list_regions(connection)
+    return {
+        "value": [
+            {
+                "id": f"{base}/{row.name}",
+                "name": row.name,
+                "type": "Region",
+                "displayName": row.name,
+                "regionalDisplayName": row.name,
+                "metadata": {"regionType": "Physical"},
+            }
+            for row in rows
+        ]
+    }
+
+
+@get(SUB + "/providers/{namespace:str}", opt=READ)
+async def get_provider(request: ArmRequest, sub: str, namespace: str) -> Body:
+    check_subscription(call_of(request), sub)
+    return {"namespace": namespace, "registrationState": "Registered", "resourceTypes": []}
+
+
+@get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"}, sync_to_thread=True)
+def list_groups(request: ArmRequest, sub: str) -> Body:
+    call = call_of(request)
+    owner = check_subscription(call, sub)
+    with call.platform.catalog.read() as connection:
+        page = places.page_groups(connection, owner, limit=PAGE_ROWS, token=call.skip_token)
+    return listed([wire.group_body(row) for row in page.rows], call, page.next_token)
+
+
+def find_group(call: Call, sub: str, group: str) -> ResourceGroup:
+    with call.platform.catalog.read() as connection:
+        row = places.get_group(connection, check_subscription(call, sub), group)
+    if row is None:
+        raise NotFoundError(
+            f"Resource group '{group}' could not be found.", code="ResourceGroupNotFound"
+        )
+    return row
+
+
+@get(GROUP_PATH, opt={"action": f"{GROUP}/read"}, sync_to_thread=True)
+def get_group(request: ArmRequest, sub: str, group: str) -> Body:
+    return wire.group_body(find_group(call_of(request), sub, group))
+
+
+@head(GROUP_PATH, opt={"action": f"{GROUP}/read"}, sync_to_thread=True, status_code=204)
+def head_group(request: ArmRequest, sub: str, group: str) -> None:
+    find_group(call_of(request), sub, group)
+
+
+@put(GROUP_PATH, opt={"action": f"{GROUP}/write"}, sync_to_thread=True)
+def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[Body]:
+    call = call_of(request)
+    owner = check_subscription(call, sub)
+    check_group(group)
+    location, tags = str(data.get("location") or "local"), data.get("tags") or {}
+    with call.platform.catalog.write() as connection:
+        row = places.get_group(connection, owner, group)
+        new = row is None
+        if row is None:
+            now = call.platform.now()
+            row = ResourceGroup(owner, group.lower(), group, location, tags, now)
+            places.add_group(connection, row)
+        elif "tags" in data:
+            places.change_group(connection, owner, group, tags=tags)
+            row = places.get_group(connection, owner, group) or row
+    return Response(wire.group_body(row), status_code=201 if new else 200)
+
+
+@delete(GROUP_PATH, opt={"action": f"{GROUP}/delete"}, sync_to_thread=True, status_code=200)
+def delete_group(request: ArmRequest, sub: str, group: str) -> None:
+    """Only an empty group goes."""
+    call = call_of(request)
+    row = find_group(call, sub, group)
+    with call.platform.catalog.write() as connection:
+        if vaults.page_vaults(connection, row.subscription_id, group, limit=1).rows:
+            raise ConflictError(
+                f"resource group {group} holds vaults",
+                code="ResourceGroupNotEmpty",
+                hint="delete its vaults first",
+            )
+        places.remove_group(connection, row.subscription_id, group)
+
+
+ROUTES = [
+    list_subscriptions,
+    list_tenants,
+    get_subscription,
+    list_locations,
+    get_provider,
+    list_groups,
+    get_group,
+    head_group,
+    put_group,
+    delete_group,
+]

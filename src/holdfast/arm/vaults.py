@@ -1,0 +1,163 @@
+"""Vaults and their standing configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Response, delete, get, patch, put
+
+from holdfast.arm import wire
+from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, accepted, call_of, listed
+from holdfast.arm.subscriptions import check_subscription
+from holdfast.catalog import places, vaults
+from holdfast.catalog.vaults import VaultRow
+from holdfast.services import vaults as service
+
+RS = "Microsoft.RecoveryServices/vaults"
+IN_SUB = "/subscriptions/{sub:str}/providers/Microsoft.RecoveryServices/vaults"
+IN_GROUP = "/".join(("/subscriptions/{sub:str}/resourceGroups/{group:str}", f"providers/{RS}"))
+VAULT = IN_GROUP + "/{vault:str}"
+READ, WRITE = {"action": f"{RS}/read"}, {"action": f"{RS}/write"}
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCall:
+    """A request about one vault. ``id``: its ARM id."""
+
+    call: Call
+    row: VaultRow
+    id: str
+
+
+def vault_call(request: ArmRequest, sub: str, group: str, vault: str) -> VaultCall:
+    """NotFoundError for an unknown subscription, group or vault."""
+    call = call_of(request)
+    check_subscription(call, sub)
+    row = service.get_vault(call.platform, group, vault)
+    return VaultCall(call, row, wire.vault_id(row, group_name(call, row)))
+
+
+def group_name(call: Call, row: VaultRow) -> str:
+    """The group as it was named first."""
+    with call.platform.catalog.read() as connection:
+        found = places.get_group(connection, row.subscription_id, row.group_key)
+    return found.name if found else row.group_key
+
+
+def _body(call: Call, row: VaultRow, *, whole: bool = True) -> Body:
+    ours = service.health_of(call.platform, row) if whole else None
+    return wire.vault_body(row, group_name(call, row), ours)
+
+
+@get([IN_SUB, IN_GROUP], opt=READ, sync_to_thread=True)
+def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body:
+    call = call_of(request)
+    owner = check_subscription(call, sub)
+    with call.platform.catalog.read() as connection:
+        page = vaults.page_vaults(connection, owner, group, limit=PAGE_ROWS, token=call.skip_token)
+    rows = [_body(call, row, whole=False) for row in page.rows]
+    return listed(rows, call, page.next_token)
+
+
+@get(VAULT, opt=READ, sync_to_thread=True)
+def get_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    return _body(found.call, found.row)
+
+
+@put(VAULT, opt=WRITE, sync_to_thread=True)
+def put_vault(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Body]:
+    call = call_of(request)
+    check_subscription(call, sub)
+    row, new = service.create_vault(call.platform, group, vault, data)
+    return Response(_body(call, row), status_code=201 if new else 200)
+
+
+@patch(VAULT, opt=WRITE, sync_to_thread=True)
+def patch_vault(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Body:
+    call = call_of(request)
+    check_subscription(call, sub)
+    return _body(call, service.change_vault(call.platform, group, vault, data, call.if_match))
+
+
+@delete(VAULT, opt={"action": f"{RS}/delete"}, sync_to_thread=True, status_code=202)
+def delete_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Response[None]:
+    call = call_of(request)
+    check_subscription(call, sub)
+    if not service.delete_vault(call.platform, group, vault):
+        return Response(content=None, status_code=204)
+    holder = f"{wire.group_id(call.platform.subscription_id, group)}/providers/{RS}/{vault}"
+    return accepted(call, holder, holder, "DeleteVault", None)
+
+
+def _configuration(found: VaultCall, kind: str, name: str, properties: Body) -> Body:
+    return {
+        "id": f"{found.id}/{kind}/{name}",
+        "name": name,
+        "type": f"{RS}/{kind}",
+        "properties": properties,
+    }
+
+
+@get(VAULT + "/backupconfig/vaultconfig", opt=READ, sync_to_thread=True)
+def get_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    properties = {
+        "enhancedSecurityState": "Disabled",
+        "softDeleteFeatureState": "Disabled",
+        "softDeleteRetentionPeriodInDays": 14,
+        "isSoftDeleteFeatureStateEditable": False,
+    }
+    return _configuration(found, "backupconfig", "vaultconfig", properties)
+
+
+@get(VAULT + "/backupstorageconfig/vaultstorageconfig", opt=READ, sync_to_thread=True)
+def get_storage_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    properties = {
+        "storageModelType": "LocallyRedundant",
+        "storageType": "LocallyRedundant",
+        "storageTypeState": "Locked",
+        "crossRegionRestoreFlag": False,
+    }
+    return _configuration(found, "backupstorageconfig", "vaultstorageconfig", properties)
+
+
+@get(
+    VAULT + "/backupEncryptionConfigs/backupResourceEncryptionConfig",
+    opt=READ,
+    sync_to_thread=True,
+)
+def get_encryption_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    found = vault_call(request, sub, group, vault)
+    properties = {
+        "encryptionAtRestType": "MicrosoftManaged",
+        "lastUpdateStatus": "NotEnabled",
+        "infrastructureEncryptionState": "Disabled",
+    }
+    name = "backupResourceEncryptionConfig"
+    return _configuration(found, "backupEncryptionConfigs", name, properties)
+
+
+@get(VAULT + "/backupResourceGuardProxies", opt=READ, sync_to_thread=True)
+def list_guard_proxies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    vault_call(request, sub, group, vault)
+    return {"value": []}
+
+
+ROUTES = [
+    list_vaults,
+    get_vault,
+    put_vault,
+    patch_vault,
+    delete_vault,
+    get_config,
+    get_storage_config,
+    get_encryption_config,
+    list_guard_proxies,
+]

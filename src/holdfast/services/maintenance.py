@@ -1,0 +1,193 @@
+"""Plans and jobs of a vault's own upkeep: expire, collect, verify, import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from holdfast.catalog import places, vaults
+from holdfast.catalog.identifiers import id_text
+from holdfast.catalog.places import ResourceGroup
+from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.names import check_vault
+from holdfast.errors import ConflictError, NotFoundError, UsageError
+from holdfast.jobs.expire import plan_vault
+from holdfast.ports.jobs import JobSpec
+from holdfast.services.platform import Platform
+from holdfast.services.regions import LOCAL_REGION
+from holdfast.vaultstore.importing import adopt_vault
+from holdfast.vaultstore.recovery_key import open_recovery_key
+from holdfast.vaultstore.values import Unlock
+
+Body = dict[str, Any]
+KINDS = ("expire", "collect", "verify")
+
+
+def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
+    """What a run would do, with figures and reasons; nothing is done."""
+    opened = platform.vaults.open(vault.id)
+    if kind == "expire":
+        planned = plan_vault(platform.catalog, opened, vault.id, platform.now())
+        rows = [
+            {
+                "itemName": row.item_name,
+                "recoveryPointId": row.decision.point.id,
+                "recoveryPointTime": row.decision.point.time,
+                "keep": row.decision.keep,
+                "expiresAt": row.decision.expires_at,
+                "reason": row.decision.reason,
+                "storedBytes": row.stored_bytes,
+            }
+            for row in planned
+        ]
+        return {"plan": rows, "dropped": sum(not row["keep"] for row in rows)}
+    if kind == "verify":
+        figures = opened.statistics()
+        return {"plan": [], "packs": figures.packs, "storedBytes": figures.stored_bytes}
+    plan = opened.plan_collect()
+    return {
+        "plan": [
+            {"action": "condemn", "packs": len(plan.condemn), "bytes": plan.condemn_bytes},
+            {"action": "delete", "packs": len(plan.sweep), "bytes": plan.sweep_bytes},
+            {"action": "wait for sessions", "packs": len(plan.fenced), "bytes": 0},
+            {
+                "action": "delete leftovers",
+                "packs": len(plan.orphans),
+                "bytes": plan.orphan_bytes,
+            },
+            {"action": "keep", "packs": plan.live_packs, "bytes": plan.live_bytes},
+            {
+                "action": "keep, partly dead",
+                "packs": plan.sparse_packs,
+                "bytes": plan.sparse_dead_bytes,
+            },
+        ]
+    }
+
+
+def start(platform: Platform, vault: VaultRow, kind: str, by: str) -> str:
+    """Run it as a job; the job's id."""
+    if kind != "verify":
+        trusted, why = platform.vaults.open(vault.id).clock_trusted()
+        if not trusted:
+            raise ConflictError(
+                f"the clock cannot be trusted: {why}",
+                code="ClockUntrusted",
+                hint="set the clock right, or confirm it: holdfast vault confirm-clock",
+            )
+    return platform.jobs.submit(
+        JobSpec(kind=_kind(kind), vault_id=vault.id, entity_name=vault.name, created_by=by)
+    )
+
+
+def _kind(kind: str) -> Any:
+    if kind not in KINDS:
+        raise UsageError(f"{kind!r} is no upkeep")
+    return kind
+
+
+def confirm_clock(platform: Platform, vault: VaultRow) -> None:
+    """A person says the clock is right."""
+    platform.vaults.open(vault.id).confirm_clock()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportAsked:
+    """``path``: the vault's own folder; or ``store_url``: the store that holds it."""
+
+    store_url: str
+    path: str
+    key_file: bytes
+    passphrase: str
+    name: str
+    location: str
+
+
+def import_vault(
+    platform: Platform, group: str, asked: ImportAsked, by: str
+) -> tuple[VaultRow, str]:
+    """Bring a vault in by its exported key: its rings are opened for this platform, a row is made,
+    and a job rebuilds policies, items and recovery points. Returns the vault and the job's id.
+
+    ConflictError (VaultAlreadyPresent); AccessError for a wrong passphrase; NotFoundError when the
+    store does not hold the key's vault."""
+    vault_bytes, _ = open_recovery_key(asked.key_file, asked.passphrase)
+    vault_id = id_text(vault_bytes)
+    url = _store_of(asked, vault_id)
+    with platform.catalog.read() as connection:
+        present = vaults.get_vault(connection, vault_id)
+    if present is not None:
+        raise ConflictError(
+            f"this server has the vault already: {present.name} in {present.group_key}",
+            code="VaultAlreadyPresent",
+            hint="import it on an empty server",
+        )
+    store = platform.vaults.store(url, LOCAL_REGION)
+    unlock = Unlock(key_file=asked.key_file, passphrase=asked.passphrase)
+    adopt_vault(
+        store, unlock, platform.vaults.platform_key, clock=platform.clock, rng=platform.rng
+    ).close()
+    row = _row(platform, group, asked, vault_id, url)
+    with platform.catalog.write() as connection:
+        if places.get_group(connection, platform.subscription_id, group) is None:
+            made = ResourceGroup(
+                platform.subscription_id, group.lower(), group, "local", {}, platform.now()
+            )
+            places.add_group(connection, made)
+        vaults.add_vault(connection, row)
+        job = platform.jobs.create(
+            connection,
+            JobSpec(kind="import", vault_id=row.id, entity_name=row.name, created_by=by),
+        )
+    platform.jobs.wake()
+    return row, job
+
+
+def _store_of(asked: ImportAsked, vault_id: str) -> str:
+    """The address of the store that holds the vault's folder."""
+    if not asked.path:
+        return asked.store_url
+    folder = Path(asked.path)
+    if folder.name == vault_id and folder.is_dir():
+        return folder.resolve().parent.as_uri()
+    if (folder / vault_id).is_dir():
+        return folder.resolve().as_uri()
+    raise NotFoundError(
+        f"{folder} does not hold vault {vault_id}",
+        code="VaultStoreMissing",
+        hint=f"give the folder called {vault_id}, or the one it lies in",
+    )
+
+
+def _row(platform: Platform, group: str, asked: ImportAsked, vault_id: str, url: str) -> VaultRow:
+    name = check_vault(asked.name or f"imported-{vault_id[:8]}")
+    now: datetime = platform.now()
+    with platform.catalog.read() as connection:
+        taken = vaults.find_vault(connection, platform.subscription_id, group, name)
+    if taken is not None:
+        raise ConflictError(
+            f"{group} has a vault {name}", code="VaultExists", hint="choose another name: --name"
+        )
+    return VaultRow(
+        id=vault_id,
+        subscription_id=platform.subscription_id,
+        group_key=group.lower(),
+        name_key=name.lower(),
+        name=name,
+        location=asked.location or LOCAL_REGION,
+        region=LOCAL_REGION,
+        store_url=url,
+        unlock_kind="platform",
+        state="Active",
+        tags={},
+        properties={"properties": {}},
+        etag=platform.new_etag(),
+        head_sequence=0,
+        head_hash="",
+        key_exported_at=now,
+        next_maintenance_at=now + timedelta(hours=24),
+        created_at=now,
+        updated_at=now,
+    )

@@ -1,0 +1,219 @@
+"""Recovery points: find, browse, restore; and unregistering a machine."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import access, containers, items, points
+from holdfast.catalog.containers import ContainerRow
+from holdfast.catalog.items import ItemRow
+from holdfast.catalog.points import PointRow
+from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.names import full_container_name
+from holdfast.errors import ConflictError, NotFoundError, UsageError
+from holdfast.ports.jobs import JobSpec
+from holdfast.services.items import find_container, find_item
+from holdfast.services.platform import Platform
+from holdfast.vaultstore.entries import Entry, EntryType
+
+Body = dict[str, Any]
+LATEST = "latest"
+CONFLICTS = ("overwrite", "skip", "keep-both")
+TYPES = {
+    EntryType.FILE: "file",
+    EntryType.DIRECTORY: "directory",
+    EntryType.SYMLINK: "symlink",
+    EntryType.FIFO: "fifo",
+    EntryType.CHARACTER_DEVICE: "device",
+    EntryType.BLOCK_DEVICE: "device",
+}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TOP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreAsked:
+    """``container``: the target machine, "" for the item's own; ``target``: None for the original
+    place."""
+
+    container: str
+    target: str | None
+    paths: list[str]
+    conflict: str
+    dry_run: bool
+
+    def elsewhere(self, own: str) -> bool:
+        if not self.container:
+            return False
+        wanted, here = full_container_name(self.container), full_container_name(own)
+        return wanted.lower() != here.lower()
+
+
+def read_restore(properties: Body) -> RestoreAsked:
+    """A restore request. UsageError for what cannot be meant."""
+    kind = properties.get("recoveryType") or "AlternateLocation"
+    target = properties.get("targetDirectory")
+    paths = properties.get("paths") or []
+    conflict = properties.get("conflict") or "overwrite"
+    if kind not in ("OriginalLocation", "AlternateLocation"):
+        raise UsageError(f"recoveryType {kind!r} is not served for files")
+    if kind == "AlternateLocation" and not (isinstance(target, str) and target.startswith("/")):
+        raise UsageError(
+            "the target folder is missing or not absolute",
+            code="InvalidTarget",
+            hint="give --to with an absolute path, or --original",
+        )
+    if conflict not in CONFLICTS:
+        raise UsageError(f"conflict must be one of {', '.join(CONFLICTS)}", code="InvalidConflict")
+    good = isinstance(paths, list) and all(
+        isinstance(path, str) and path.startswith("/") and "\0" not in path for path in paths
+    )
+    if not good:
+        raise UsageError("paths must be absolute", code="InvalidPath", hint="--path /home/ann")
+    original = kind == "OriginalLocation"
+    return RestoreAsked(
+        str(properties.get("targetContainerName") or ""),
+        None if original else target,
+        paths,
+        conflict,
+        bool(properties.get("dryRun")),
+    )
+
+
+def find_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str) -> PointRow:
+    """A live point by id, or the latest. NotFoundError (RecoveryPointNotFound)."""
+    if name.lower() == LATEST:
+        row = points.latest_point(connection, item.id)
+    else:
+        row = points.get_point(connection, vault.id, name)
+    if row is None or row.item_id != item.id:
+        raise NotFoundError(
+            f"{item.friendly_name} has no recovery point {name}",
+            code="RecoveryPointNotFound",
+            hint="see which exist: holdfast recovery-point list",
+        )
+    return row
+
+
+def restore(
+    platform: Platform,
+    vault: VaultRow,
+    container: str,
+    item: str,
+    point: str,
+    asked: RestoreAsked,
+    by: str,
+) -> str:
+    """Start a restore; the job's id."""
+    with platform.catalog.read() as connection:
+        holder, row = find_item(connection, vault, container, item)
+        found = find_point(connection, vault, row, point)
+        target = holder
+        if asked.elsewhere(container):
+            target = find_container(connection, vault, asked.container)
+    spec = JobSpec(
+        kind="restore",
+        vault_id=vault.id,
+        entity_name=row.friendly_name,
+        item_id=row.id,
+        container_id=target.id,
+        parameters={
+            "recoveryPointId": found.rp_id,
+            "paths": asked.paths,
+            "target": asked.target,
+            "conflict": asked.conflict,
+            "dryRun": asked.dry_run,
+        },
+        created_by=by,
+    )
+    return platform.jobs.submit(spec)
+
+
+def browse(
+    platform: Platform,
+    vault: VaultRow,
+    container: str,
+    item: str,
+    point: str,
+    path: str,
+    top: int,
+    token: str,
+) -> tuple[list[Body], str]:
+    """A page of a folder's entries and the token of the next. NotFoundError (PathNotFound)."""
+    with platform.catalog.read() as connection:
+        _, row = find_item(connection, vault, container, item)
+        found = find_point(connection, vault, row, point)
+    tree = platform.vaults.open(vault.id).file_tree(found.rp_id)
+    folder = os.path.normpath(os.fsencode(path)).strip(b"/")
+    folder = b"" if folder == b"." else folder
+    after = _untoken(token)
+    limit = max(1, min(top, MAX_TOP))
+    entries = tree.list_directory(folder, after=after, limit=limit + 1)
+    if not entries and folder and not after:
+        there = tree.lookup(folder)
+        if there is None:
+            raise NotFoundError(
+                f"{path} is not in recovery point {found.rp_id}",
+                code="PathNotFound",
+                hint="browse from the top: holdfast recovery-point browse",
+            )
+        if there.type != EntryType.DIRECTORY:
+            return [_entry_body(folder.rpartition(b"/")[0], there)], ""
+    rows = [_entry_body(folder, entry) for entry in entries[:limit]]
+    following = entries[limit - 1].name if len(entries) > limit else b""
+    return rows, base64.urlsafe_b64encode(following).decode() if following else ""
+
+
+def _untoken(token: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(token) if token else b""
+    except ValueError as error:
+        raise UsageError("the continuation token is malformed", code="InvalidSkipToken") from error
+
+
+def _entry_body(folder: bytes, entry: Entry) -> Body:
+    path = b"/" + folder + b"/" + entry.name if folder else b"/" + entry.name
+    return {
+        "name": _text(entry.name),
+        "path": _text(path),
+        "type": TYPES.get(EntryType(entry.type), "other"),
+        "size": entry.size,
+        "mtime": EPOCH + timedelta(microseconds=entry.mtime_ns // 1000),
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "linkTarget": _text(entry.link_target) if entry.link_target else None,
+    }
+
+
+def _text(raw: bytes) -> str:
+    """Bytes that are no UTF-8 are shown escaped."""
+    return raw.decode("utf-8", errors="backslashreplace")
+
+
+def unregister_container(platform: Platform, vault: VaultRow, name: str) -> ContainerRow:
+    """Remove a machine and revoke its agent. ConflictError (ContainerHasProtectedItems)."""
+    now = platform.now()
+    with platform.catalog.write() as connection:
+        row = find_container(connection, vault, name)
+        held = [
+            one for one in items.items_of_vault(connection, vault.id) if one.container_id == row.id
+        ]
+        if held:
+            raise ConflictError(
+                f"{row.friendly_name} has {len(held)} protected item(s)",
+                code="ContainerHasProtectedItems",
+                hint="delete their data first: holdfast item disable NAME --delete-data",
+            )
+        agent = containers.get_agent(connection, row.agent_id) if row.agent_id else None
+        containers.revoke_agents_of(connection, row.id, now)
+        if agent is not None:
+            access.change_principal(connection, agent.client_id, disabled_at=now)
+        containers.remove_container(connection, row.id)
+        return row
