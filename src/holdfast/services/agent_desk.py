@@ -51,9 +51,13 @@ class AgentDesk:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     @classmethod
-    def build(cls, catalog: Catalog, engine: JobEngine, open_vault: OpenVault) -> AgentDesk:
+    def build(
+        cls, catalog: Catalog, engine: JobEngine, open_vault: OpenVault, uploads: int = UPLOADS
+    ) -> AgentDesk:
+        """``uploads``: packs received at a time."""
         return cls(
             tasks=AgentTasks(catalog, engine),
             data=AgentData(catalog, engine, open_vault),
             bell=engine.bell,
+            uploads=asyncio.Semaphore(uploads),
         )
