@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.adapters.object_store.memory import MemoryStore
-from holdfast.errors import AccessError, ConflictError, IntegrityError, NotFoundError
+from holdfast.errors import AccessError, ConflictError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.testing.little_agent import A_DAY, BackupRun, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import export
@@ -406,3 +406,25 @@ def test_a_damaged_newest_key_ring_locks_nobody_out(
     data = bench.vault.export_key("battery staple")
     key = Unlock(key_file=data, passphrase="battery staple")
     assert VaultReader.open(bench.store, key).recovery_points() == [record]
+
+
+def test_a_lost_table_with_lost_packs_costs_only_its_points(bench: Bench) -> None:
+    """Nothing depending on it is collected, other points restore, and its own are named."""
+    agent = bench.agent()
+    first = agent.back_up(FILES)
+    last = bench.agent("Linux;b").back_up({b"b": b"b" * 5000})
+    state = bench.vault._core.state
+    entry = list(state.tables.values())[-1]
+    names = [entry.table.table_id.hex(), *(pack_id.hex() for pack_id in entry.packs)]
+    for key in list(bench.store.objects):
+        if key.rpartition("/")[2] in names:
+            del bench.store.objects[key]
+    bench.reopen()
+    table = [d for d in bench.vault.verify().damages if d.key.startswith("tables/")]
+    assert [damage.recovery_points for damage in table] == [(last.rp_id,)]
+    assert bench.vault.plan_collect().condemn == ()
+    assert bench.agent().restore(first.rp_id) == FILES
+    with pytest.raises(HoldfastError):
+        bench.agent("Linux;b").restore(last.rp_id)
+    healed = bench.agent("Linux;b").back_up({b"b": b"b" * 5000}, time=A_DAY + timedelta(days=1))
+    assert bench.agent("Linux;b").restore(healed.rp_id) == {b"b": b"b" * 5000}

@@ -30,7 +30,7 @@ from holdfast.vaultstore.keys import unwrap_session_key
 from holdfast.vaultstore.rings import Rings
 from holdfast.vaultstore.rowstore import RowStore
 from holdfast.vaultstore.state import LogState, Point, SessionEntry, TableEntry
-from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_table
+from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_table, empty_rows
 from holdfast.vaultstore.trailers import rows_of_pack
 from holdfast.vaultstore.vaultclock import VaultClock
 
@@ -148,6 +148,7 @@ class VaultCore:
             rows = self._rows_of(table_id, entry)
             if rows is None:
                 self.lost_tables.add(table_id)
+                self._rows.put(base, empty_rows(count))
                 return
             rows["pack"] += entry.first_pack
             rows["writer"] = entry.container

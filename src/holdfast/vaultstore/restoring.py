@@ -156,6 +156,7 @@ class RestoreDesk:
         points = [core.state.points.get(rp) or core.state.expired[rp] for rp in pins]
         ordinals = refset.union(chunks_of(core, point) for point in points)
         rows = core.index.rows(ordinals.astype(np.int64))
+        rows = rows[rows["clen"] > 0]
         numbers = (rows["pack"].astype(np.uint64) << np.uint64(32)) | rows["frame"]
         order = np.argsort(numbers, kind="stable")
         return _Allowed(

@@ -126,17 +126,20 @@ def _check_tables(core: VaultCore, work: _Work) -> None:
             if table_id not in core.state.tables:
                 continue
             key = layout.table_key(table_id)
-            lost = table_id in core.lost_tables
-            detail = f"{error.message}; " + (
-                "it could not be rebuilt" if lost else "it is rebuilt from the packs' trailers"
-            )
-            work.damages.append(_damage(key, _problem_of(core, key, error), detail, []))
+            points: list[Point] = []
+            detail = f"{error.message}; it is rebuilt from the packs' trailers"
+            if table_id in core.lost_tables:
+                base = entry.table.base
+                points = _affected(work, np.arange(base, base + entry.table.rows))
+                detail = f"{error.message}; its packs are damaged too, so it cannot be rebuilt"
+            work.damages.append(_damage(key, _problem_of(core, key, error), detail, points))
 
 
 def _check_packs(core: VaultCore, work: _Work, progress: Progress, cancelled: Cancelled) -> None:
     wanted = refset.union(work.needed.values()).astype(np.int64)
     with core.lock:
         rows = core.index.rows(wanted)
+        wanted, rows = wanted[rows["clen"] > 0], rows[rows["clen"] > 0]
         entries = {entry.ordinal: entry for entry in core.state.packs.values()}
     numbers = np.unique(rows["pack"]).tolist()
     total = sum(entries[number].pack.size for number in numbers if number in entries)
