@@ -16,7 +16,7 @@ from holdfast.vaultstore import export
 from holdfast.vaultstore.layout import find_vaults
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.values import PointFacts, Unlock, VaultIds, VaultOptions
-from holdfast.vaultstore.vault import Vault
+from holdfast.vaultstore.vault import PackReceiver, Vault
 
 PLATFORM_KEY = bytes(range(32))
 IDS = VaultIds(vault_id=b"V" * 16, domain_id=b"D" * 16, tenant_id=b"T" * 16)
@@ -428,3 +428,46 @@ def test_a_lost_table_with_lost_packs_costs_only_its_points(bench: Bench) -> Non
         bench.agent("Linux;b").restore(last.rp_id)
     healed = bench.agent("Linux;b").back_up({b"b": b"b" * 5000}, time=A_DAY + timedelta(days=1))
     assert bench.agent("Linux;b").restore(healed.rp_id) == {b"b": b"b" * 5000}
+
+
+def test_a_server_restart_within_a_session_loses_nothing(bench: Bench) -> None:
+    agent = bench.agent()
+    grant = bench.vault.begin_session("backup", agent.container, agent.item_key, b"J" * 16)
+    run = BackupRun(agent, grant)
+    root_id = run.send(FILES)
+    agent.vault = bench.reopen()
+    record = run.commit(root_id, PointFacts(time=A_DAY))
+    assert agent.restore(record.rp_id) == FILES
+    assert bench.vault.open_sessions()[0].committed == record.rp_id
+    other = bench.agent("Linux;b")
+    grant = bench.vault.begin_session("backup", other.container, other.item_key, b"K" * 16)
+    run = BackupRun(other, grant)
+    root_id = run.send(FILES)
+    key = next(key for key in bench.keys("packs") if grant.session_id.hex() in key)
+    bench.store.objects[key] = bench.store.objects[key][:-100]
+    other.vault = bench.reopen()
+    with pytest.raises(IntegrityError):
+        run.commit(root_id, PointFacts(time=A_DAY))
+    assert bench.vault.recover_sessions(b"K" * 16).packs_refused == 1
+
+
+def test_an_upload_that_ends_after_its_session_is_refused_and_collected(bench: Bench) -> None:
+    agent = bench.agent()
+    record = agent.back_up(FILES)
+    grant = bench.vault.begin_session("backup", agent.container, agent.item_key, b"J" * 16)
+    run = BackupRun(agent, grant)
+    started = bench.vault.start_pack
+
+    def revoked_meanwhile(session_id: bytes, pack_id: bytes, size: int) -> PackReceiver:
+        receiver = started(session_id, pack_id, size)
+        bench.vault.revoke_session(session_id, "another attempt")
+        return receiver
+
+    bench.vault.start_pack = revoked_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ConflictError) as ended:
+        run.send(MORE)
+    assert ended.value.code == "SessionEnded"
+    assert any(grant.session_id.hex() in key for key in bench.keys("packs"))
+    assert bench.vault.collect().deleted_orphans > 0
+    assert not any(grant.session_id.hex() in key for key in bench.keys("packs"))
+    assert agent.restore(record.rp_id) == FILES
