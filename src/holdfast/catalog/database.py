@@ -52,6 +52,21 @@ def sqlite_engine(path: Path, **options: Any) -> Engine:
     return engine
 
 
+def engine_for_guests(path: Path) -> Engine:
+    """An SQLite engine with our durability rules for a library that begins its own transactions:
+    the driver begins (IMMEDIATE) before the first change."""
+    refuse_network_folder(path.parent)
+    options: dict[str, Any] = {"isolation_level": "IMMEDIATE"}
+    engine = create_engine(f"sqlite:///{path}", connect_args=options)
+
+    @event.listens_for(engine, "connect")
+    def apply_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return engine
+
+
 def postgres_engine(url: URL) -> Engine:
     """An engine on PostgreSQL through psycopg 3; statements run in UTC."""
     driver = url.set(drivername="postgresql+psycopg")

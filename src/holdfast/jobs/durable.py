@@ -18,7 +18,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy import Engine
 
-from holdfast.catalog.database import open_engine, sqlite_engine
+from holdfast.catalog.database import engine_for_guests, open_engine
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class DurableTurns:
 
     def _open(self) -> Engine:
         if self._url.startswith("sqlite"):
-            return sqlite_engine(Path(self._url.removeprefix("sqlite:///")))
+            return engine_for_guests(Path(self._url.removeprefix("sqlite:///")))
         return open_engine(self._url)
 
     def begin(self, job_id: str, turn: int) -> bool:
