@@ -209,6 +209,10 @@ def assert_nothing_unnamed(world: World, vault: Vault) -> None:
     assert held == named
 
 
+def packed_bytes(world: World) -> int:
+    return sum(len(data) for key, data in world.objects.items() if "/packs/" in key)
+
+
 def calls_of(world: World, work: Callable[[Vault], object]) -> int:
     """How many store calls the undisturbed work makes after opening."""
     countdown = Countdown()
@@ -242,6 +246,24 @@ def test_a_backup_survives_a_crash_at_every_call(base: World, late: bool) -> Non
         world.expected[rp_id] = NEW
         assert len(vault.recovery_points()) == 3
         assert back_up(world.open(seed=12), 6) == rp_id
+        check(world, world.open(seed=13))
+
+
+def test_a_retry_survives_a_second_crash_at_every_call(base: World) -> None:
+    """Taking over the first attempt's packs is itself interrupted; they are never sent again."""
+    interrupted = base.copy()
+    uploaded = calls_of(base, lambda vault: back_up(vault, 5)) // 2
+    calls = crash_at(interrupted, uploaded, True, lambda vault: back_up(vault, 5))
+    assert calls.count("publish") >= 2
+    undisturbed = base.copy()
+    back_up(undisturbed.open(seed=7), 5)
+    for number in range(calls_of(interrupted, lambda vault: back_up(vault, 6))):
+        world = interrupted.copy()
+        crash_at(world, number, number % 2 == 0, lambda vault: back_up(vault, 6))
+        vault = world.open(seed=11)
+        world.expected[back_up(vault, 9)] = NEW
+        again = packed_bytes(world) - packed_bytes(undisturbed)
+        assert again <= 16 * 1024, "more than pages and roots was sent again"
         check(world, world.open(seed=13))
 
 
