@@ -145,7 +145,7 @@ def _check_packs(core: VaultCore, work: _Work, progress: Progress, cancelled: Ca
     total = sum(entries[number].pack.size for number in numbers if number in entries)
     order = np.argsort(rows["pack"], kind="stable")
     starts = np.searchsorted(rows["pack"][order], numbers)
-    groups = np.split(order, starts[1:])
+    groups = np.split(order, starts[1:]) if numbers else []
     for number, members in zip(numbers, groups, strict=True):
         if cancelled():
             work.complete = False
