@@ -174,8 +174,7 @@ def run_server(data: Path, listen: str = DEFAULT_LISTEN, *, test_mode: bool = Fa
         raise_open_files()
         if test_mode:
             crashpoint.arm(os.environ)
-            print("warning: --test-mode: the clock may be a file; not for real data",
-                  file=sys.stderr, flush=True)  # noqa: T201  # fmt: skip
+            _say("warning: --test-mode: the clock may be a file; not for real data", sys.stderr)
         clock, rng = choose_clock(os.environ, test_mode=test_mode), SystemRandom()
         sock = _listen(host, port)
         (data / "keys").mkdir(mode=0o700, exist_ok=True)
@@ -232,9 +231,9 @@ def _serve(app: Any, sock: socket.socket, certificate: Path, key: Path) -> None:
     )
     config.load()
     config.ssl = context
-    server = uvicorn.Server(config)
-    server.run(sockets=[sock])
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[sock])
 
 
 def _say_ready(data: Path, host: str, port: int, tenant: Tenant) -> None:
@@ -246,4 +245,9 @@ def _say_ready(data: Path, host: str, port: int, tenant: Tenant) -> None:
             f"  holdfast login --server https://{shown}:{port} --ca {data / 'ca.pem'} "
             f"--credentials {data / 'admin.json'}",
         ]
-    print("\n".join(lines), flush=True)  # noqa: T201
+    _say("\n".join(lines), sys.stdout)
+
+
+def _say(text: str, stream: Any) -> None:
+    stream.write(text + "\n")
+    stream.flush()

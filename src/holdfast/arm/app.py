@@ -13,7 +13,6 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Message, Receive, Send
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
@@ -21,6 +20,7 @@ from holdfast import __version__
 from holdfast.arm import items, jobs, login, ours, policies, subscriptions, vaults
 from holdfast.arm.agent_api import agent_routes
 from holdfast.arm.errors import error_body, status_of
+from holdfast.arm.http import threaded
 from holdfast.arm.paths import normalise
 from holdfast.catalog import audit
 from holdfast.catalog import jobs as job_rows
@@ -122,7 +122,7 @@ async def authorise(
 ) -> None:
     """Every route but the public ones: a valid token, and the route's action at its scope."""
     options = handler.opt
-    if options.get("public") or connection.scope["path"] == "/openapi.json":
+    if options.get("public"):
         return
     path = connection.scope["path"]
     if path.startswith(NEEDS_VERSION) and not _has_version(connection):
@@ -148,7 +148,8 @@ def _has_version(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
     return any(key.lower() == "api-version" for key in connection.query_params)
 
 
-@get("/metrics", opt={"action": "Holdfast.Backup/metrics/read"}, sync_to_thread=True)
+@get("/metrics", opt={"action": "Holdfast.Backup/metrics/read"})
+@threaded
 def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus text."""
     platform: Platform = request.app.state.platform
@@ -157,6 +158,19 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         for kind, status, count in job_rows.counts_by_kind(connection):
             jobs_gauge.labels(kind, status).set(count)
     return Response(generate_latest(), media_type="text/plain; version=0.0.4")
+
+
+@get("/openapi.json", opt={"public": True}, include_in_schema=False)
+async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The OpenAPI document of this server."""
+    found: dict[str, Any] = request.app.openapi_schema.to_schema()
+    return found
+
+
+def _operation_id(handler: Any, method: Any, path: list[Any]) -> str:
+    """A name per method and address."""
+    words = [str(getattr(part, "name", part)) for part in path]
+    return "_".join([str(method).lower().rpartition(".")[2], *words]).replace(".", "_")
 
 
 def _on_expected(request: Request[Any, Any, Any], error: HoldfastError) -> Response[Any]:
@@ -201,7 +215,7 @@ def build_app(platform: Platform, agents: AgentDesk) -> ASGIApp:
     modules = (login, subscriptions, vaults, policies, items, jobs, ours)
     handlers: list[Any] = [route for module in modules for route in module.ROUTES]
     app = Litestar(
-        route_handlers=[*handlers, *agent_routes, metrics],
+        route_handlers=[*handlers, *agent_routes, metrics, openapi],
         guards=[authorise],
         exception_handlers={
             HoldfastError: _on_expected,
@@ -212,8 +226,9 @@ def build_app(platform: Platform, agents: AgentDesk) -> ASGIApp:
         openapi_config=OpenAPIConfig(
             title="Holdfast",
             version=__version__,
-            path="/",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            path="/openapi",
+            render_plugins=[],
+            operation_id_creator=_operation_id,
         ),
         logging_config=None,
     )

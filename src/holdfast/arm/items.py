@@ -18,6 +18,7 @@ from holdfast.arm.http import (
     properties_of,
     read_time,
     stamp,
+    threaded,
 )
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import containers, items, points
@@ -42,8 +43,8 @@ def _container(found: VaultCall, row: ContainerRow) -> Body:
     return wire.container_body(row, found.id, agent, count)
 
 
-@get(VAULT + "/backupProtectionContainers", opt={"action": f"{CONTAINERS}/read"},
-     sync_to_thread=True)  # fmt: skip
+@get(VAULT + "/backupProtectionContainers", opt={"action": f"{CONTAINERS}/read"})
+@threaded
 def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
@@ -57,7 +58,8 @@ def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Bo
     return listed(rows, found.call, page.next_token)
 
 
-@get(CONTAINER, opt={"action": f"{CONTAINERS}/read"}, sync_to_thread=True)
+@get(CONTAINER, opt={"action": f"{CONTAINERS}/read"})
+@threaded
 def get_container(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
 ) -> Body:
@@ -67,7 +69,8 @@ def get_container(
     return _container(found, row)
 
 
-@delete(CONTAINER, opt={"action": f"{CONTAINERS}/delete"}, sync_to_thread=True, status_code=202)
+@delete(CONTAINER, opt={"action": f"{CONTAINERS}/delete"}, status_code=202)
+@threaded
 def unregister(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
 ) -> Response[None]:
@@ -83,7 +86,8 @@ def _item(found: VaultCall, row: ItemRow) -> Body:
     return wire.item_body(view, found.id)
 
 
-@get(VAULT + "/backupProtectedItems", opt={"action": f"{ITEMS}/read"}, sync_to_thread=True)
+@get(VAULT + "/backupProtectedItems", opt={"action": f"{ITEMS}/read"})
+@threaded
 def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
@@ -101,7 +105,8 @@ def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     return listed(chosen, found.call, page.next_token)
 
 
-@get(ITEM, opt={"action": f"{ITEMS}/read"}, sync_to_thread=True)
+@get(ITEM, opt={"action": f"{ITEMS}/read"})
+@threaded
 def get_item(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Body:
@@ -111,7 +116,8 @@ def get_item(
     return _item(found, row)
 
 
-@put(ITEM, opt={"action": f"{ITEMS}/write"}, sync_to_thread=True)
+@put(ITEM, opt={"action": f"{ITEMS}/write"})
+@threaded
 def put_item(
     request: ArmRequest,
     sub: str,
@@ -131,7 +137,8 @@ def put_item(
     return Response(_item(found, row), status_code=200)
 
 
-@delete(ITEM, opt={"action": f"{ITEMS}/delete"}, sync_to_thread=True, status_code=202)
+@delete(ITEM, opt={"action": f"{ITEMS}/delete"}, status_code=202)
+@threaded
 def delete_item(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Response[None]:
@@ -142,8 +149,8 @@ def delete_item(
     return accepted(call, holder, found.id, "DeleteBackupData", job)
 
 
-@post(ITEM + "/backup", opt={"action": f"{ITEMS}/backup/action"}, sync_to_thread=True,
-      status_code=202)  # fmt: skip
+@post(ITEM + "/backup", opt={"action": f"{ITEMS}/backup/action"}, status_code=202)
+@threaded
 def back_up(
     request: ArmRequest,
     sub: str,
@@ -166,8 +173,8 @@ def back_up(
 # recovery points
 
 
-@get(ITEM + "/recoveryPoints", opt={"action": f"{ITEMS}/recoveryPoints/read"},
-     sync_to_thread=True)  # fmt: skip
+@get(ITEM + "/recoveryPoints", opt={"action": f"{ITEMS}/recoveryPoints/read"})
+@threaded
 def list_points(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Body:
@@ -188,7 +195,8 @@ def list_points(
     return listed(rows, call, page.next_token)
 
 
-@get(POINT, opt={"action": f"{ITEMS}/recoveryPoints/read"}, sync_to_thread=True)
+@get(POINT, opt={"action": f"{ITEMS}/recoveryPoints/read"})
+@threaded
 def get_point(
     request: ArmRequest,
     sub: str,
@@ -209,8 +217,8 @@ def get_point(
     return wire.point_body(one, view, found.id, newest=newest)
 
 
-@post(POINT + "/restore", opt={"action": f"{ITEMS}/recoveryPoints/restore/action"},
-      sync_to_thread=True, status_code=202)  # fmt: skip
+@post(POINT + "/restore", opt={"action": f"{ITEMS}/recoveryPoints/restore/action"}, status_code=202)
+@threaded
 def restore(
     request: ArmRequest,
     sub: str,
@@ -233,8 +241,8 @@ def restore(
     return accepted(call, wire.item_id(found.id, container, item), found.id, "Restore", job)
 
 
-@get(POINT + "/providers/Holdfast.Backup/files",
-     opt={"action": f"{ITEMS}/recoveryPoints/read"}, sync_to_thread=True)  # fmt: skip
+@get(POINT + "/providers/Holdfast.Backup/files", opt={"action": f"{ITEMS}/recoveryPoints/read"})
+@threaded
 def browse(
     request: ArmRequest,
     sub: str,

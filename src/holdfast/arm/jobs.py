@@ -6,7 +6,16 @@ from litestar import Response, get, post
 
 from holdfast.arm import wire
 from holdfast.arm.filters import parse_date, parse_filter
-from holdfast.arm.http import PAGE_ROWS, RETRY_AFTER, ArmRequest, Body, accepted, listed, stamp
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    RETRY_AFTER,
+    ArmRequest,
+    Body,
+    accepted,
+    listed,
+    stamp,
+    threaded,
+)
 from holdfast.arm.items import CONTAINER, ITEM
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import jobs, operations
@@ -19,8 +28,12 @@ JOB = VAULT + "/backupJobs/{job:str}"
 FABRIC = VAULT + "/backupFabrics/{fabric:str}"
 READ = {"action": f"{KIND}/read"}
 ANY_READ = {"action": f"{RS}/read"}
-_OPERATION_STATE = {"Completed": "Succeeded", "CompletedWithWarnings": "Succeeded",
-                    "Failed": "Failed", "Cancelled": "Canceled"}  # fmt: skip
+_OPERATION_STATE = {
+    "Completed": "Succeeded",
+    "CompletedWithWarnings": "Succeeded",
+    "Failed": "Failed",
+    "Cancelled": "Canceled",
+}
 
 
 def find_job(found: VaultCall, job_id: str) -> JobRow:
@@ -36,7 +49,8 @@ def find_job(found: VaultCall, job_id: str) -> JobRow:
     return row
 
 
-@get(VAULT + "/backupJobs", opt=READ, sync_to_thread=True)
+@get(VAULT + "/backupJobs", opt=READ)
+@threaded
 def list_jobs(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     call, wanted = found.call, parse_filter(found.call.query("$filter"))
@@ -57,7 +71,8 @@ def list_jobs(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     return listed([wire.job_body(row, found.id, now) for row in page.rows], call, page.next_token)
 
 
-@get(JOB, opt=READ, sync_to_thread=True)
+@get(JOB, opt=READ)
+@threaded
 def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Body:
     found = vault_call(request, sub, group, vault)
     row = find_job(found, job)
@@ -67,8 +82,8 @@ def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> 
     return wire.job_body(row, found.id, found.call.platform.now(), history, findings)
 
 
-@post(JOB + "/cancel", opt={"action": f"{KIND}/cancel/action"}, sync_to_thread=True,
-      status_code=202)  # fmt: skip
+@post(JOB + "/cancel", opt={"action": f"{KIND}/cancel/action"}, status_code=202)
+@threaded
 def cancel_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Response[None]:
     found = vault_call(request, sub, group, vault)
     row = find_job(found, job)
@@ -116,7 +131,8 @@ def _status(found: VaultCall, operation: str) -> Response[Body]:
     return Response(body, headers={"Retry-After": RETRY_AFTER})
 
 
-@get(VAULT + "/backupOperations/{operation:str}", opt=ANY_READ, sync_to_thread=True)
+@get(VAULT + "/backupOperations/{operation:str}", opt=ANY_READ)
+@threaded
 def vault_operation(
     request: ArmRequest, sub: str, group: str, vault: str, operation: str
 ) -> Response[Body]:
@@ -126,8 +142,8 @@ def vault_operation(
 @get(
     [VAULT + "/operationStatus/{operation:str}", VAULT + "/operationsStatus/{operation:str}"],
     opt={"action": None},
-    sync_to_thread=True,
 )
+@threaded
 def vault_status(
     request: ArmRequest, sub: str, group: str, vault: str, operation: str
 ) -> Response[Body]:
@@ -141,8 +157,8 @@ def vault_status(
         FABRIC + "/operationsStatus/{operation:str}",
     ],
     opt=ANY_READ,
-    sync_to_thread=True,
 )
+@threaded
 def inner_status(
     request: ArmRequest,
     sub: str,
@@ -167,8 +183,8 @@ def inner_status(
         JOB + "/operationsStatus/{operation:str}",
     ],
     opt=ANY_READ,
-    sync_to_thread=True,
 )
+@threaded
 def results(
     request: ArmRequest,
     sub: str,

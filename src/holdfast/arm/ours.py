@@ -10,7 +10,16 @@ from typing import Any
 from litestar import Response, delete, get, post, put
 
 from holdfast.arm import wire
-from holdfast.arm.http import ArmRequest, Body, accepted, call_of, listed, properties_of, stamp
+from holdfast.arm.http import (
+    ArmRequest,
+    Body,
+    accepted,
+    call_of,
+    listed,
+    properties_of,
+    stamp,
+    threaded,
+)
 from holdfast.arm.subscriptions import check_subscription
 from holdfast.arm.vaults import VAULT, vault_call
 from holdfast.errors import UsageError
@@ -25,18 +34,21 @@ MAX_CREDENTIAL_SECONDS = 30 * 86400
 DEFAULT_CREDENTIAL_SECONDS = 48 * 3600
 
 
-@get(REGIONS, opt={"action": f"{HB}/regions/read"}, sync_to_thread=True)
+@get(REGIONS, opt={"action": f"{HB}/regions/read"})
+@threaded
 def list_regions(request: ArmRequest) -> Body:
     call = call_of(request)
     return listed([wire.region_body(row) for row in regions.list_regions(call.platform)], call)
 
 
-@get(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/read"}, sync_to_thread=True)
+@get(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/read"})
+@threaded
 def get_region(request: ArmRequest, region: str) -> Body:
     return wire.region_body(regions.get_region(call_of(request).platform, region))
 
 
-@put(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/write"}, sync_to_thread=True)
+@put(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/write"})
+@threaded
 def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
     asked = properties_of(data)
     store, credentials = asked.get("store"), asked.get("credentials")
@@ -46,15 +58,18 @@ def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
     return wire.region_body(regions.put_region(call_of(request).platform, region, store, given))
 
 
-@delete(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/delete"}, sync_to_thread=True,
-        status_code=200)  # fmt: skip
+@delete(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/delete"}, status_code=200)
+@threaded
 def delete_region(request: ArmRequest, region: str) -> None:
     regions.remove_region(call_of(request).platform, region)
 
 
-@post(OURS + "/createVaultCredentials",
-      opt={"action": f"{HB}/vaults/createVaultCredentials/action"}, sync_to_thread=True,
-      status_code=200)  # fmt: skip
+@post(
+    OURS + "/createVaultCredentials",
+    opt={"action": f"{HB}/vaults/createVaultCredentials/action"},
+    status_code=200,
+)
+@threaded
 def create_credentials(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
@@ -81,8 +96,8 @@ def create_credentials(
     return {"properties": {"credentials": credentials, "expiresAt": stamp(expires)}}
 
 
-@post(OURS + "/exportKey", opt={"action": f"{HB}/vaults/exportKey/action"}, sync_to_thread=True,
-      status_code=200)  # fmt: skip
+@post(OURS + "/exportKey", opt={"action": f"{HB}/vaults/exportKey/action"}, status_code=200)
+@threaded
 def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]) -> Body:
     found = vault_call(request, sub, group, vault)
     passphrase = properties_of(data).get("passphrase")
@@ -93,9 +108,12 @@ def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict
     return {"properties": {"keyFile": base64.b64encode(file).decode()}}
 
 
-@post("/subscriptions/{sub:str}/resourceGroups/{group:str}/providers/Holdfast.Backup/importVault",
-      opt={"action": f"{HB}/vaults/import/action"}, sync_to_thread=True,
-      status_code=202)  # fmt: skip
+@post(
+    "/subscriptions/{sub:str}/resourceGroups/{group:str}/providers/Holdfast.Backup/importVault",
+    opt={"action": f"{HB}/vaults/import/action"},
+    status_code=202,
+)
+@threaded
 def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[None]:
     call = call_of(request)
     check_subscription(call, sub)
@@ -134,7 +152,8 @@ def _shown(row: Body) -> Body:
     }
 
 
-@post(OURS + "/verify", opt={"action": f"{HB}/vaults/verify/action"}, sync_to_thread=True)
+@post(OURS + "/verify", opt={"action": f"{HB}/vaults/verify/action"})
+@threaded
 def verify(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
@@ -142,7 +161,8 @@ def verify(
     return found
 
 
-@post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"}, sync_to_thread=True)
+@post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"})
+@threaded
 def expire(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
@@ -150,7 +170,8 @@ def expire(
     return found
 
 
-@post(OURS + "/collect", opt={"action": f"{HB}/vaults/collect/action"}, sync_to_thread=True)
+@post(OURS + "/collect", opt={"action": f"{HB}/vaults/collect/action"})
+@threaded
 def collect(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
@@ -158,8 +179,8 @@ def collect(
     return found
 
 
-@post(OURS + "/confirmClock", opt={"action": f"{HB}/vaults/confirmClock/action"},
-      sync_to_thread=True, status_code=200)  # fmt: skip
+@post(OURS + "/confirmClock", opt={"action": f"{HB}/vaults/confirmClock/action"}, status_code=200)
+@threaded
 def confirm_clock(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> None:
@@ -167,8 +188,8 @@ def confirm_clock(
     maintenance.confirm_clock(found.call.platform, found.row)
 
 
-@post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"},
-      sync_to_thread=True, status_code=200)  # fmt: skip
+@post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"}, status_code=200)
+@threaded
 def preview_policy(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:

@@ -8,7 +8,7 @@ from litestar import Response, delete, get, put
 
 from holdfast.arm import wire
 from holdfast.arm.filters import parse_filter
-from holdfast.arm.http import ArmRequest, Body, listed, properties_of
+from holdfast.arm.http import ArmRequest, Body, listed, properties_of, threaded
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import policies
 from holdfast.catalog.policies import PolicyRow
@@ -23,7 +23,8 @@ def _body(found: VaultCall, row: PolicyRow) -> Body:
         return wire.policy_body(row, found.id, policies.count_items(connection, row.id))
 
 
-@get(VAULT + "/backupPolicies", opt={"action": f"{KIND}/read"}, sync_to_thread=True)
+@get(VAULT + "/backupPolicies", opt={"action": f"{KIND}/read"})
+@threaded
 def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
@@ -34,7 +35,8 @@ def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body
     return listed([_body(found, row) for row in chosen], found.call)
 
 
-@get(POLICY, opt={"action": f"{KIND}/read"}, sync_to_thread=True)
+@get(POLICY, opt={"action": f"{KIND}/read"})
+@threaded
 def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: str) -> Body:
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
@@ -42,7 +44,8 @@ def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: st
     return _body(found, row)
 
 
-@put(POLICY, opt={"action": f"{KIND}/write"}, sync_to_thread=True)
+@put(POLICY, opt={"action": f"{KIND}/write"})
+@threaded
 def put_policy(
     request: ArmRequest, sub: str, group: str, vault: str, policy: str, data: dict[str, Any]
 ) -> Body:
@@ -53,7 +56,8 @@ def put_policy(
     return _body(found, row)
 
 
-@delete(POLICY, opt={"action": f"{KIND}/delete"}, sync_to_thread=True, status_code=200)
+@delete(POLICY, opt={"action": f"{KIND}/delete"}, status_code=200)
+@threaded
 def delete_policy(
     request: ArmRequest, sub: str, group: str, vault: str, policy: str
 ) -> Response[None]:

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Response, delete, get, head, put
 
 from holdfast.arm import wire
-from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, call_of, listed
+from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, call_of, listed, threaded
 from holdfast.catalog import places, vaults
 from holdfast.catalog.places import ResourceGroup
 from holdfast.domain.names import check_group
@@ -68,7 +68,8 @@ async def get_subscription(request: ArmRequest, sub: str) -> Body:
     return _subscription(call)
 
 
-@get(SUB + "/locations", opt=READ, sync_to_thread=True)
+@get(SUB + "/locations", opt=READ)
+@threaded
 def list_locations(request: ArmRequest, sub: str) -> Body:
     """Regions are the locations."""
     call = call_of(request)
@@ -96,7 +97,8 @@ async def get_provider(request: ArmRequest, sub: str, namespace: str) -> Body:
     return {"namespace": namespace, "registrationState": "Registered", "resourceTypes": []}
 
 
-@get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"}, sync_to_thread=True)
+@get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"})
+@threaded
 def list_groups(request: ArmRequest, sub: str) -> Body:
     call = call_of(request)
     owner = check_subscription(call, sub)
@@ -115,17 +117,20 @@ def find_group(call: Call, sub: str, group: str) -> ResourceGroup:
     return row
 
 
-@get(GROUP_PATH, opt={"action": f"{GROUP}/read"}, sync_to_thread=True)
+@get(GROUP_PATH, opt={"action": f"{GROUP}/read"})
+@threaded
 def get_group(request: ArmRequest, sub: str, group: str) -> Body:
     return wire.group_body(find_group(call_of(request), sub, group))
 
 
-@head(GROUP_PATH, opt={"action": f"{GROUP}/read"}, sync_to_thread=True, status_code=204)
+@head(GROUP_PATH, opt={"action": f"{GROUP}/read"}, status_code=204)
+@threaded
 def head_group(request: ArmRequest, sub: str, group: str) -> None:
     find_group(call_of(request), sub, group)
 
 
-@put(GROUP_PATH, opt={"action": f"{GROUP}/write"}, sync_to_thread=True)
+@put(GROUP_PATH, opt={"action": f"{GROUP}/write"})
+@threaded
 def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[Body]:
     call = call_of(request)
     owner = check_subscription(call, sub)
@@ -144,7 +149,8 @@ def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -
     return Response(wire.group_body(row), status_code=201 if new else 200)
 
 
-@delete(GROUP_PATH, opt={"action": f"{GROUP}/delete"}, sync_to_thread=True, status_code=200)
+@delete(GROUP_PATH, opt={"action": f"{GROUP}/delete"}, status_code=200)
+@threaded
 def delete_group(request: ArmRequest, sub: str, group: str) -> None:
     """Only an empty group goes."""
     call = call_of(request)

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Response, delete, get, patch, put
 
 from holdfast.arm import wire
-from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, accepted, call_of, listed
+from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, accepted, call_of, listed, threaded
 from holdfast.arm.subscriptions import check_subscription
 from holdfast.catalog import places, vaults
 from holdfast.catalog.vaults import VaultRow
@@ -50,7 +50,8 @@ def _body(call: Call, row: VaultRow, *, whole: bool = True) -> Body:
     return wire.vault_body(row, group_name(call, row), ours)
 
 
-@get([IN_SUB, IN_GROUP], opt=READ, sync_to_thread=True)
+@get([IN_SUB, IN_GROUP], opt=READ)
+@threaded
 def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body:
     call = call_of(request)
     owner = check_subscription(call, sub)
@@ -60,13 +61,15 @@ def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body
     return listed(rows, call, page.next_token)
 
 
-@get(VAULT, opt=READ, sync_to_thread=True)
+@get(VAULT, opt=READ)
+@threaded
 def get_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     return _body(found.call, found.row)
 
 
-@put(VAULT, opt=WRITE, sync_to_thread=True)
+@put(VAULT, opt=WRITE)
+@threaded
 def put_vault(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Body]:
@@ -76,7 +79,8 @@ def put_vault(
     return Response(_body(call, row), status_code=201 if new else 200)
 
 
-@patch(VAULT, opt=WRITE, sync_to_thread=True)
+@patch(VAULT, opt=WRITE)
+@threaded
 def patch_vault(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
@@ -85,7 +89,8 @@ def patch_vault(
     return _body(call, service.change_vault(call.platform, group, vault, data, call.if_match))
 
 
-@delete(VAULT, opt={"action": f"{RS}/delete"}, sync_to_thread=True, status_code=202)
+@delete(VAULT, opt={"action": f"{RS}/delete"}, status_code=202)
+@threaded
 def delete_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Response[None]:
     call = call_of(request)
     check_subscription(call, sub)
@@ -104,7 +109,8 @@ def _configuration(found: VaultCall, kind: str, name: str, properties: Body) -> 
     }
 
 
-@get(VAULT + "/backupconfig/vaultconfig", opt=READ, sync_to_thread=True)
+@get(VAULT + "/backupconfig/vaultconfig", opt=READ)
+@threaded
 def get_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     properties = {
@@ -116,7 +122,8 @@ def get_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     return _configuration(found, "backupconfig", "vaultconfig", properties)
 
 
-@get(VAULT + "/backupstorageconfig/vaultstorageconfig", opt=READ, sync_to_thread=True)
+@get(VAULT + "/backupstorageconfig/vaultstorageconfig", opt=READ)
+@threaded
 def get_storage_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     properties = {
@@ -131,8 +138,8 @@ def get_storage_config(request: ArmRequest, sub: str, group: str, vault: str) ->
 @get(
     VAULT + "/backupEncryptionConfigs/backupResourceEncryptionConfig",
     opt=READ,
-    sync_to_thread=True,
 )
+@threaded
 def get_encryption_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     found = vault_call(request, sub, group, vault)
     properties = {
@@ -144,7 +151,8 @@ def get_encryption_config(request: ArmRequest, sub: str, group: str, vault: str)
     return _configuration(found, "backupEncryptionConfigs", name, properties)
 
 
-@get(VAULT + "/backupResourceGuardProxies", opt=READ, sync_to_thread=True)
+@get(VAULT + "/backupResourceGuardProxies", opt=READ)
+@threaded
 def list_guard_proxies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     vault_call(request, sub, group, vault)
     return {"value": []}
