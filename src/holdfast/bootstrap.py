@@ -23,12 +23,12 @@ from holdfast.arm.app import build_app
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrate import upgrade
 from holdfast.errors import ConflictError, UsageError
+from holdfast.files import write_whole
 from holdfast.first_start import (
     Tenant,
     ensure_certificates,
     ensure_tenant,
     load_keys,
-    write_whole,
 )
 from holdfast.identity.authority import Authority
 from holdfast.identity.logins import Logins
