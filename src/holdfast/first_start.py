@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,11 +32,11 @@ from holdfast.catalog.identifiers import new_id
 from holdfast.catalog.places import Subscription
 from holdfast.domain.access import OWNER
 from holdfast.errors import IntegrityError
+from holdfast.files import write_whole
 from holdfast.identity.secrets import hash_secret, new_secret
 from holdfast.ports.clock import Clock, Random
 
 CA_YEARS, CERTIFICATE_DAYS, RENEW_DAYS = 20, 397, 30
-PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +54,6 @@ class Tenant:
     tenant_id: str
     subscription_id: str
     new: bool
-
-
-def write_whole(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """Write aside, sync, rename, sync the folder."""
-    staged = path.with_name(path.name + ".new")
-    staged.unlink(missing_ok=True)
-    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(fd, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    staged.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 def load_keys(data: Path, rng: Random) -> Keys:

@@ -1,0 +1,235 @@
+"""Doing one task: a backup or a restore, with progress reports and an honest end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.agent.client import AgentClient
+from holdfast.agent.state import AgentFolder, AgentState
+from holdfast.agent.transports import HttpSession
+from holdfast.errors import CancelledError, HoldfastError, InternalError
+from holdfast.ports.clock import Clock, Random
+from holdfast.vaultstore.root import Finding
+from holdfast.workloads.files.backup import BackupPlan, FilesBackup
+from holdfast.workloads.files.restore import FilesRestore, RestorePlan
+
+log = logging.getLogger("holdfast.agent")
+REPORT_SECONDS = 0.5
+MAX_FINDINGS_A_REPORT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the server handed it out."""
+
+    task_id: str
+    fence: int
+    kind: str
+    job_id: str
+    item_key: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What tasks work with."""
+
+    client: AgentClient
+    folder: AgentFolder
+    state: AgentState
+    clock: Clock
+    rng: Random
+    stopping: threading.Event
+
+
+class TaskRun:
+    """One task on its own thread. ``cancel`` asks it to stop; ``lost`` makes it forget the task,
+    because the server handed it to somebody else."""
+
+    def __init__(self, task: Task, tools: Tools, ended: Callable[[str], None]) -> None:
+        self.task = task
+        self._tools = tools
+        self._ended = ended
+        self._cancel = threading.Event()
+        self._lost = threading.Event()
+        self._work: FilesBackup | FilesRestore | None = None
+        self._thread = threading.Thread(target=self._run, name=f"task-{task.task_id[:8]}")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _should_stop(self) -> bool:
+        return self._cancel.is_set() or self._lost.is_set() or self._tools.stopping.is_set()
+
+    def _run(self) -> None:
+        done = threading.Event()
+        reporter = threading.Thread(target=self._report_until, args=(done,), daemon=True)
+        reporter.start()
+        try:
+            outcome, result, error = self._attempt()
+        finally:
+            done.set()
+            reporter.join()
+        try:
+            if not self._lost.is_set() and not (outcome == "cancelled" and self._stops_only()):
+                self._complete(outcome, result, error)
+        except HoldfastError as failure:
+            log.warning("task %s could not be completed: %s", self.task.task_id, failure)
+        finally:
+            self._ended(self.task.task_id)
+
+    def _stops_only(self) -> bool:
+        """The agent stops, the user did not: the task stays ours for the next start."""
+        return self._tools.stopping.is_set() and not self._cancel.is_set()
+
+    def _attempt(self) -> tuple[str, dict[str, Any], HoldfastError | None]:
+        try:
+            if self.task.kind == "files-backup":
+                return "succeeded", self._back_up(), None
+            if self.task.kind == "files-restore":
+                return "succeeded", self._restore(), None
+            raise InternalError(f"this agent cannot do {self.task.kind}", hint="upgrade the agent")
+        except CancelledError as error:
+            return "cancelled", {}, error
+        except HoldfastError as error:
+            if error.code == "TaskFenced":
+                self._lost.set()
+            log.warning("task %s failed: %s (%s)", self.task.task_id, error.message, error.code)
+            return "failed", {}, error
+        except OSError as error:
+            failed = HoldfastError(
+                f"the agent's machine failed: {error}",
+                code="SpoolFull" if error.errno == 28 else "AgentFailed",
+                hint="look into the agent's log and its data folder's disk",
+            )
+            log.exception("task %s failed", self.task.task_id)
+            return "failed", {}, failed
+        except Exception as error:
+            log.exception("task %s met a defect", self.task.task_id)
+            name = type(error).__name__
+            return "failed", {}, InternalError(f"the agent met a defect ({name})")
+
+    def _back_up(self) -> dict[str, Any]:
+        payload, tools = self.task.payload, self._tools
+        plan = BackupPlan(
+            include_paths=payload["includePaths"],
+            exclude_globs=payload.get("excludeGlobs") or (),
+            throttle_bytes_per_second=payload.get("throttleBytesPerSecond"),
+            host=tools.state.host,
+        )
+        session = HttpSession(tools.client, self.task.task_id, self.task.fence)
+        cache = tools.folder.cache_file(self.task.item_key)
+        work = FilesBackup(
+            plan,
+            session,
+            cache,
+            tools.clock,
+            tools.rng,
+            cancelled=self._should_stop,
+            wait=tools.stopping.wait,
+        )
+        self._work = work
+        result = work.run()
+        session.close()
+        return {
+            "recoveryPointId": result.recovery_point_id,
+            "logicalBytes": result.logical_bytes,
+            "transferredBytes": result.transferred_bytes,
+            "files": result.files,
+            "findingsCount": result.findings_count,
+        }
+
+    def _restore(self) -> dict[str, Any]:
+        payload, tools = self.task.payload, self._tools
+        target = payload.get("target")
+        plan = RestorePlan(
+            target=Path(target) if target else None,
+            paths=payload.get("paths") or (),
+            conflict=payload.get("conflict") or "overwrite",
+            dry_run=bool(payload.get("dryRun")),
+            suffix=f".restored-{payload['recoveryPointId']}",
+        )
+        session = HttpSession(tools.client, self.task.task_id, self.task.fence)
+        journal = None if plan.dry_run else tools.folder.journal_file(self.task.job_id)
+        work = FilesRestore(plan, session, journal, cancelled=self._should_stop)
+        self._work = work
+        result = work.run()
+        session.close()
+        return {
+            "filesRestored": result.files,
+            "directoriesRestored": result.directories,
+            "logicalBytes": result.logical_bytes,
+            "filesSkipped": result.skipped,
+            "findingsCount": result.findings_count,
+            "dryRun": result.dry_run,
+        }
+
+    # reports
+
+    def _report_until(self, done: threading.Event) -> None:
+        while not done.wait(REPORT_SECONDS):
+            try:
+                answer = self._tools.client.json(self._path("progress"), self._report())
+                if answer.get("cancel"):
+                    self._cancel.set()
+            except HoldfastError as error:
+                if error.code in ("TaskFenced", "TaskNotFound", "AgentRevoked"):
+                    self._lost.set()
+                    return
+                log.info("progress was not reported: %s", error.message)
+
+    def _report(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"fence": self.task.fence, "phase": "Preparing", "findings": []}
+        body |= {"doneBytes": 0, "doneFiles": 0, "transferredBytes": 0, "detail": ""}
+        body |= {"totalBytes": None, "totalFiles": None}
+        work = self._work
+        if work is None:
+            return body
+        figures = work.progress
+        body |= {
+            "phase": figures.phase,
+            "doneBytes": figures.done_bytes,
+            "doneFiles": figures.done_files,
+            "transferredBytes": figures.transferred_bytes,
+            "totalBytes": figures.total_bytes,
+            "totalFiles": figures.total_files,
+            "findings": [_finding(one) for one in work.findings.take_new()[:MAX_FINDINGS_A_REPORT]],
+        }
+        return body
+
+    def _complete(self, outcome: str, result: dict[str, Any], error: HoldfastError | None) -> None:
+        last = [_finding(one) for one in self._work.findings.all()] if self._work else []
+        for start in range(0, len(last), MAX_FINDINGS_A_REPORT):
+            body = {**self._report(), "findings": last[start : start + MAX_FINDINGS_A_REPORT]}
+            self._tools.client.json(self._path("progress"), body)
+        shown = None
+        if error is not None:
+            shown = {"code": error.code, "message": error.message, "hint": error.hint}
+        body = {
+            "fence": self.task.fence,
+            "outcome": outcome,
+            "error": shown,
+            "result": result,
+            "findings": [],
+        }
+        self._tools.client.json(self._path("complete"), body)
+
+    def _path(self, name: str) -> str:
+        return f"/tasks/{self.task.task_id}/{name}"
+
+
+def _finding(one: Finding) -> dict[str, str]:
+    path = os.fsdecode(b"/" + one.path).encode(errors="backslashreplace").decode()
+    return {"code": one.code, "path": path, "message": one.message}

@@ -1,0 +1,65 @@
+"""Vault sessions over the agent API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from holdfast.agent.client import AgentClient, frames_parameter, pieces
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.grant import SessionGrant, decode_grant
+from holdfast.vaultstore.values import FrameLocation
+
+RAW = {"Content-Type": "application/octet-stream"}
+PACKED = {"Content-Type": "application/msgpack"}
+_LOCATIONS = msgspec.msgpack.Decoder(list[FrameLocation])
+
+
+class HttpSession:
+    """Serves both a backup and a restore, as the task's kind grants."""
+
+    def __init__(self, client: AgentClient, task_id: str, fence: int) -> None:
+        self._client = client
+        body = msgspec.json.encode({"taskId": task_id, "fence": fence})
+        headers = {"Content-Type": "application/json"}
+        answer = client.send("POST", "/sessions", content=body, headers=headers)
+        self._grant = decode_grant(answer)
+        self._base = f"/sessions/{self._grant.session_id.hex()}"
+
+    @property
+    def grant(self) -> SessionGrant:
+        return self._grant
+
+    def put_pack(self, pack_id: bytes, data: memoryview) -> bytes:
+        headers = {**RAW, "Content-Length": str(len(data))}
+        path = f"{self._base}/packs/{pack_id.hex()}"
+        answer = self._client.send("PUT", path, content=pieces(data), headers=headers)
+        receipt: bytes = msgspec.msgpack.decode(answer)["receipt"]
+        return receipt
+
+    def lookup(self, names: bytes) -> bytes:
+        return self._client.send("POST", f"{self._base}/lookup", content=names, headers=RAW)
+
+    def checkpoint(self, receipts: Sequence[bytes]) -> None:
+        self._packed("checkpoint", {"receipts": list(receipts)})
+
+    def commit(self, receipts: Sequence[bytes], root_id: bytes, claims: dict[str, Any]) -> str:
+        body = {"receipts": list(receipts), "rootId": root_id, "claims": claims}
+        return str(msgspec.msgpack.decode(self._packed("commit", body))["recoveryPointId"])
+
+    def locate(self, ids: bytes) -> list[FrameLocation]:
+        path = f"{self._base}/locate"
+        return _LOCATIONS.decode(self._client.send("POST", path, content=ids, headers=RAW))
+
+    def read_frames(self, pack_id: bytes, frames: Sequence[int]) -> Buffer:
+        path = f"{self._base}/packs/{pack_id.hex()}"
+        return self._client.send("GET", path, params={"frames": frames_parameter(frames)})
+
+    def close(self) -> None:
+        self._client.send("POST", f"{self._base}/close", content=b"{}")
+
+    def _packed(self, name: str, body: Any) -> bytes:
+        content = msgspec.msgpack.encode(body)
+        return self._client.send("POST", f"{self._base}/{name}", content=content, headers=PACKED)
