@@ -1,0 +1,109 @@
+"""Killing a job yard at a named point and seeing that the job survives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from holdfast.catalog import jobs, points, tables
+from holdfast.catalog.identifiers import id_bytes
+from holdfast.catalog.jobs import JobRow
+from holdfast.testing.job_yard import FILES, VAULT_ID, JobYard
+
+PROCESS_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """What was found after a killed job went on: the job, its history, bytes received for it."""
+
+    job: JobRow
+    history: list[str]
+    received_bytes: int
+
+
+def run_yard(folder: Path, url: str, kind: str, environment: dict[str, str]) -> int:
+    """One server's life as a process; its exit code."""
+    words = [sys.executable, "-m", "holdfast.testing.job_yard", str(folder), url, kind]
+    with (folder / "yard.log").open("ab") as log:
+        done = subprocess.run(
+            words,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            timeout=PROCESS_SECONDS,
+            check=False,
+        )
+    return done.returncode
+
+
+def points_of(folder: Path, url: str, kind: str) -> list[str]:
+    """Every crash point a job of this kind passes, in order, as ``NAME@N``."""
+    folder.mkdir(parents=True)
+    log = folder / "points"
+    code = run_yard(folder, url, kind, {"HOLDFAST_TEST_CRASH_LOG": str(log)})
+    if code != 0:
+        raise AssertionError(f"the yard ended with {code}: {(folder / 'yard.log').read_text()}")
+    return log.read_text().split()
+
+
+def kill_and_go_on(folder: Path, url: str, kind: str, point: str) -> Survivor:
+    """Kill a server at ``point`` of a running job, start it again, and check what must hold."""
+    folder.mkdir(parents=True)
+    code = run_yard(folder, url, kind, {"HOLDFAST_TEST_CRASH": point})
+    assert code == -signal.SIGKILL, f"{point}: ended with {code}, was not killed"
+    marker = folder / f"submitted-{kind}"
+    if not marker.exists():  # killed before the submitter noted the id: the row knows it
+        marker.write_text(_latest_job(folder, url))
+    code = run_yard(folder, url, kind, {})
+    assert code == 0, f"{point}: {(folder / 'yard.log').read_text()[-3000:]}"
+    return _inspect(folder, url, kind, marker.read_text())
+
+
+def _latest_job(folder: Path, url: str) -> str:
+    yard = JobYard(folder, url)
+    try:
+        with yard.catalog.read() as connection:
+            return jobs.page_jobs(connection, VAULT_ID, limit=1).rows[0].id
+    finally:
+        yard.vault.close()
+        yard.catalog.close()
+
+
+def _inspect(folder: Path, url: str, kind: str, job_id: str) -> Survivor:
+    with JobYard(folder, url) as yard:
+        job = yard.job(job_id)
+        assert job.status == "Completed", (job, yard.history(job_id))
+        with yard.catalog.read() as connection:
+            assert jobs.active_jobs(connection) == []
+            listed = points.point_ids(connection, VAULT_ID)
+            received = connection.execute(
+                select(tables.agent_sessions.c.received_bytes)
+                .join(tables.agent_tasks)
+                .where(tables.agent_tasks.c.job_id == job_id)
+            ).scalars()
+            total = sum(received)
+        live = yard.vault.recovery_points()
+        assert {record.rp_id for record in live} == listed, "catalog and vault agree"
+        assert yard.vault.open_sessions() == []
+        if kind == "backup":
+            _one_point_that_restores(yard, job_id)
+        history = yard.history(job_id)
+        assert yard.run("backup").status == "Completed", "no lock was left behind"
+        return Survivor(job, history, total)
+
+
+def _one_point_that_restores(yard: JobYard, job_id: str) -> None:
+    live = yard.vault.recovery_points()
+    made = [record for record in live if record.job_id == id_bytes(job_id)]
+    assert len(made) == 1, "exactly one recovery point"
+    restored = yard.run("restore", recoveryPointId=made[0].rp_id)
+    assert restored.status == "Completed"
+    assert yard.agent.restored == FILES

@@ -1,0 +1,34 @@
+"""kill -9 of server and agent at every step border of every kind of job, on both databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.testing.killing import kill_and_go_on, points_of
+from holdfast.testing.servers import Postgres
+
+KINDS = ["backup", "restore", "expire", "collect", "verify"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_step_border(
+    kind: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    def url(name: str) -> str:
+        if engine == "sqlite":
+            return f"sqlite:///{tmp_path / name / 'catalog.sqlite'}"
+        server: Postgres = request.getfixturevalue("postgres_server")
+        return server.database()
+
+    passed = points_of(tmp_path / "whole", url("whole"), kind)
+    assert len(passed) >= 8
+    for number, point in enumerate(passed):
+        name = f"killed-{number}"
+        found = kill_and_go_on(tmp_path / name, url(name), kind, point)
+        if found.job.driver and not point.startswith("job.settle.after"):
+            assert "resumed" in found.history, point
