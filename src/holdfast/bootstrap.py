@@ -11,9 +11,11 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from holdfast import crashpoint
@@ -150,7 +152,7 @@ def build_server(data: Path, settings: Settings, clock: Clock, rng: Random) -> S
         subscription_id=tenant.subscription_id,
     )
     ensure_local(platform)
-    agents = AgentDesk.build(catalog, engine, desk.open)
+    agents = AgentDesk.build(catalog, engine, desk.open, settings.max_uploads)
     return Server(platform, engine, build_app(platform, agents), tenant)
 
 
@@ -183,7 +185,7 @@ def run_server(data: Path, listen: str = DEFAULT_LISTEN, *, test_mode: bool = Fa
         try:
             server.engine.start()
             _say_ready(data, host, sock.getsockname()[1], server.tenant)
-            _serve(server.app, sock, certificate, key)
+            _serve(server.app, sock, certificate, key, server.engine.bell.close)
         finally:
             server.close()
     finally:
@@ -208,8 +210,16 @@ def _listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _serve(app: Any, sock: socket.socket, certificate: Path, key: Path) -> None:
+def _serve(
+    app: Any, sock: socket.socket, certificate: Path, key: Path, closing: Callable[[], None]
+) -> None:
+    """Serve until a signal; ``closing`` lets waiting calls answer at once then."""
     import uvicorn
+
+    class Closing(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            closing()
+            super().handle_exit(sig, frame)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -233,7 +243,7 @@ def _serve(app: Any, sock: socket.socket, certificate: Path, key: Path) -> None:
     config.ssl = context
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[sock])
+    Closing(config).run(sockets=[sock])
 
 
 def _say_ready(data: Path, host: str, port: int, tenant: Tenant) -> None:

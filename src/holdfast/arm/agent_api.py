@@ -133,7 +133,7 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
             desk.bell.silence(agent.id, listening)
             raise
         left = give_up - time.monotonic()
-        if handed.task is not None or handed.cancel or left <= 0:
+        if handed.task is not None or handed.cancel or left <= 0 or desk.bell.closed:
             desk.bell.silence(agent.id, listening)
             return _next_reply(handed, platform)
         if not await desk.bell.wait(agent.id, listening, left):

@@ -13,6 +13,7 @@ class Bell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self.closed = False
 
     async def wait(self, agent_id: str, listening: asyncio.Event, seconds: float) -> bool:
         """Wait for a ring of ``listening`` (from ``listen``); whether it rang in time."""
@@ -27,6 +28,8 @@ class Bell:
     def listen(self, agent_id: str) -> asyncio.Event:
         """Start listening, before looking for work, so that no ring is missed."""
         event = asyncio.Event()
+        if self.closed:
+            event.set()
         with self._lock:
             waiting = self._waiting.setdefault(agent_id, set())
             waiting.add((asyncio.get_running_loop(), event))
@@ -52,9 +55,14 @@ class Bell:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
 
-    def ring_all(self) -> None:
-        """Wake everybody; used when the server stops."""
-        self.ring(*self.waiting())
+    def close(self) -> None:
+        """Wake everybody, and let nobody wait from now on: the server stops. May be called from a
+        signal handler."""
+        self.closed = True
+        for waiting in list(self._waiting.values()):
+            for loop, event in list(waiting):
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(event.set)
 
     def waiting(self) -> list[str]:
         """Agents with a call that waits here."""

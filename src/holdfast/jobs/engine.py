@@ -130,6 +130,7 @@ class JobEngine:
     def start(self) -> None:
         """Launch, take up what was interrupted, and begin to tick."""
         self._stopping.clear()
+        self.bell.closed = False
         if self._shared:
             self._renew_lease()
         self._note_restart()
@@ -143,7 +144,7 @@ class JobEngine:
         """Stop ticking, let running steps come to a pause, let go of the database."""
         self._stopping.set()
         self._wake.set()
-        self.bell.ring_all()
+        self.bell.close()
         if self._thread is not None:
             self._thread.join(timeout=STOP_SECONDS)
         give_up = time.monotonic() + STOP_SECONDS
