@@ -1,40 +1,79 @@
-"""Structured logs: one JSON object per line on standard error, secrets masked."""
+"""Structured logs: one JSON object per line on standard error, secrets masked.
+
+What is bound with ``log_context`` (request_id, job_id, ...) is on every line written inside it, in
+this thread or task and those it starts by ``to_thread``.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
 from typing import Any
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({})))
-_SECRET = re.compile(r"(?i)(bearer\s+|secret[\"'=: ]+|passphrase[\"'=: ]+|password[\"'=: ]+)\S+")
+import structlog
+from structlog.contextvars import bound_contextvars as log_context
+from structlog.typing import EventDict, Processor
+
+__all__ = ["log_context", "set_up_logs"]
+
+MASK = "***"
+_SECRET_KEY = re.compile(
+    r"(?i)secret|passphrase|password|authorization|assertion|credential|^token$"
+)
+_SECRET_TEXT = re.compile(
+    r"(?i)(bearer\s+|(?:client_)?(?:secret|assertion)[\"'=: ]+|passphrase[\"'=: ]+"
+    r"|password[\"'=: ]+|access_token[\"'=: ]+)[^\s\"'&,}]+"
+)
+_USERINFO = re.compile(r"(://[^/\s:@]*:)[^@\s/]+@")
+_QUIET = ("httpx2", "httpcore2", "uvicorn.access", "uvicorn.error", "alembic", "asyncio", "dbos")
 
 
-class JsonLines(logging.Formatter):
-    """Time, level, logger, message, whatever was given as ``extra``, and a traceback if any."""
+def mask(text: str) -> str:
+    """``text`` without what looks like a secret."""
+    return _USERINFO.sub(rf"\1{MASK}@", _SECRET_TEXT.sub(rf"\1{MASK}", text))
 
-    def format(self, record: logging.LogRecord) -> str:
-        body: dict[str, Any] = {
-            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": _SECRET.sub(r"\1***", record.getMessage()),
-        }
-        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        body.update({key: value for key, value in extra.items() if key != "color_message"})
-        if record.exc_info:
-            body["traceback"] = _SECRET.sub(r"\1***", self.formatException(record.exc_info))
-        return json.dumps(body, default=str)
+
+def _masked(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if _SECRET_KEY.search(key):
+            event[key] = MASK
+        elif isinstance(value, str):
+            event[key] = mask(value)
+    return event
+
+
+def _renamed(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """``message`` rather than structlog's ``event``, and first."""
+    event.pop("color_message", None)
+    return {"at": event.pop("timestamp"), "message": event.pop("event"), **event}
+
+
+def formatter() -> logging.Formatter:
+    """Every record of any library as one JSON line."""
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    after: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _masked,
+        _renamed,
+        structlog.processors.JSONRenderer(default=str),
+    ]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=after)
 
 
 def set_up_logs(level: str) -> None:
     """All loggers to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -23,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """See ``DESCRIPTIONS``. Durations are in seconds, sizes in bytes."""
 
     catalog_url: str = ""
+    names: str = ""
     pack_target_bytes: int = 64 * 1024 * 1024
     zstd_level: int = 1
     reserve_bytes: int = 256 * 1024 * 1024
@@ -38,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 DESCRIPTIONS: dict[str, str] = {
     "catalog_url": "Database of catalog and jobs: empty for SQLite in the data folder, or "
     "`postgresql://user@host/name`.",
+    "names": "Further names or addresses clients use for this server, separated by commas; they go "
+    "into its TLS certificate.",
     "pack_target_bytes": "Size a pack is filled to, for vaults created from now on.",
     "zstd_level": "Compression level (1 to 19), for vaults created from now on.",
     "reserve_bytes": "Space kept back in each new vault so that collect works on a full disk; "

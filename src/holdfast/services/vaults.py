@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +25,8 @@ from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
 NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
+PROVISIONING, ACTIVE = "Provisioning", "Active"
+log = logging.getLogger(__name__)
 
 
 def find_vault(connection: Connection, platform: Platform, group: str, name: str) -> VaultRow:
@@ -58,6 +61,8 @@ def create_vault(platform: Platform, group: str, name: str, body: Body) -> tuple
                 f"Resource group '{group}' could not be found.", code="ResourceGroupNotFound"
             )
         found = vaults.find_vault(connection, platform.subscription_id, group, name)
+    if found is not None and found.state == PROVISIONING:
+        return _provision(platform, found), True
     if found is not None:
         return change_vault(platform, group, name, body), False
     location = body.get("location")
@@ -69,26 +74,51 @@ def create_vault(platform: Platform, group: str, name: str, body: Body) -> tuple
 
 
 def _make(platform: Platform, group: str, name: str, location: str, body: Body) -> VaultRow:
-    region = _region_of(platform, location)
-    row = _new_row(platform, group, name, location, region, body)
+    """The row first, so that a creation that is cut off is finished by the next start; without the
+    store's consent the row goes again."""
+    row = _new_row(platform, group, name, location, _region_of(platform, location), body)
+    with platform.catalog.write() as connection:
+        vaults.add_vault(connection, row)
+        for policy_name, properties in default_policies().items():
+            policies.add_policy(connection, _policy_row(platform, row.id, policy_name, properties))
+    try:
+        return _provision(platform, row)
+    except HoldfastError:
+        with platform.catalog.write() as connection:
+            _forget_rows(connection, row)
+        raise
+
+
+def _provision(platform: Platform, row: VaultRow) -> VaultRow:
+    """Make the vault's store and call the row active. Idempotent."""
+    settings = platform.settings
     ids = VaultIds(
         vault_id=id_bytes(row.id),
         domain_id=platform.rng.token(16),
         tenant_id=id_bytes(platform.tenant_id),
         subscription_id=id_bytes(platform.subscription_id),
     )
-    settings = platform.settings
     options = VaultOptions(
         zstd_level=settings.zstd_level,
         pack_target_bytes=settings.pack_target_bytes,
         reserve_bytes=settings.reserve_bytes,
     )
-    platform.vaults.create(row.id, platform.vaults.store(row.store_url, region), ids, options)
+    store = platform.vaults.store(row.store_url, row.region)
+    platform.vaults.create(row.id, store, ids, options)
     with platform.catalog.write() as connection:
-        vaults.add_vault(connection, row)
-        for policy_name, properties in default_policies().items():
-            policies.add_policy(connection, _policy_row(platform, row.id, policy_name, properties))
-    return row
+        vaults.change_vault(connection, row.id, state=ACTIVE)
+    return replace(row, state=ACTIVE)
+
+
+def finish_interrupted(platform: Platform) -> None:
+    """Finish vaults whose creation was cut off by the end of a server."""
+    with platform.catalog.read() as connection:
+        begun = [row for row in vaults.list_vaults(connection) if row.state == PROVISIONING]
+    for row in begun:
+        try:
+            _provision(platform, row)
+        except HoldfastError as error:
+            log.warning("vault %s is not finished: %s", row.name, error.message)
 
 
 def _region_of(platform: Platform, location: str) -> str:
@@ -115,7 +145,7 @@ def _new_row(
         region=region,
         store_url=url,
         unlock_kind="platform",
-        state="Active",
+        state=PROVISIONING,
         tags=body.get("tags") or {},
         properties=_given(body),
         etag=platform.new_etag(),

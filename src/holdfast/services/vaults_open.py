@@ -15,7 +15,7 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.vaults import VaultRow
-from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, UsageError
+from holdfast.errors import ConflictError, HoldfastError, IntegrityError, NotFoundError, UsageError
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
@@ -44,6 +44,7 @@ class VaultDesk:
         self._rng = rng
         self._open: dict[str, Vault] = {}
         self._lock = threading.Lock()
+        self._making = threading.Lock()
 
     def open(self, vault_id: str) -> Vault:
         """The opened vault of a catalog id. NotFoundError (VaultNotFound, VaultStoreMissing)."""
@@ -91,20 +92,25 @@ class VaultDesk:
 
     def create(
         self, vault_id: str, store: ObjectStore, ids: VaultIds, options: VaultOptions
-    ) -> Vault:
-        """Make a vault in ``store`` and keep it open."""
-        made = Vault.create(
-            store,
-            self._platform_key,
-            ids=ids,
-            options=options,
-            clock=self._clock,
-            rng=self._rng,
-            cache_dir=self._cache_dir / vault_id,
-        )
+    ) -> None:
+        """Make a vault in ``store``, or finish one whose making was cut off, and keep it open."""
+        with self._making:
+            try:
+                made = Vault.create(
+                    store,
+                    self._platform_key,
+                    ids=ids,
+                    options=options,
+                    clock=self._clock,
+                    rng=self._rng,
+                    cache_dir=self._cache_dir / vault_id,
+                )
+            except ConflictError as error:
+                if error.code != "VaultExists":
+                    raise
+                return
         with self._lock:
             self._open[vault_id] = made
-        return made
 
     def forget(self, vault_id: str) -> None:
         """Close a vault, so that the next use opens it anew."""

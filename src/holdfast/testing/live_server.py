@@ -23,7 +23,7 @@ import httpx2
 from holdfast.testing.world import free_port
 
 START = (
-    "import sys, pathlib; from holdfast.bootstrap import run_server; "
+    "import sys, pathlib; from holdfast.server import run_server; "
     "run_server(pathlib.Path(sys.argv[1]), sys.argv[2], test_mode=len(sys.argv) > 3)"
 )
 READY_SECONDS = 60.0
