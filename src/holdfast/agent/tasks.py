@@ -18,6 +18,7 @@ from holdfast.ports.clock import Clock, Random
 from holdfast.vaultstore.root import Finding
 from holdfast.workloads.files.backup import BackupPlan, FilesBackup
 from holdfast.workloads.files.restore import FilesRestore, RestorePlan
+from holdfast.workloads.files.restore_fetch import ChunkFetcher
 
 log = logging.getLogger("holdfast.agent")
 REPORT_SECONDS = 0.5
@@ -163,7 +164,7 @@ class TaskRun:
         )
         session = HttpSession(tools.client, self.task.task_id, self.task.fence)
         journal = None if plan.dry_run else tools.folder.journal_file(self.task.job_id)
-        work = FilesRestore(plan, session, journal, cancelled=self._should_stop)
+        work = FilesRestore(plan, ChunkFetcher(session), journal, cancelled=self._should_stop)
         self._work = work
         result = work.run()
         session.close()

@@ -27,11 +27,10 @@ from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.files.journal import RestoreJournal
 from holdfast.workloads.files.paths import BlockedError, TargetTree
-from holdfast.workloads.files.restore_fetch import ChunkFetcher
+from holdfast.workloads.files.restore_fetch import ChunkSource
 from holdfast.workloads.files.restore_writer import Conflict, EntryWriter, Owners, write_all
 from holdfast.workloads.findings import Findings
 from holdfast.workloads.packing import stop_if
-from holdfast.workloads.transport import RestoreTransport
 
 WINDOW_ENTRIES, WINDOW_BYTES = 20_000, 512 * 1024 * 1024
 WINDOW_FOLDERS = 500  # each holds a descriptor open
@@ -107,7 +106,7 @@ class FilesRestore:
     def __init__(
         self,
         plan: RestorePlan,
-        transport: RestoreTransport,
+        source: ChunkSource,
         journal_path: Path | None = None,
         *,
         cancelled: Callable[[], bool] = lambda: False,
@@ -115,8 +114,8 @@ class FilesRestore:
         self.plan = plan
         self.progress = RestoreProgress()
         self.findings = Findings()
-        self._fetcher = ChunkFetcher(transport)
-        self._root_id = transport.grant.root_id
+        self._fetcher = source
+        self._root_id = source.root_id
         self._journal_path = journal_path
         self._cancelled = cancelled
         self._directories = 0
@@ -210,7 +209,7 @@ class FilesRestore:
     # what a window's writer needs
 
     @property
-    def fetcher(self) -> ChunkFetcher:
+    def fetcher(self) -> ChunkSource:
         return self._fetcher
 
     @property

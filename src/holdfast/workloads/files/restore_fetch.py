@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
@@ -31,11 +32,29 @@ def binding_of(row: FrameLocation) -> FrameBinding:
     )
 
 
+class ChunkSource(Protocol):
+    """Where a restore gets chunks from. Thread safe; what it hands over is verified."""
+
+    @property
+    def root_id(self) -> bytes: ...
+
+    def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]: ...
+
+    def runs(self, rows: Iterable[FrameLocation]) -> Iterator[list[FrameLocation]]: ...
+
+    def read_run(
+        self, run: list[FrameLocation], take: Callable[[FrameLocation, Buffer], None]
+    ) -> None: ...
+
+    def page(self, page_id: bytes) -> Buffer: ...
+
+
 class ChunkFetcher:
-    """Thread safe. Every chunk it returns was authenticated and its id recomputed."""
+    """Chunks through a restore session: each is authenticated and its id recomputed here."""
 
     def __init__(self, transport: RestoreTransport) -> None:
         self._transport = transport
+        self.root_id = transport.grant.root_id
         self._keys = transport.grant.id_keys
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
         self._lock = threading.Lock()

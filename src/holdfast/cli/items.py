@@ -1,0 +1,191 @@
+"""holdfast item ..."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from holdfast.cli import options, show
+from holdfast.cli.api import Scope, find_scope
+
+COLUMNS: list[show.Column] = [
+    ("item", show.prop("friendlyName")),
+    ("machine", show.prop("computerName")),
+    ("policy", show.prop("policyName")),
+    ("state", show.prop("protectionState")),
+    ("last backup", show.prop("lastBackupStatus")),
+    ("at (UTC)", lambda row: show.moment(show.prop("lastRecoveryPoint")(row))),
+    ("points", show.prop("extendedInfo", "recoveryPointCount")),
+    ("health", show.prop("holdfast", "health")),
+]
+MACHINE = click.option("--container", required=True, help="The machine it is on.")
+
+
+@click.group()
+def command() -> None:
+    """What is protected, under which policy.
+
+    \b
+    Example:
+      holdfast item protect docs --container web1 --include /home --policy DefaultPolicy
+    """
+
+
+def _policy_id(scope: Scope, name: str) -> str:
+    return f"{scope.path}/backupPolicies/{quote(name)}"
+
+
+def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) -> show.Body:
+    body = {
+        "properties": {
+            "protectedItemType": "MabFileFolderProtectedItem",
+            "backupManagementType": "MAB",
+            "friendlyName": name,
+            **properties,
+        }
+    }
+    found: show.Body = scope.api.call("PUT", scope.item(container, name), body).body
+    return found
+
+
+@command.command()
+@click.argument("name")
+@MACHINE
+@click.option("--include", multiple=True, required=True, help="Absolute path; repeatable.")
+@click.option("--exclude", multiple=True, help="Pattern, e.g. '*.tmp'; repeatable.")
+@click.option("--policy", required=True, help="Name of the policy.")
+@options.vault
+@options.output
+def protect(
+    name: str,
+    container: str,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    policy: str,
+    group: str | None,
+    vault: str | None,
+    output: str,
+) -> None:
+    """Protect folders of a machine.
+
+    \b
+    Example:
+      holdfast item protect docs --container web1 --include /home --policy DefaultPolicy
+    """
+    scope = find_scope(group, vault)
+    ours = {"includePaths": list(include), "excludeGlobs": list(exclude)}
+    properties = {"policyId": _policy_id(scope, policy), "holdfast": ours}
+    show.emit(_put(scope, container, name, properties), output, COLUMNS)
+
+
+@command.command("list")
+@options.vault
+@options.output
+def list_(group: str | None, vault: str | None, output: str) -> None:
+    """List items, failed and overdue ones marked.
+
+    \b
+    Example:
+      holdfast item list
+    """
+    scope = find_scope(group, vault)
+    show.emit(scope.api.listed(f"{scope.path}/backupProtectedItems"), output, COLUMNS)
+
+
+@command.command("show")
+@click.argument("name")
+@MACHINE
+@options.vault
+@options.output
+def show_(name: str, container: str, group: str | None, vault: str | None, output: str) -> None:
+    """Show an item.
+
+    \b
+    Example:
+      holdfast item show docs --container web1
+    """
+    scope = find_scope(group, vault)
+    body = scope.api.get(scope.item(container, name))
+    show.emit(body, output, COLUMNS)
+    if output == "table":
+        ours = body["properties"]["holdfast"]
+        click.echo("includes: " + ", ".join(ours["includePaths"]))
+        click.echo("excludes: " + (", ".join(ours["excludeGlobs"]) or "nothing"))
+        click.echo("next run (UTC): " + show.moment(ours["nextRunAt"]))
+        for remark in ours["remarks"]:
+            click.echo(f"note: {remark}")
+
+
+@command.command()
+@click.argument("name")
+@MACHINE
+@click.option("--include", multiple=True, help="Replaces the includes.")
+@click.option("--exclude", multiple=True, help="Replaces the excludes.")
+@click.option("--policy", help="Another policy; resumes stopped protection.")
+@options.vault
+@options.output
+def update(
+    name: str,
+    container: str,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    policy: str | None,
+    group: str | None,
+    vault: str | None,
+    output: str,
+) -> None:
+    """Change an item's paths or policy, or resume it.
+
+    \b
+    Example:
+      holdfast item update docs --container web1 --policy nightly
+    """
+    scope = find_scope(group, vault)
+    scope.api.get(scope.item(container, name))
+    ours: dict[str, Any] = {}
+    if include:
+        ours["includePaths"] = list(include)
+    if exclude:
+        ours["excludeGlobs"] = list(exclude)
+    properties: dict[str, Any] = {"holdfast": ours}
+    if policy:
+        properties["policyId"] = _policy_id(scope, policy)
+    show.emit(_put(scope, container, name, properties), output, COLUMNS)
+
+
+@command.command()
+@click.argument("name")
+@MACHINE
+@click.option("--delete-data", is_flag=True, help="Also delete all its recovery points.")
+@click.option("--keep-policy", is_flag=True, help="Let the policy go on expiring points.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.vault
+@options.output
+def disable(
+    name: str,
+    container: str,
+    delete_data: bool,
+    keep_policy: bool,
+    yes: bool,
+    group: str | None,
+    vault: str | None,
+    output: str,
+) -> None:
+    """Stop backups of an item and keep its recovery points (or delete them).
+
+    \b
+    Example:
+      holdfast item disable docs --container web1
+    """
+    scope = find_scope(group, vault)
+    if delete_data:
+        if not yes:
+            click.confirm(f"Delete all recovery points of {name}?", abort=True, err=True)
+        answer = scope.api.call("DELETE", scope.item(container, name))
+        job = show.job_id_of(scope, answer.headers)
+        raise SystemExit(show.follow(scope, job, wait=True, output=output))
+    state = "BackupsSuspended" if keep_policy else "ProtectionStopped"
+    body = _put(scope, container, name, {"protectionState": state, "policyId": ""})
+    show.emit(body, output, COLUMNS)

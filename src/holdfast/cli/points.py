@@ -1,0 +1,109 @@
+"""holdfast recovery-point ..."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli import options, show
+from holdfast.cli.api import Scope, find_scope
+
+
+def _bytes(name: str) -> show.Column:
+    read = show.prop("holdfast", f"{name}Bytes")
+    return name, lambda row: show.size(read(row))
+
+
+COLUMNS: list[show.Column] = [
+    ("recovery point", lambda row: row["name"]),
+    ("time (UTC)", lambda row: show.moment(show.prop("recoveryPointTime")(row))),
+    ("tags", show.prop("holdfast", "tags")),
+    _bytes("logical"),
+    _bytes("transferred"),
+    _bytes("stored"),
+    ("findings", show.prop("holdfast", "findingsCount")),
+    ("consistency", show.prop("recoveryPointType")),
+]
+POINT = click.option("--recovery-point", "point", required=True, help="Id, or latest.")
+ENTRY_COLUMNS: list[show.Column] = [
+    ("type", lambda row: row["type"]),
+    ("mode", lambda row: row["mode"]),
+    ("size", lambda row: row["size"]),
+    ("modified (UTC)", lambda row: show.moment(row["mtime"])),
+    ("name", lambda row: row["name"] + (f" -> {row['linkTarget']}" if row["linkTarget"] else "")),
+]
+
+
+@click.group()
+def command() -> None:
+    """States you can restore.
+
+    \b
+    Example:
+      holdfast recovery-point list --item docs --container web1
+    """
+
+
+@command.command("list")
+@options.item
+@options.output
+def list_(item: str, container: str, group: str | None, vault: str | None, output: str) -> None:
+    """List recovery points, newest first, with their sizes.
+
+    \b
+    Example:
+      holdfast recovery-point list --item docs --container web1
+    """
+    scope = find_scope(group, vault)
+    rows = scope.api.listed(f"{scope.item(container, item)}/recoveryPoints")
+    show.emit(rows, output, COLUMNS)
+
+
+def newest(scope: Scope, container: str, item: str, point: str) -> str:
+    """The id of ``latest``; other ids as they are."""
+    if point != "latest":
+        return point
+    return str(scope.api.get(scope.point(container, item, "latest"))["name"])
+
+
+@command.command("show")
+@POINT
+@options.item
+@options.output
+def show_(
+    point: str, item: str, container: str, group: str | None, vault: str | None, output: str
+) -> None:
+    """Show a recovery point.
+
+    \b
+    Example:
+      holdfast recovery-point show --recovery-point latest --item docs --container web1
+    """
+    scope = find_scope(group, vault)
+    show.emit(scope.api.get(scope.point(container, item, point)), output, COLUMNS)
+
+
+@command.command()
+@POINT
+@options.item
+@click.argument("path", default="/")
+@options.output
+def browse(
+    point: str,
+    item: str,
+    container: str,
+    path: str,
+    group: str | None,
+    vault: str | None,
+    output: str,
+) -> None:
+    """List a folder of a recovery point.
+
+    \b
+    Example:
+      holdfast recovery-point browse --recovery-point latest /home --item docs --container web1
+    """
+    scope = find_scope(group, vault)
+    where = f"{scope.point(container, item, newest(scope, container, item, point))}"
+    query = {"path": path, "$top": "1000"}
+    rows = scope.api.listed(f"{where}/providers/Holdfast.Backup/files", query)
+    show.emit(rows, output, ENTRY_COLUMNS)

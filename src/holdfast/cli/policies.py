@@ -1,0 +1,198 @@
+"""holdfast policy ..."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from holdfast.cli import options, show
+from holdfast.cli.api import find_scope
+from holdfast.errors import NotFoundError, UsageError
+
+
+def _retention(row: show.Body) -> str:
+    parts = []
+    for name, part in (show.prop("retentionPolicy")(row) or {}).items():
+        if isinstance(part, dict) and part.get("retentionDuration"):
+            span = part["retentionDuration"]
+            parts.append(f"{name.removesuffix('Schedule')} {span['count']} {span['durationType']}")
+    return ", ".join(parts)
+
+
+COLUMNS: list[show.Column] = [
+    ("name", lambda row: row["name"]),
+    ("type", show.prop("backupManagementType")),
+    ("schedule", show.prop("schedulePolicy", "scheduleRunFrequency")),
+    ("zone", show.prop("timeZone")),
+    ("retention", _retention),
+    ("items", show.prop("protectedItemsCount")),
+]
+FILE = click.option(
+    "--file",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON as `policy show -o json` prints it.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Schedules and retention.
+
+    \b
+    Example:
+      holdfast policy show DefaultPolicy -o json > policy.json
+    """
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The policy of a file: a whole ARM body, or only its properties."""
+    try:
+        body = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{file} is no policy: {error}",
+            code="UserErrorInvalidPolicyInput",
+            hint="start from: holdfast policy show DefaultPolicy -o json",
+        ) from error
+    if not isinstance(body, dict):
+        raise UsageError(f"{file} is no policy", code="UserErrorInvalidPolicyInput")
+    found: dict[str, Any] = body.get("properties", body)
+    return found
+
+
+@command.command("list")
+@options.vault
+@options.output
+def list_(group: str | None, vault: str | None, output: str) -> None:
+    """List policies.
+
+    \b
+    Example:
+      holdfast policy list
+    """
+    scope = find_scope(group, vault)
+    show.emit(scope.api.listed(f"{scope.path}/backupPolicies"), output, COLUMNS)
+
+
+@command.command("show")
+@click.argument("name")
+@options.vault
+@options.output
+def show_(name: str, group: str | None, vault: str | None, output: str) -> None:
+    """Show a policy.
+
+    \b
+    Example:
+      holdfast policy show DefaultPolicy -o json
+    """
+    scope = find_scope(group, vault)
+    show.emit(scope.api.get(f"{scope.path}/backupPolicies/{quote(name)}"), output, COLUMNS)
+
+
+def _put(name: str, file: Path, group: str | None, vault: str | None, new: bool) -> show.Body:
+    scope = find_scope(group, vault)
+    path = f"{scope.path}/backupPolicies/{quote(name)}"
+    properties = _read(file)
+    try:
+        scope.api.get(path)
+        exists = True
+    except NotFoundError as error:
+        if error.code != "BMSUserErrorPolicyNotFound":
+            raise
+        exists = False
+    if exists == new:
+        word = "exists already" if exists else "does not exist"
+        raise UsageError(
+            f"policy {name} {word}",
+            code="PolicyExists" if exists else "BMSUserErrorPolicyNotFound",
+            hint="change it with `policy set`" if exists else "make it with `policy create`",
+        )
+    body: show.Body = scope.api.call("PUT", path, {"properties": properties}).body
+    return body
+
+
+@command.command()
+@click.argument("name")
+@FILE
+@options.vault
+@options.output
+def create(name: str, file: Path, group: str | None, vault: str | None, output: str) -> None:
+    """Create a policy.
+
+    \b
+    Example:
+      holdfast policy create nightly --file policy.json
+    """
+    show.emit(_put(name, file, group, vault, True), output, COLUMNS)
+
+
+@command.command("set")
+@click.argument("name")
+@FILE
+@options.vault
+@options.output
+def set_(name: str, file: Path, group: str | None, vault: str | None, output: str) -> None:
+    """Change a policy; it counts for existing recovery points too (see `policy preview`).
+
+    \b
+    Example:
+      holdfast policy set nightly --file policy.json
+    """
+    show.emit(_put(name, file, group, vault, False), output, COLUMNS)
+
+
+@command.command()
+@click.argument("name")
+@options.vault
+def delete(name: str, group: str | None, vault: str | None) -> None:
+    """Delete a policy that protects nothing.
+
+    \b
+    Example:
+      holdfast policy delete nightly
+    """
+    scope = find_scope(group, vault)
+    status = scope.api.call("DELETE", f"{scope.path}/backupPolicies/{quote(name)}").status
+    click.echo("deleted" if status == 200 else "there was no such policy")
+
+
+@command.command()
+@click.argument("name")
+@FILE
+@options.vault
+@options.output
+def preview(name: str, file: Path, group: str | None, vault: str | None, output: str) -> None:
+    """What a draft would keep and drop of the recovery points there are, and why.
+
+    \b
+    Example:
+      holdfast policy preview nightly --file policy.json
+    """
+    scope = find_scope(group, vault)
+    asked = {"name": name, "properties": _read(file)}
+    rows = scope.api.call("POST", f"{scope.ours}/previewPolicy", asked).body["value"]
+    if output == "json":
+        show.emit_json(rows)
+        return
+    show.table(
+        ["item", "recovery point", "time (UTC)", "tags", "keep", "reason"],
+        [
+            [
+                row["itemName"],
+                row["recoveryPointId"],
+                show.moment(row["recoveryPointTime"]),
+                row["tags"],
+                row["keep"],
+                row["reason"],
+            ]
+            for row in rows
+        ],
+    )
+    dropped = sum(not row["keep"] for row in rows)
+    click.echo(f"{len(rows)} recovery points, {dropped} would be dropped")

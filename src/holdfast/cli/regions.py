@@ -1,0 +1,86 @@
+"""holdfast region ..."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from holdfast.cli import options, show
+from holdfast.cli.api import Api
+from holdfast.errors import UsageError
+
+COLUMNS: list[show.Column] = [
+    ("name", lambda row: row["name"]),
+    ("store", show.prop("store")),
+    ("credentials", show.prop("hasCredentials")),
+]
+BASE = "/providers/Holdfast.Backup/regions"
+
+
+@click.group()
+def command() -> None:
+    """Where vaults put their bytes.
+
+    \b
+    Example:
+      holdfast region create cloud --store s3://bucket/holdfast --credentials s3.json
+    """
+
+
+@command.command()
+@click.argument("name")
+@click.option("--store", required=True, help="file:///PATH or s3://BUCKET/PREFIX")
+@click.option(
+    "--credentials",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON: access_key_id, secret_access_key, endpoint, region.",
+)
+@options.output
+def create(name: str, store: str, credentials: Path | None, output: str) -> None:
+    """Create or change a region.
+
+    \b
+    Example:
+      holdfast region create nas --store file:///mnt/nas/holdfast
+    """
+    asked: dict[str, Any] = {"store": store}
+    if credentials is not None:
+        try:
+            asked["credentials"] = json.loads(credentials.read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{credentials} is no credentials file: {error}",
+                code="InvalidStoreCredentials",
+                hint="give a JSON object with access_key_id, secret_access_key, endpoint",
+            ) from error
+    body = Api().call("PUT", f"{BASE}/{quote(name)}", {"properties": asked}).body
+    show.emit(body, output, COLUMNS)
+
+
+@command.command("list")
+@options.output
+def list_(output: str) -> None:
+    """List regions.
+
+    \b
+    Example:
+      holdfast region list
+    """
+    show.emit(Api().listed(BASE), output, COLUMNS)
+
+
+@command.command("show")
+@click.argument("name")
+@options.output
+def show_(name: str, output: str) -> None:
+    """Show a region.
+
+    \b
+    Example:
+      holdfast region show local
+    """
+    show.emit(Api().get(f"{BASE}/{quote(name)}"), output, COLUMNS)

@@ -1,0 +1,110 @@
+"""holdfast store ...: a vault's folder and its key, no server and no catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from holdfast.cli import options, show
+
+FOLDER = click.option(
+    "--path", required=True, type=click.Path(path_type=Path), help="The vault's folder."
+)
+KEY = click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The exported key file.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Read a vault without a server.
+
+    \b
+    Example:
+      holdfast store list --path /mnt/vaults/ID --key office.key
+    """
+
+
+def _open(path: Path, key: Path, passphrase_file: Path | None) -> Any:
+    from holdfast.adapters.object_store.local import LocalStore
+    from holdfast.workloads.files.standalone import read_vault, store_folder
+
+    passphrase = options.read_passphrase(passphrase_file)
+    return read_vault(LocalStore(store_folder(path)), key, passphrase)
+
+
+@command.command("list")
+@FOLDER
+@KEY
+@options.passphrase_file
+@options.output
+def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> None:
+    """List items and recovery points.
+
+    \b
+    Example:
+      holdfast store list --path /mnt/vaults/ID --key office.key
+    """
+    from holdfast.workloads.files.standalone import point_rows
+
+    reader = _open(path, key, passphrase_file)
+    rows = point_rows(reader)
+    if output == "json":
+        show.emit_json(rows)
+        return
+    names = ["item", "container", "recovery point", "time (UTC)", "logical", "files"]
+    show.table(
+        names,
+        [
+            [
+                row["item"],
+                row["container"],
+                row["recoveryPoint"],
+                show.moment(row["time"]),
+                show.size(row["logicalBytes"]),
+                row["files"],
+            ]
+            for row in rows
+        ],
+    )
+
+
+@command.command()
+@FOLDER
+@KEY
+@click.option("--item", required=True, help="Name of the item.")
+@click.option("--container", default="", help="Its machine, when several have the item.")
+@click.option("--recovery-point", "point", required=True, help="Id, or latest.")
+@click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--only", "paths", multiple=True, help="Only this path; repeatable.")
+@options.passphrase_file
+def restore(
+    path: Path,
+    key: Path,
+    item: str,
+    container: str,
+    point: str,
+    target: Path,
+    paths: tuple[str, ...],
+    passphrase_file: Path | None,
+) -> None:
+    """Restore files from the vault's folder.
+
+    \b
+    Example:
+      holdfast store restore --path DIR --key K --item docs --recovery-point latest --to /tmp/back
+    """
+    from holdfast.workloads.files.standalone import restore_point
+
+    reader = _open(path, key, passphrase_file)
+    done, findings = restore_point(reader, item, container, point, target, paths)
+    click.echo(f"{done.files:,} files restored, {show.size(done.logical_bytes)}")
+    for one in findings[:20]:
+        click.echo(f"  {one.code}: {one.path.decode(errors='backslashreplace')}: {one.message}")
+    if findings:
+        raise SystemExit(3)
