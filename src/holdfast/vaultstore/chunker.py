@@ -17,6 +17,7 @@ BUNDLE_EXPECTED = 768 * 1024  # bytes beyond the minimum until a bundle closes, 
 CHUNKER_NAME = "fastcdc-2020-seeded"
 GOLDEN_SEED = 1  # public: golden cuts show the library's behaviour, never a vault's seed
 _GOLDEN_BYTES = 8 * 1024 * 1024
+SEED_MASK = (1 << 63) - 1
 GOLDEN_CUTS = (1087357, 1712496, 336957, 1180926, 480971, 833137, 1262273, 1494491)
 
 
@@ -76,4 +77,6 @@ def check_library() -> None:
 
 
 def _fastcdc(seed: int) -> FastCDC:
-    return FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, seed=seed)
+    """The low 63 bits of the seed count: the library doubles it within 64 bits."""
+    low = seed & SEED_MASK
+    return FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK, seed=low)
