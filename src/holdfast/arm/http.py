@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
+from urllib.parse import quote, urlencode
 
 from anyio import to_thread
 from litestar import Request, Response
@@ -44,6 +45,19 @@ class Call:
     def skip_token(self) -> str:
         return self.query("$skipToken")
 
+    def note(self, **details: str) -> None:
+        """Add to what log and audit say of this request."""
+        self.request.scope["state"].setdefault("audit", {}).update(details)
+
+    def number(self, name: str, otherwise: int) -> int:
+        """A query parameter that is a count. UsageError (InvalidParameter)."""
+        text = self.query(name)
+        if not text:
+            return otherwise
+        if not (text.isascii() and text.isdigit()) or len(text) > 9:
+            raise UsageError(f"{name}={text[:50]!r} is no count", hint=f"give {name} as a number")
+        return int(text)
+
     def query(self, name: str) -> str:
         """A query parameter, its name in any case; "" when absent."""
         for key, value in self.request.query_params.items():
@@ -74,13 +88,11 @@ def listed(rows: list[Body], call: Call, token: str = "") -> Body:
     """``{"value": [...], "nextLink": ...}`` with an absolute link that keeps the filter."""
     if not token:
         return {"value": rows}
-    url = call.request.url.with_replacements(netloc=call.request.headers.get("host", ""))
-    query = url.query_params.dict()
-    kept = {key: values for key, values in query.items() if key.lower() != "$skiptoken"}
-    from urllib.parse import urlencode
-
-    link = urlencode({**kept, "$skipToken": [token]}, doseq=True)
-    return {"value": rows, "nextLink": f"{call.base}{url.path}?{link}"}
+    given = call.request.query_params.multi_items()
+    kept = [(key, value) for key, value in given if key.lower() != "$skiptoken"]
+    link = urlencode([*kept, ("$skipToken", token)], safe="$")
+    path = quote(call.request.scope["path"], safe="/;")
+    return {"value": rows, "nextLink": f"{call.base}{path}?{link}"}
 
 
 def stamp(moment: datetime | None) -> str | None:
@@ -105,39 +117,86 @@ def iso_duration(length: timedelta) -> str:
     return f"PT{max(length.total_seconds(), 0):.3f}S"
 
 
-def properties_of(body: Any) -> Body:
-    """The ``properties`` object of a request body. UsageError when the body is no object."""
-    if not isinstance(body, dict) or not isinstance(body.get("properties") or {}, dict):
-        raise UsageError("the request body is not a JSON object with properties")
-    return body.get("properties") or {}
+def object_of(body: Body, name: str) -> Body:
+    """The object ``name`` of a request body; {} when it is absent or null. UsageError."""
+    found = body.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{name} is not an object",
+            code="InvalidRequestContent",
+            hint=f'send it as {{"{name}": {{...}}}}',
+        )
+    return found
+
+
+def properties_of(body: Body) -> Body:
+    """The ``properties`` object of a request body. UsageError (InvalidRequestContent)."""
+    return object_of(body, "properties")
+
+
+def text_of(properties: Body, name: str, otherwise: str = "") -> str:
+    """A text of a request body. UsageError (InvalidRequestContent) for any other kind."""
+    found = properties.get(name)
+    if found is None:
+        return otherwise
+    if not isinstance(found, str):
+        raise UsageError(f"{name} is not a text", code="InvalidRequestContent", hint="quote it")
+    return found
+
+
+def flag_of(properties: Body, name: str) -> bool:
+    """A yes or no of a request body. UsageError (InvalidRequestContent) for any other kind."""
+    found = properties.get(name)
+    if found not in (None, True, False):
+        raise UsageError(f"{name} is not true or false", code="InvalidRequestContent")
+    return bool(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Under which words an operation is answered, below the resource ``at`` (an ARM id)."""
+
+    at: str
+    status: str = "operationsStatus"
+    results: str = "operationResults"
 
 
 def accepted(
-    call: Call, resource: str, vault: str, kind: str, job_id: str | None
+    call: Call, vault: str, kind: str, job_id: str | None, answering: Answering
 ) -> Response[None]:
-    """202 for a long-running operation: ``resource`` and ``vault`` are ARM ids."""
+    """202 for a long-running operation of ``vault`` (ARM id); without a job it is over already."""
+    return Response(
+        content=None, status_code=202, headers=noted(call, vault, kind, job_id, answering)
+    )
+
+
+def noted(
+    call: Call, vault: str, kind: str, job_id: str | None, answering: Answering
+) -> dict[str, str]:
+    """Write an operation down; the headers that say where it is answered."""
     platform = call.platform
     now = platform.now()
-    done = job_id is None
     row = OperationRow(
         id=platform.new_id(),
         scope=vault.lower(),
         kind=kind,
-        state="Succeeded" if done else "InProgress",
+        state="Succeeded" if job_id is None else "InProgress",
         job_id=job_id,
         result={},
         error={},
         created_by=call.principal.id,
         created_at=now,
-        ended_at=now if done else None,
+        ended_at=now if job_id is None else None,
     )
     with platform.catalog.write() as connection:
         add_operation(connection, row)
-    version = call.query("api-version")
-    headers = {
-        "Azure-AsyncOperation": f"{call.base}{resource}/operationsStatus/{row.id}"
-        f"?api-version={version}",
-        "Location": f"{call.base}{resource}/operationResults/{row.id}?api-version={version}",
+    call.note(operation_id=row.id, **({"job_id": job_id} if job_id else {}))
+    version = quote(call.query("api-version"), safe="")
+    base = f"{call.base}{answering.at}"
+    return {
+        "Azure-AsyncOperation": f"{base}/{answering.status}/{row.id}?api-version={version}",
+        "Location": f"{base}/{answering.results}/{row.id}?api-version={version}",
         "Retry-After": RETRY_AFTER,
     }
-    return Response(content=None, status_code=202, headers=headers)

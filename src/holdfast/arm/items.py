@@ -11,10 +11,12 @@ from holdfast.arm import wire
 from holdfast.arm.filters import parse_date, parse_filter
 from holdfast.arm.http import (
     PAGE_ROWS,
+    Answering,
     ArmRequest,
     Body,
     accepted,
     listed,
+    noted,
     properties_of,
     read_time,
     stamp,
@@ -25,6 +27,7 @@ from holdfast.catalog import containers, items, points
 from holdfast.catalog.containers import ContainerRow
 from holdfast.catalog.items import ItemRow
 from holdfast.domain.access import RESTORE_ELSEWHERE
+from holdfast.domain.names import full_container_name, full_item_name
 from holdfast.services import items as service
 from holdfast.services import recovery
 
@@ -76,8 +79,14 @@ def unregister(
 ) -> Response[None]:
     found = vault_call(request, sub, group, vault)
     row = recovery.unregister_container(found.call.platform, found.row, container)
-    holder = wire.container_id(found.id, row.name)
-    return accepted(found.call, holder, found.id, "UnRegister", None)
+    holder = Answering(wire.container_id(found.id, row.name))
+    return accepted(found.call, found.id, "UnRegister", None, holder)
+
+
+def _at(found: VaultCall, container: str, item: str) -> Answering:
+    """Operations of an item answer below it, under its full names."""
+    names = full_container_name(container), full_item_name(item)
+    return Answering(wire.item_id(found.id, *names))
 
 
 def _item(found: VaultCall, row: ItemRow) -> Body:
@@ -128,13 +137,14 @@ def put_item(
     item: str,
     data: dict[str, Any],
 ) -> Response[Body]:
-    """Done at once: 200 with the item."""
+    """Done at once: 200 with the item, and an operation for clients that want one."""
     found = vault_call(request, sub, group, vault)
     properties = properties_of(data)
     if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):
         found.call.principal.check(f"{ITEMS}/delete", found.id)
     row = service.put_item(found.call.platform, found.row, container, item, properties)
-    return Response(_item(found, row), status_code=200)
+    headers = noted(found.call, found.id, "ConfigureBackup", None, _at(found, container, item))
+    return Response(_item(found, row), status_code=200, headers=headers)
 
 
 @delete(ITEM, opt={"action": f"{ITEMS}/delete"}, status_code=202)
@@ -145,8 +155,8 @@ def delete_item(
     found = vault_call(request, sub, group, vault)
     call = found.call
     job = service.delete_item(call.platform, found.row, container, item, call.principal.name)
-    holder = wire.item_id(found.id, container, item)
-    return accepted(call, holder, found.id, "DeleteBackupData", job)
+    answering = Answering(found.id, "backupOperations", "backupOperationResults")
+    return accepted(call, found.id, "DeleteBackupData", job, answering)
 
 
 @post(ITEM + "/backup", opt={"action": f"{ITEMS}/backup/action"}, status_code=202)
@@ -167,7 +177,7 @@ def back_up(
     job = service.back_up_now(
         call.platform, found.row, container, item, retain, call.principal.name
     )
-    return accepted(call, wire.item_id(found.id, container, item), found.id, "Backup", job)
+    return accepted(call, found.id, "Backup", job, _at(found, container, item))
 
 
 # recovery points
@@ -238,7 +248,7 @@ def restore(
     job = recovery.restore(
         call.platform, found.row, container, item, point, asked, call.principal.name
     )
-    return accepted(call, wire.item_id(found.id, container, item), found.id, "Restore", job)
+    return accepted(call, found.id, "Restore", job, _at(found, container, item))
 
 
 @get(POINT + "/providers/Holdfast.Backup/files", opt={"action": f"{ITEMS}/recoveryPoints/read"})
@@ -263,7 +273,7 @@ def browse(
         item,
         point,
         call.query("path") or "/",
-        int(call.query("$top") or PAGE_ROWS),
+        call.number("$top", PAGE_ROWS),
         call.skip_token,
     )
     shaped = [{**row, "mtime": _mtime(row["mtime"])} for row in rows]

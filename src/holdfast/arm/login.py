@@ -7,11 +7,11 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 
+from holdfast.arm.guard import PUBLIC
 from holdfast.errors import HoldfastError, UsageError
 
 Body = dict[str, Any]
 Open = Request[Any, Any, State]
-PUBLIC = {"public": True}
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_FIELD = 16_384
 

@@ -21,7 +21,7 @@ from holdfast.arm.http import (
     threaded,
 )
 from holdfast.arm.subscriptions import check_subscription
-from holdfast.arm.vaults import VAULT, vault_call
+from holdfast.arm.vaults import VAULT, vault_call, vault_operation
 from holdfast.errors import UsageError
 from holdfast.services import maintenance, policies, regions
 from holdfast.services import vaults as vault_service
@@ -132,7 +132,7 @@ def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]
     )
     row, job = maintenance.import_vault(call.platform, group, wanted, call.principal.name)
     holder = wire.vault_id(row, group)
-    return accepted(call, holder, holder, "ImportVault", job)
+    return accepted(call, holder, "ImportVault", job, vault_operation(holder))
 
 
 def _upkeep(request: ArmRequest, kind: str, data: Body, names: tuple[str, str, str]) -> Any:
@@ -143,7 +143,7 @@ def _upkeep(request: ArmRequest, kind: str, data: Body, names: tuple[str, str, s
         plan["plan"] = [_shown(row) for row in plan["plan"]]
         return Response({"properties": plan}, status_code=200)
     job = maintenance.start(call.platform, found.row, kind, call.principal.name)
-    return accepted(call, found.id, found.id, kind.capitalize(), job)
+    return accepted(call, found.id, kind.capitalize(), job, vault_operation(found.id))
 
 
 def _shown(row: Body) -> Body:

@@ -8,7 +8,17 @@ from typing import Any
 from litestar import Response, delete, get, patch, put
 
 from holdfast.arm import wire
-from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, accepted, call_of, listed, threaded
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    Answering,
+    ArmRequest,
+    Body,
+    Call,
+    accepted,
+    call_of,
+    listed,
+    threaded,
+)
 from holdfast.arm.subscriptions import check_subscription
 from holdfast.catalog import places, vaults
 from holdfast.catalog.vaults import VaultRow
@@ -36,6 +46,11 @@ def vault_call(request: ArmRequest, sub: str, group: str, vault: str) -> VaultCa
     check_subscription(call, sub)
     row = service.get_vault(call.platform, group, vault)
     return VaultCall(call, row, wire.vault_id(row, group_name(call, row)))
+
+
+def vault_operation(vault: str) -> Answering:
+    """Operations of a vault answer right below it."""
+    return Answering(vault, status="operationStatus")
 
 
 def group_name(call: Call, row: VaultRow) -> str:
@@ -97,7 +112,7 @@ def delete_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Respo
     if not service.delete_vault(call.platform, group, vault):
         return Response(content=None, status_code=204)
     holder = f"{wire.group_id(call.platform.subscription_id, group)}/providers/{RS}/{vault}"
-    return accepted(call, holder, holder, "DeleteVault", None)
+    return accepted(call, holder, "DeleteVault", None, vault_operation(holder))
 
 
 def _configuration(found: VaultCall, kind: str, name: str, properties: Body) -> Body:

@@ -1,0 +1,73 @@
+"""Who may call a route: every route names its action in ``opt``, and this guard asks for it.
+
+``opt``: ``public`` (no token needed), or ``action`` (None: any client that is logged in), and
+``scope="installation"`` for addresses outside of the subscription's tree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import to_thread
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from holdfast.arm.edge import AGENTS
+from holdfast.errors import UsageError
+from holdfast.services.platform import Platform
+
+Options = dict[str, Any]
+PUBLIC: Options = {"public": True}
+AGENT_ACTION = "Holdfast.Backup/agents/call/action"
+UNNAMED = "Holdfast.Backup/unnamed/action"  # granted to the owner only
+NEEDS_VERSION = ("/subscriptions", "/tenants", "/providers/")
+
+
+def needs(action: str) -> Options:
+    """Options of a route in the subscription's tree."""
+    return {"action": action}
+
+
+def needs_on_installation(action: str) -> Options:
+    """Options of a route beside that tree: asked for at the subscription."""
+    return {"action": action, "scope": "installation"}
+
+
+async def authorise(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
+    """A version, a valid token, and the route's action at its scope. UsageError
+    (MissingApiVersionParameter), AuthenticationError, AccessError."""
+    path = connection.scope["path"]
+    agent_call = path.startswith(AGENTS)
+    if path.startswith(NEEDS_VERSION) and not agent_call:
+        _check_version(connection)
+    if handler.opt.get("public") or path == f"{AGENTS}/enroll":
+        return
+    platform: Platform = connection.app.state.platform
+    header = connection.headers.get("authorization")
+    principal = await to_thread.run_sync(platform.authority.authenticate, header)
+    state = connection.scope["state"]
+    state["principal"] = principal
+    action = AGENT_ACTION if agent_call else handler.opt.get("action", UNNAMED)
+    state["action"] = action
+    if action is not None:
+        principal.check(action, _scope(path, handler, platform))
+
+
+def _scope(path: str, handler: BaseRouteHandler, platform: Platform) -> str:
+    if handler.opt.get("scope") == "installation":
+        return f"/subscriptions/{platform.subscription_id}"
+    return path
+
+
+def _check_version(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    given = [
+        value for key, value in connection.query_params.items() if key.lower() == "api-version"
+    ]
+    if not any(given):
+        raise UsageError(
+            "The api-version query parameter (?api-version=) is required for all requests.",
+            code="MissingApiVersionParameter",
+            hint="add ?api-version=2024-04-01 (any version is accepted)",
+        )

@@ -1,0 +1,84 @@
+"""How the whole installation is doing, in figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from holdfast.catalog import containers, items, policies, vaults
+from holdfast.catalog.items import ItemRow
+from holdfast.catalog.policies import PolicyRow
+from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.lifecycle import is_overdue
+from holdfast.domain.policy import parse_policy
+from holdfast.errors import HoldfastError
+from holdfast.services.platform import Platform
+
+SILENT_LEASES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFigures:
+    """``items``: number by health (Healthy, Overdue, Failed)."""
+
+    name: str
+    items: Mapping[str, int]
+    stored_bytes: int
+    recovery_points: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationFigures:
+    agents_connected: int
+    agents_silent: int
+    vaults: list[VaultFigures]
+
+
+def item_health(platform: Platform, row: ItemRow, policy: PolicyRow | None) -> str:
+    """Failed | Overdue | Healthy."""
+    if row.last_backup_status == "Failed":
+        return "Failed"
+    overdue = policy is not None and is_overdue(
+        parse_policy(policy.properties),
+        row.protection_state,
+        row.latest_point_at,
+        row.created_at,
+        platform.now(),
+    )
+    return "Overdue" if overdue else "Healthy"
+
+
+def installation_figures(platform: Platform) -> InstallationFigures:
+    """Counted now, from the catalog and the vaults that open."""
+    silence = timedelta(seconds=SILENT_LEASES * platform.settings.task_lease_seconds)
+    heard = platform.now() - silence
+    with platform.catalog.read() as connection:
+        agents = containers.list_agents(connection)
+        connected = sum(agent.last_seen_at >= heard for agent in agents)
+        found = [
+            (row, _health_counts(platform, connection, row))
+            for row in vaults.list_vaults(connection)
+        ]
+    figures = [_vault_figures(platform, row, counts) for row, counts in found]
+    return InstallationFigures(connected, len(agents) - connected, figures)
+
+
+def _health_counts(platform: Platform, connection: Connection, vault: VaultRow) -> dict[str, int]:
+    known = {row.id: row for row in policies.list_policies(connection, vault.id)}
+    rows = items.items_of_vault(connection, vault.id)
+    counted = Counter(item_health(platform, row, known.get(row.policy_id or "")) for row in rows)
+    return {health: counted[health] for health in ("Healthy", "Overdue", "Failed")}
+
+
+def _vault_figures(platform: Platform, row: VaultRow, counts: dict[str, int]) -> VaultFigures:
+    name = f"{row.group_key}/{row.name}"
+    try:
+        found = platform.vaults.open(row.id).statistics()
+    except HoldfastError:
+        return VaultFigures(name, counts, 0, 0, 0)
+    return VaultFigures(name, counts, found.stored_bytes, found.recovery_points, found.head)
