@@ -19,7 +19,8 @@ class Overwriting(MemoryStore):
 
 class Forgetful(MemoryStore):
     def create(self, key: str, data: Buffer) -> None:
-        super().create(key, b"")
+        super().create(key, data)
+        self.objects[key] = b""
 
 
 class ListsLate(MemoryStore):

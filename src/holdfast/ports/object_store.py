@@ -1,9 +1,14 @@
 """The object store port: the few operations the vault store needs, and what each promises.
 
 Keys are relative, ``/``-separated, of ``[A-Za-z0-9._-]`` segments (no empty, ``.`` or ``..``),
-at most 512 characters. All methods may be called from several threads at once. Every method may
-raise ``StoreUnavailableError`` (outcome unknown for writes) or ``StoreFullError`` (writes; nothing
-of the object is visible). The conformance suite in ``holdfast.testing.object_store_suite`` is the
+at most 512 characters; anything else is a UsageError (InvalidObjectKey), also in a ``prefix``. No
+object is empty: creating one is a UsageError (EmptyObject), so an empty object in a store is always
+damage. A key should not be the folder of another (``a`` beside ``a/b``): a store may refuse the
+second as ObjectExistsError; what exists stays as it is.
+
+All methods may be called from several threads at once. Every method may raise
+``StoreUnavailableError`` (outcome unknown for writes) or ``StoreFullError`` (writes; nothing of the
+object is visible). The conformance suite in ``holdfast.testing.object_store_suite`` is the
 executable form of this page; every adapter and every layer stack passes it.
 """
 
@@ -39,8 +44,9 @@ class StoreTraits:
 
 
 class Upload(Protocol):
-    """A staged object: invisible until ``publish``. Not thread safe. Always ended by one of
-    ``publish`` or ``abort`` (idempotent, never raises)."""
+    """A staged object: invisible until ``publish``. Not thread safe. Whoever started it calls
+    ``abort`` unless ``publish`` returned; ``abort`` is idempotent, harmless after ``publish``, and
+    never raises."""
 
     def write(self, data: Buffer) -> None:
         """Append; the buffer may be reused by the caller after return."""
@@ -50,7 +56,8 @@ class Upload(Protocol):
         """Make the object visible whole and durable, if the key is absent (atomic).
 
         Raises ObjectExistsError when the key exists (nothing is overwritten). After
-        StoreUnavailableError the object may or may not be there, whole in either case.
+        StoreUnavailableError the object may or may not be there, whole in either case, and
+        publish may be called again until ``abort``.
         """
         ...
 
@@ -79,7 +86,8 @@ class ObjectStore(Protocol):
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``; raises IntegrityError when the object is
-        shorter, ObjectMissingError when it is absent. ``length`` > 0."""
+        shorter, ObjectMissingError when it is absent, UsageError (InvalidRange) unless ``offset``
+        >= 0 and ``length`` > 0."""
         ...
 
     def size(self, key: str) -> int | None:

@@ -58,9 +58,8 @@ class PackReceiver:
         try:
             summary = self._checker.finish()
             publish_or_find(self._ingest.objects, self._upload, self._key, summary)
-        except BaseException:
+        finally:
             self._upload.abort()
-            raise
         return self._ingest.received(summary)
 
     def abort(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from holdfast.adapters.object_store.layers.retry import RetryStore
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.errors import UsageError
 from holdfast.ports.object_store import ObjectStore
@@ -24,10 +25,14 @@ def check_store_url(url: str) -> str:
 
 
 def open_store(url: str, credentials: Mapping[str, str] | None = None) -> ObjectStore:
-    """The store at ``url``. UsageError for a bad address; StoreUnavailableError from S3."""
+    """The store at ``url``; one over a network repeats what a passing fault spoiled.
+
+    UsageError for a bad address; StoreUnavailableError."""
     parts = urlsplit(check_store_url(url))
     if parts.scheme == "file":
-        return LocalStore(Path(unquote(parts.path)))
+        local = LocalStore(Path(unquote(parts.path)))
+        local.remove_leftovers()
+        return local
     from holdfast.adapters.object_store.s3 import open_s3
 
-    return open_s3(parts.netloc, parts.path.strip("/"), credentials or {})
+    return RetryStore(open_s3(parts.netloc, parts.path.strip("/"), credentials or {}))

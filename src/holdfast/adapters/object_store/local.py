@@ -1,8 +1,8 @@
 """Objects as files of a folder: durable, atomic, create-if-absent by hard link.
 
-A write goes to a temporary file of ``tmp/`` in the same file system, is synced, and gets its name
-by ``link`` (which fails when the name exists); then the folders that changed are synced. A crash
-leaves at most a temporary file, which the next start removes.
+A write goes to a temporary file of ``+tmp/`` (no key can be named so) in the same file system, is
+synced, and gets its name by ``link`` (which fails when the name exists); then the folders that
+changed are synced. A crash leaves at most a temporary file, which the next start removes.
 """
 
 from __future__ import annotations
@@ -10,40 +10,42 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from holdfast.adapters.object_store.rules import (
+    check_content,
+    check_key,
+    check_prefix,
+    check_span,
+    truncated,
+)
 from holdfast.errors import (
-    IntegrityError,
     ObjectExistsError,
     ObjectMissingError,
     StoreFullError,
     StoreUnavailableError,
-    UsageError,
 )
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
-KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
-MAX_KEY = 512
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FLUSH_BYTES = 8 * 1024 * 1024  # write back early, so that the final sync has little left
-
-
-def check_key(key: str) -> str:
-    """``key`` itself, or UsageError when it could escape the folder."""
-    bad = len(key) > MAX_KEY or not KEY.fullmatch(key)
-    if bad or any(part in (".", "..") for part in key.split("/")):
-        raise UsageError(f"bad object key {key!r}", code="InvalidObjectKey")
-    return key
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+TEMPORARY = "+tmp"
+STALE_SECONDS = 86_400  # no write takes so long: a temporary file of this age has no owner
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str, home: Path) -> Iterator[None]:
+    """Errors of the port. Absence counts only while ``home``, a folder of every store, is there:
+    a disk that is not mounted has lost nothing."""
     try:
         yield
-    except FileNotFoundError as error:
+    except ABSENT as error:
+        if not home.is_dir():
+            raise _failed(what, error) from error
         raise ObjectMissingError(f"no object {what}") from error
     except OSError as error:
         if error.errno in FULL:
@@ -51,10 +53,21 @@ def _translated(what: str) -> Iterator[None]:
                 f"the store is full while writing {what}",
                 hint="free space on the store's disk, or expire and collect the vault",
             ) from error
-        raise StoreUnavailableError(
-            f"the store failed at {what}: {error.strerror}",
-            hint="check the disk and its mount; nothing that was committed is affected",
-        ) from error
+        raise _failed(what, error) from error
+
+
+def _failed(what: str, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"the store failed at {what}: {error.strerror}",
+        hint="check the disk and its mount; nothing that was committed is affected",
+    )
+
+
+def _has_owner(path: Path) -> bool:
+    """Whether the process that named a temporary file may still be writing it."""
+    owner = path.name.split("-")[0]
+    alive = owner.isdigit() and Path(f"/proc/{owner}").exists()
+    return alive and time.time() - path.stat().st_mtime < STALE_SECONDS
 
 
 def _sync_folder(path: Path) -> None:
@@ -72,32 +85,32 @@ class LocalUpload:
         self._store = store
         self._key = key
         self._path = store.temporary_path()
-        self._unsynced = 0
-        with _translated(key):
+        self._size = 0
+        with store.translated(key):
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, data: Buffer) -> None:
-        with _translated(self._key):
+        with self._store.translated(self._key):
             view = memoryview(data).cast("B")
             while view:
                 done = os.write(self._handle, view)
-                self._unsynced += done
+                self._size += done
                 view = view[done:]
 
     def publish(self) -> None:
-        with _translated(self._key):
+        check_content(self._key, self._size)
+        with self._store.translated(self._key):
             os.fsync(self._handle)
-        try:
-            self._store.link(self._path, self._key)
-        finally:
-            self.abort()
+        self._store.link(self._path, self._key)
+        self.abort()
 
     def abort(self) -> None:
         if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            handle, self._handle = self._handle, -1
             with contextlib.suppress(OSError):
                 self._path.unlink()
+            with contextlib.suppress(OSError):
+                os.close(handle)
 
 
 class LocalStore:
@@ -105,25 +118,29 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._temporary = root / "tmp"
+        self._temporary = root / TEMPORARY
         self._lock = threading.Lock()
         self._count = 0
-        with _translated(str(root)):
+        self._synced: set[Path] = set()  # folders whose own names are known to be durable
+        with _translated(str(root), root):
             self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def traits(self) -> StoreTraits:
         return StoreTraits("local", atomic_create=True, durable=True, local_path=str(self._root))
 
+    def translated(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Turns errors of the file system into those of the port."""
+        return _translated(key, self._temporary)
+
     def remove_leftovers(self) -> int:
         """Delete temporary files of processes that are gone; returns how many."""
         gone = 0
         for path in self._temporary.iterdir():
-            owner = path.name.split("-")[0]
-            if owner == str(os.getpid()) or (owner.isdigit() and Path(f"/proc/{owner}").exists()):
-                continue
-            path.unlink(missing_ok=True)
-            gone += 1
+            with contextlib.suppress(OSError):
+                if not _has_owner(path):
+                    path.unlink()
+                    gone += 1
         return gone
 
     def temporary_path(self) -> Path:
@@ -134,30 +151,30 @@ class LocalStore:
     def link(self, temporary: Path, key: str) -> None:
         """Give a synced temporary file its name, durably. ObjectExistsError when taken."""
         path = self._path(key)
-        with _translated(key):
-            made = self._make_parents(path.parent)
+        with self.translated(key):
             try:
+                self._make_folder(path.parent)
                 os.link(temporary, path)
             except FileExistsError as error:
                 raise ObjectExistsError(f"object {key} exists") from error
-            for folder in made:
-                _sync_folder(folder)
+            except NotADirectoryError as error:
+                raise ObjectExistsError(f"a part of the path {key} is an object") from error
             _sync_folder(path.parent)
 
-    def _make_parents(self, folder: Path) -> list[Path]:
-        """Make missing folders; returns the parents whose entry lists changed, deepest last."""
-        missing = []
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True, mode=0o700)
-        return [path.parent for path in reversed(missing)]
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder whose name survives a power cut, whoever made it."""
+        if folder == self._root or (folder in self._synced and folder.is_dir()):
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _sync_folder(folder.parent)
+        self._synced.add(folder)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
     def create(self, key: str, data: Buffer) -> None:
+        check_content(key, memoryview(data).nbytes)
         upload = self.upload(key)
         try:
             upload.write(data)
@@ -170,47 +187,50 @@ class LocalStore:
         return LocalUpload(self, key)
 
     def read(self, key: str) -> bytes:
-        with _translated(key):
+        with self.translated(key):
             return self._path(key).read_bytes()
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        with _translated(key):
+        check_span(key, offset, length)
+        with self.translated(key):
             handle = os.open(self._path(key), os.O_RDONLY)
             try:
                 data = os.pread(handle, length, offset)
             finally:
                 os.close(handle)
         if len(data) != length:
-            raise IntegrityError(
-                f"object {key} is shorter than {offset + length} bytes", code="ObjectTruncated"
-            )
+            raise truncated(key, offset + length)
         return data
 
     def size(self, key: str) -> int | None:
         try:
-            with _translated(key):
-                return self._path(key).stat().st_size
+            with self.translated(key):
+                found = self._path(key).stat()
         except ObjectMissingError:
             return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
-        start = prefix.rpartition("/")[0]
+        start = check_prefix(prefix).rpartition("/")[0]
         base = self._root / start if start else self._root
-        yield from self._walk(base, f"{start}/" if start else "", prefix, after)
+        return self._walk(base, f"{start}/" if start else "", prefix, after)
 
     def _walk(self, folder: Path, base: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
         """Keys of a folder in code point order: a folder sorts as its name plus a slash."""
         try:
             with os.scandir(folder) as scan:
                 entries = [(entry.name + "/" * entry.is_dir(), entry) for entry in scan]
-        except (FileNotFoundError, NotADirectoryError):
-            return
+        except OSError as error:
+            if isinstance(error, ABSENT) and self._temporary.is_dir():
+                return
+            raise _failed(str(folder), error) from error
         for name, entry in sorted(entries, key=lambda pair: pair[0]):
             key = base + name
-            if folder == self._root and name == "tmp/":
+            if key == TEMPORARY + "/":
                 continue
             if name.endswith("/"):
-                if key.startswith(prefix) or prefix.startswith(key):
+                ahead = key > after or after.startswith(key)  # else all its keys sort before
+                if ahead and (key.startswith(prefix) or prefix.startswith(key)):
                     yield from self._walk(Path(entry.path), key, prefix, after)
             elif key.startswith(prefix) and key > after:
                 with contextlib.suppress(FileNotFoundError):
@@ -218,10 +238,13 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with contextlib.suppress(ObjectMissingError), _translated(key):
+        with contextlib.suppress(ObjectMissingError), self.translated(key):
+            if path.is_dir():
+                return
             path.unlink()
             _sync_folder(path.parent)
 
     def free_bytes(self) -> int | None:
-        found = os.statvfs(self._root)
+        with self.translated(str(self._root)):
+            found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize

@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from holdfast.errors import IntegrityError, ObjectExistsError, ObjectMissingError
+from holdfast.adapters.object_store.rules import (
+    check_content,
+    check_key,
+    check_prefix,
+    check_span,
+    truncated,
+)
+from holdfast.errors import ObjectExistsError, ObjectMissingError
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
 
@@ -39,33 +46,34 @@ class MemoryStore:
         return StoreTraits("memory", atomic_create=True, durable=False)
 
     def create(self, key: str, data: Buffer) -> None:
+        check_content(check_key(key), memoryview(data).nbytes)
         with self._lock:
             if key in self.objects:
                 raise ObjectExistsError(f"object {key} exists")
             self.objects[key] = bytes(data)
 
     def upload(self, key: str) -> MemoryUpload:
-        return MemoryUpload(self, key)
+        return MemoryUpload(self, check_key(key))
 
     def read(self, key: str) -> bytes:
         try:
-            return self.objects[key]
+            return self.objects[check_key(key)]
         except KeyError as error:
             raise ObjectMissingError(f"no object {key}") from error
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
+        check_span(key, offset, length)
         data = self.read(key)[offset : offset + length]
         if len(data) != length:
-            raise IntegrityError(
-                f"object {key} is shorter than {offset + length} bytes", code="ObjectTruncated"
-            )
+            raise truncated(key, offset + length)
         return data
 
     def size(self, key: str) -> int | None:
-        data = self.objects.get(key)
+        data = self.objects.get(check_key(key))
         return None if data is None else len(data)
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
         with self._lock:
             found = sorted(
                 (key, len(data))
@@ -76,7 +84,7 @@ class MemoryStore:
 
     def delete(self, key: str) -> None:
         with self._lock:
-            self.objects.pop(key, None)
+            self.objects.pop(check_key(key), None)
 
     def free_bytes(self) -> int | None:
         return None

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from holdfast.adapters.object_store.local import check_key
+from holdfast.adapters.object_store.rules import (
+    check_content,
+    check_key,
+    check_prefix,
+    check_span,
+    truncated,
+)
 from holdfast.errors import (
-    IntegrityError,
     ObjectExistsError,
     ObjectMissingError,
+    StoreFullError,
     StoreUnavailableError,
     UsageError,
 )
@@ -25,6 +31,7 @@ from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SPOOL_BYTES = 8 * 1024 * 1024  # an upload is kept in memory up to this size, then in a file
+FULL = ("QuotaExceeded", "StorageFull", "InsufficientCapacity", "InsufficientStorage")
 _FIELDS = ("access_key_id", "secret_access_key", "session_token", "endpoint", "region")
 
 
@@ -51,7 +58,7 @@ def open_s3(bucket: str, prefix: str, credentials: Mapping[str, str]) -> S3Store
     config = {name: value for name, value in credentials.items() if name != "region" or value}
     config.setdefault("region", "us-east-1")
     options: dict[str, Any] = {"timeout": timedelta(seconds=120), "allow_http": plain}
-    retry: dict[str, Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+    retry: dict[str, Any] = {"max_retries": 0}  # the retry layer repeats, and settles creates
     store = Bucket(
         bucket,
         prefix=prefix or None,
@@ -73,6 +80,11 @@ def _translated(what: str) -> Iterator[None]:
     except (AlreadyExistsError, PreconditionError) as error:
         raise ObjectExistsError(f"object {what} exists") from error
     except (BaseError, OSError) as error:
+        if any(word in str(error) for word in FULL):
+            raise StoreFullError(
+                f"the store is full while writing {what}",
+                hint="raise the bucket's quota, or expire and collect the vault",
+            ) from error
         reason = type(error).__name__
         raise StoreUnavailableError(
             f"the store did not answer as it should at {what} ({reason})",
@@ -91,17 +103,27 @@ class S3Upload:
         )
 
     def write(self, data: Buffer) -> None:
-        self._spool.write(data)
+        with _translated(self._key):
+            self._spool.write(data)
 
     def publish(self) -> None:
-        self._spool.seek(0)
+        with _translated(self._key):
+            size = self._spool.tell()
+            check_content(self._key, size)
+            self._spool.seek(0)
         try:
             self._store.put(self._key, self._spool)
-        finally:
+        except StoreUnavailableError:
+            self._spool.seek(size)
+            raise
+        except BaseException:
             self.abort()
+            raise
+        self.abort()
 
     def abort(self) -> None:
-        self._spool.close()
+        with suppress(OSError):
+            self._spool.close()
 
 
 class S3Store:
@@ -126,6 +148,7 @@ class S3Store:
             obstore.put(self._inner, check_key(key), data, mode="create", use_multipart=False)
 
     def create(self, key: str, data: Buffer) -> None:
+        check_content(check_key(key), memoryview(data).nbytes)
         self.put(key, bytes(data))
 
     def upload(self, key: str) -> S3Upload:
@@ -140,18 +163,26 @@ class S3Store:
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         import obstore
 
+        check_span(key, offset, length)
+        try:
+            with _translated(key):
+                data = bytes(
+                    obstore.get_range(self._inner, check_key(key), start=offset, length=length)
+                )
+        except StoreUnavailableError:
+            self._require_length(key, offset + length)
+            raise
+        if len(data) != length:
+            raise truncated(key, offset + length)
+        return data
+
+    def _require_length(self, key: str, end: int) -> None:
+        """Tell a short object from a store that failed: both refuse a range."""
         size = self.size(key)
         if size is None:
             raise ObjectMissingError(f"no object {key}")
-        if size < offset + length:
-            raise IntegrityError(
-                f"object {key} is shorter than {offset + length} bytes", code="ObjectTruncated"
-            )
-        with _translated(key):
-            data = bytes(obstore.get_range(self._inner, key, start=offset, length=length))
-        if len(data) != length:
-            raise IntegrityError(f"object {key} was cut off in reading", code="ObjectTruncated")
-        return data
+        if size < end:
+            raise truncated(key, end)
 
     def size(self, key: str) -> int | None:
         import obstore
@@ -165,7 +196,7 @@ class S3Store:
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
         import obstore
 
-        folder = prefix.rpartition("/")[0]
+        folder = check_prefix(prefix).rpartition("/")[0]
         found: list[ObjectInfo] = []
         with _translated(prefix or "/"):
             for batch in obstore.list(self._inner, prefix=folder or None):

@@ -1,0 +1,1 @@
+"""Object stores around object stores: repeat, slow down, fail on purpose."""
