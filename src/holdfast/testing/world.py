@@ -197,7 +197,8 @@ class World:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def log_tail(self, name: str, lines: int = 30) -> str:
-        return f"--- {name}.log\n" + "\n".join(self.log(name).splitlines()[-lines:])
+        kept = [line[-2000:] for line in self.log(name).splitlines() if '"request",' not in line]
+        return f"--- {name}.log\n" + "\n".join(kept[-lines:])
 
     def _spawn(
         self, name: str, words: list[str], environment: Mapping[str, str] | None
