@@ -10,6 +10,8 @@ from litestar.types import ASGIApp
 
 from holdfast import __version__
 from holdfast.arm import (
+    access,
+    configuration,
     items,
     jobs,
     login,
@@ -24,6 +26,7 @@ from holdfast.arm.agent_api import agent_routes
 from holdfast.arm.edge import Edge
 from holdfast.arm.failures import FAILURES
 from holdfast.arm.guard import PUBLIC, authorise
+from holdfast.arm.paths import PathForms
 from holdfast.services.agent_desk import AgentDesk
 from holdfast.services.platform import Platform
 
@@ -32,10 +35,12 @@ MODULES: tuple[Any, ...] = (
     login,
     subscriptions,
     vaults,
+    configuration,
     policies,
     items,
     jobs,
     operations,
+    access,
     ours,
     metrics,
 )
@@ -79,4 +84,6 @@ def build_routes(platform: Platform, agents: AgentDesk | None) -> Litestar:
 
 def build_app(platform: Platform, agents: AgentDesk) -> ASGIApp:
     """The ASGI application of one server."""
-    return Edge(build_routes(platform, agents), platform)
+    app = build_routes(platform, agents)
+    forms = PathForms(route.path_components for route in app.routes)
+    return Edge(app, forms, platform)

@@ -13,7 +13,7 @@ from anyio import to_thread
 from litestar.types import ASGIApp, Message, Receive, Send
 from prometheus_client import Counter, Histogram
 
-from holdfast.arm.paths import normalise
+from holdfast.arm.paths import PathForms
 from holdfast.catalog import audit
 from holdfast.errors import HoldfastError
 from holdfast.logs import log_context
@@ -35,15 +35,16 @@ class Edge:
     """Wraps ``app``. What handlers leave in ``scope["state"]`` (principal, action, error_code) goes
     into log and audit."""
 
-    def __init__(self, app: ASGIApp, platform: Platform) -> None:
+    def __init__(self, app: ASGIApp, forms: PathForms, platform: Platform) -> None:
         self._app = app
+        self._forms = forms
         self._platform = platform
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["path"] = normalise(scope["path"])
+        scope["path"] = self._forms.normalise(scope["path"])
         scope["raw_path"] = scope["path"].encode()
         request_id = str(uuid.UUID(bytes=self._platform.rng.token(16), version=4))
         state = scope.setdefault("state", {})

@@ -9,28 +9,39 @@ from holdfast.errors import UsageError
 
 _TERM = re.compile(r"\s*(\w+)\s+(eq|ge|le|gt|lt)\s+(?:'((?:[^']|'')*)'|(\S+))\s*", re.IGNORECASE)
 _AND = re.compile(r"and\b", re.IGNORECASE)
-_FORMS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S")
+_FORMS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %H:%M:%S")
 MAX_FILTER = 4096
 
 
-def parse_filter(text: str) -> dict[str, str]:
-    """Lower-case key to value. UsageError (InvalidFilter)."""
+def parse_filter(text: str, *, lenient: bool = False) -> dict[str, str]:
+    """Lower-case key to value. UsageError (InvalidFilter); ``lenient``: {} instead."""
+    if lenient:
+        try:
+            return parse_filter(text)
+        except UsageError:
+            return {}
     found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
+    at, joined = 0, False
+    while at < len(text) or joined:
         match = _TERM.match(text, at)
         if match is None or len(text) > MAX_FILTER:
-            raise UsageError(
-                f"the filter {text[:200]!r} cannot be read",
-                code="InvalidFilter",
-                hint="write it as: key eq 'value' and key eq 'value'",
-            )
+            raise _unreadable(text)
         key, _, quoted, bare = match.groups()
         found[key.lower()] = quoted.replace("''", "'") if quoted is not None else bare
-        at = match.end()
-        joint = _AND.match(text, at)
-        at = joint.end() if joint else at
+        joint = _AND.match(text, match.end())
+        joined = joint is not None
+        at = joint.end() if joint else match.end()
+        if not joined and at < len(text):
+            raise _unreadable(text)
     return found
+
+
+def _unreadable(text: str) -> UsageError:
+    return UsageError(
+        f"the filter {text[:200]!r} cannot be read",
+        code="InvalidFilter",
+        hint="write it as: key eq 'value' and key eq 'value'",
+    )
 
 
 def parse_date(text: str | None) -> datetime | None:
@@ -42,4 +53,10 @@ def parse_date(text: str | None) -> datetime | None:
             return datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-    raise UsageError(f"{text!r} is no date", code="InvalidFilter", hint="2026-01-31 10:00:00 AM")
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{text[:100]!r} is no date", code="InvalidFilter", hint="2026-01-31 10:00:00 AM"
+        ) from error

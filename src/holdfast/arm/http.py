@@ -106,11 +106,11 @@ def read_time(value: Any, what: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(str(value))
-    except ValueError as error:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{what} {value!r} is no time", hint="give it as 2026-01-31T10:00:00Z"
+            f"{what} {str(value)[:100]!r} is no time", hint="give it as 2026-01-31T10:00:00Z"
         ) from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def iso_duration(length: timedelta) -> str:

@@ -1,53 +1,58 @@
-"""ARM paths are written in many ways; here they get one form before routing.
+"""ARM paths are written in many ways; here they get the one form routes are known by.
 
-Fixed words match in any case, doubled slashes count as one. Names are left as they are.
+Fixed words match in any case and doubled or trailing slashes do not count. Names are left as they
+are. What no route fits is left as it is, for the answer to name it.
 """
 
 from __future__ import annotations
 
-WORDS = (
-    "subscriptions", "resourceGroups", "providers", "locations", "tenants", "vaults",
-    "backupFabrics", "protectionContainers", "protectedItems", "recoveryPoints", "backupPolicies",
-    "backupJobs", "backupProtectedItems", "backupProtectionContainers", "backupProtectableItems",
-    "backupOperations", "backupOperationResults", "operationsStatus", "operationStatus",
-    "operationResults", "operationsResults", "backupconfig", "backupstorageconfig",
-    "backupEncryptionConfigs", "backupResourceGuardProxies", "usages", "backup", "restore",
-    "cancel", "operations", "regions", "agents", "files", "createVaultCredentials", "exportKey",
-    "importVault", "verify", "expire", "collect", "confirmClock", "previewPolicy", "enroll",
-    "next", "tasks", "sessions", "progress", "complete", "packs", "lookup", "checkpoint", "commit",
-    "close", "locate", "metadata", "endpoints", "adfs", "oauth2", "token", ".well-known",
-    "openid-configuration", "vaultconfig", "vaultstorageconfig", "backupResourceEncryptionConfig",
-    "deletedVaults", "backupStatus", "roleAssignments", "audit",
-)  # fmt: skip
-NAMESPACES = ("Microsoft.RecoveryServices", "Microsoft.Authorization", "Holdfast.Backup")
-_CANONICAL = {word.lower(): word for word in WORDS}
-_NAMESPACE = {name.lower(): name for name in NAMESPACES}
-_SINGLE = frozenset({"vaultconfig", "vaultstorageconfig", "backupresourceencryptionconfig"})
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+MAX_PARTS = 40
 
 
-def normalise(path: str) -> str:
-    """The one form of ``path``."""
-    parts = [part for part in path.split("/") if part]
-    found: list[str] = []
-    word = True  # a fixed word is expected; else a name
-    for part in parts:
-        lower = part.lower()
-        if found and found[-1] == "providers":
-            found.append(_NAMESPACE.get(lower, part))
-            word = True
-        elif word:
-            found.append(_CANONICAL.get(lower, part))
-            word = False
-        else:
-            name = _CANONICAL.get(lower, part) if _is_fixed(found, lower) else part
-            found.append(name)
-            word = name != "providers"
-    return "/" + "/".join(found)
+@dataclass(slots=True)
+class _Node:
+    """A step of the known routes: fixed words by their lower case, and what follows any name."""
+
+    words: dict[str, tuple[str, _Node]] = field(default_factory=dict)
+    name: _Node | None = None
+    is_end: bool = False
 
 
-def _is_fixed(before: list[str], lower: str) -> bool:
-    """Places where a word stands where a name would: single configurations, our own short paths,
-    and 'providers' right after a name."""
-    if lower in _SINGLE or lower == "providers":
-        return True
-    return before[0] not in ("subscriptions", "providers") or before[-1] == "agents"
+class PathForms:
+    """Built from routes as sequences of fixed words (texts) and names (anything else)."""
+
+    def __init__(self, routes: Iterable[Sequence[object]]) -> None:
+        self._root = _Node()
+        for route in routes:
+            self._add(route)
+
+    def _add(self, route: Sequence[object]) -> None:
+        node = self._root
+        for part in route:
+            if isinstance(part, str):
+                node = node.words.setdefault(part.lower(), (part, _Node()))[1]
+            else:
+                node.name = node.name or _Node()
+                node = node.name
+        node.is_end = True
+
+    def normalise(self, path: str) -> str:
+        """The one form of ``path``."""
+        parts = [part for part in path.split("/") if part]
+        fitting = self._fit(self._root, parts) if len(parts) <= MAX_PARTS else None
+        return "/" + "/".join(parts if fitting is None else fitting)
+
+    def _fit(self, node: _Node, parts: list[str]) -> list[str] | None:
+        """``parts`` in the form of a route below ``node``; a fixed word goes before a name."""
+        if not parts:
+            return [] if node.is_end else None
+        first, rest = parts[0], parts[1:]
+        known = node.words.get(first.lower())
+        if known is not None and (found := self._fit(known[1], rest)) is not None:
+            return [known[0], *found]
+        if node.name is not None and (found := self._fit(node.name, rest)) is not None:
+            return [first, *found]
+        return None

@@ -15,6 +15,7 @@ from holdfast.errors import ConflictError, NotFoundError
 
 READ = {"action": "Microsoft.Resources/subscriptions/read"}
 GROUP = "Microsoft.Resources/subscriptions/resourceGroups"
+NAMESPACES = ("Microsoft.RecoveryServices", "Microsoft.Authorization", "Holdfast.Backup")
 SUB = "/subscriptions/{sub:str}"
 GROUP_PATH = SUB + "/resourceGroups/{group:str}"
 
@@ -91,10 +92,30 @@ def list_locations(request: ArmRequest, sub: str) -> Body:
     }
 
 
-@get(SUB + "/providers/{namespace:str}", opt=READ)
-async def get_provider(request: ArmRequest, sub: str, namespace: str) -> Body:
-    check_subscription(call_of(request), sub)
-    return {"namespace": namespace, "registrationState": "Registered", "resourceTypes": []}
+@get(
+    # the fixed ones too: the router does not try a name where a fixed word fits
+    [SUB + f"/providers/{name}" for name in NAMESPACES] + [SUB + "/providers/{namespace:str}"],
+    opt=READ,
+)
+async def get_provider(request: ArmRequest, sub: str, namespace: str = "") -> Body:
+    """Every provider served here is registered. NotFoundError (InvalidResourceNamespace)."""
+    owner = check_subscription(call_of(request), sub)
+    wanted = namespace or request.scope["path"].rpartition("/")[2]
+    known = {name.lower(): name for name in NAMESPACES}
+    if wanted.lower() not in known:
+        raise NotFoundError(
+            f"The resource namespace '{wanted}' is invalid.",
+            code="InvalidResourceNamespace",
+            hint=f"served are {', '.join(NAMESPACES)}",
+        )
+    name = known[wanted.lower()]
+    return {
+        "id": f"/subscriptions/{owner}/providers/{name}",
+        "namespace": name,
+        "registrationPolicy": "RegistrationFree",
+        "registrationState": "Registered",
+        "resourceTypes": [],
+    }
 
 
 @get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"})

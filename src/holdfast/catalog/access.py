@@ -92,6 +92,21 @@ def assignments_of(connection: Connection, principal_id: str) -> list[RoleAssign
     return many(connection, RoleAssignmentRow, query.order_by(assigned.id))
 
 
+def get_assignment(connection: Connection, assignment_id: str) -> RoleAssignmentRow | None:
+    query = selecting(t.role_assignments, RoleAssignmentRow)
+    return one(connection, RoleAssignmentRow, query.where(t.role_assignments.c.id == assignment_id))
+
+
+def list_assignments(connection: Connection) -> list[RoleAssignmentRow]:
+    """All of them, by id."""
+    query = selecting(t.role_assignments, RoleAssignmentRow)
+    return many(connection, RoleAssignmentRow, query.order_by(t.role_assignments.c.id))
+
+
+def remove_assignment(connection: Connection, assignment_id: str) -> int:
+    return remove(connection, t.role_assignments, t.role_assignments.c.id == assignment_id)
+
+
 def remove_assignments_of(connection: Connection, principal_id: str) -> int:
     where = t.role_assignments.c.principal_id == principal_id
     return remove(connection, t.role_assignments, where)
