@@ -7,6 +7,7 @@ credential). Store and catalog work runs in threads; the event loop only moves b
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -49,6 +50,7 @@ DATA_BYTES = 32 * 1024 * 1024
 LOOKUP_BYTES = 48 * 65_536
 LOCATE_BYTES = 32 * 4096
 MAX_WAIT_SECONDS = 30.0
+CANCEL_SECONDS = 0.5  # an agent that was told to stop a task and still works on it asks so often
 MSGPACK = "application/msgpack"
 
 
@@ -133,8 +135,11 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
             desk.bell.silence(agent.id, listening)
             raise
         left = give_up - time.monotonic()
-        if handed.task is not None or handed.cancel or left <= 0 or desk.bell.closed:
+        news = handed.task is not None or handed.cancel
+        if news or left <= 0 or desk.bell.closed:
             desk.bell.silence(agent.id, listening)
+            if handed.task is None and handed.cancel:
+                await asyncio.sleep(min(CANCEL_SECONDS, max(left, 0.0)))
             return _next_reply(handed, platform)
         if not await desk.bell.wait(agent.id, listening, left):
             return _next_reply(handed, platform)
