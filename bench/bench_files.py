@@ -35,7 +35,7 @@ def build_tree(target: Path) -> None:
         return
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    sources = [Path("/usr"), Path(sys.base_prefix), Path(sys.prefix)]
+    sources = [Path("/usr"), Path(sys.base_prefix), Path(sys.prefix), Path("/usr/share")]
     for number in range(8):
         source = sources[number % len(sources)]
         os.system(f"cp -a --one-file-system '{source.resolve()}' '{target}/part-{number}'")

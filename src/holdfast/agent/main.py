@@ -28,6 +28,7 @@ from holdfast.logs import set_up_logs
 
 log = logging.getLogger("holdfast.agent")
 WAIT_SECONDS = 25
+SWITCH_SECONDS = 0.0005  # threads back from a system call must not wait long for the interpreter
 FOREIGN = ("AgentRevoked", "invalid_client", "AuthorizationFailed")
 
 
@@ -96,6 +97,7 @@ def run_agent(data: Path, *, test_mode: bool = False) -> None:
     lock = folder.hold()
     set_up_logs(os.environ.get("HOLDFAST_LOG_LEVEL", "info"))
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_SECONDS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else soft, hard))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import threading
 import time
 import zlib
 from collections import deque
@@ -53,6 +54,7 @@ from holdfast.workloads.transport import BackupTransport
 BATCH_BYTES, BATCH_FILES = 4 * 1024 * 1024, 2048
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_WAITING_TASKS = 12
+MAX_HELD_ENTRIES = 100_000
 SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
 
 
@@ -182,7 +184,8 @@ class _Run:
         self._builder = ManifestBuilder(self._put_page)
         self._pages = bytearray()
         self._queue: deque[_Pending] = deque()
-        self._waiting: deque[Future[None]] = deque()
+        self._room = threading.Semaphore(MAX_WAITING_TASKS)
+        self._held = 0
         self._batch: list[Source] = []
         self._batch_owners: list[_Pending] = []
         self._batch_bytes = 0
@@ -201,6 +204,8 @@ class _Run:
             stop_if(self._cancelled)
             self._take(directory)
             self._drain(block=False)
+            while self._held > MAX_HELD_ENTRIES:  # one long file must not let the rest pile up
+                self._drain_one()
             self._settle_in_time()
         self._submit_batch()
         self._drain(block=True)
@@ -209,8 +214,6 @@ class _Run:
 
     def settle(self) -> None:
         """An orderly stop: keep what was sent findable for the next attempt."""
-        for task in self._waiting:
-            task.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
         receipts = self._writer.finish()
         if receipts:
@@ -235,6 +238,7 @@ class _Run:
         else:
             self._compare(pending, known)
         self._queue.append(pending)
+        self._held += len(directory.names)
 
     def _compare(self, pending: _Pending, known: Remembered | None) -> None:
         """Entries of a new or changed directory; unchanged ones keep what is known of them."""
@@ -310,11 +314,10 @@ class _Run:
             self._submit(lambda: self._reader.read_small(batch), owners)
 
     def _submit(self, task: Callable[[], None], owners: list[_Pending]) -> None:
-        while len(self._waiting) >= MAX_WAITING_TASKS:
-            self._waiting.popleft().result()
-            stop_if(self._cancelled)
+        self._room.acquire()
+        stop_if(self._cancelled)
         future = self._pool.submit(task)
-        self._waiting.append(future)
+        future.add_done_callback(lambda _: self._room.release())
         for owner in owners:
             owner.unsent = False
             owner.tasks.append(future)
@@ -327,11 +330,19 @@ class _Run:
             pending = self._queue[0]
             if not block and not self._is_ready(pending):
                 return
-            for task in pending.tasks:
-                stop_if(self._cancelled)
-                task.result()
-            self._queue.popleft()
-            self._page(pending)
+            self._drain_one()
+
+    def _drain_one(self) -> None:
+        """Page the oldest directory, waiting for its tasks."""
+        pending = self._queue[0]
+        if pending.unsent:
+            self._submit_batch()
+        for task in pending.tasks:
+            stop_if(self._cancelled)
+            task.result()
+        self._queue.popleft()
+        self._held -= len(pending.directory.names)
+        self._page(pending)
 
     def _is_ready(self, pending: _Pending) -> bool:
         return not pending.unsent and all(task.done() for task in pending.tasks)
