@@ -41,8 +41,7 @@ POINT = ITEM + "/recoveryPoints/{point:str}"
 def _container(found: VaultCall, row: ContainerRow) -> Body:
     with found.call.platform.catalog.read() as connection:
         agent = containers.get_agent(connection, row.agent_id) if row.agent_id else None
-        held = items.items_of_vault(connection, found.row.id)
-    count = sum(one.container_id == row.id for one in held)
+        count = items.count_items_on(connection, row.id)
     return wire.container_body(row, found.id, agent, count)
 
 
@@ -57,7 +56,9 @@ def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Bo
         page = containers.page_containers(
             connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
         )
-    rows = [_container(found, row) for row in page.rows]
+    friendly = wanted.get("friendlyname", "").lower()
+    chosen = [row for row in page.rows if friendly in ("", row.friendly_name.lower())]
+    rows = [_container(found, row) for row in chosen]
     return listed(rows, found.call, page.next_token)
 
 

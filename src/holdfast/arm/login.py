@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyio import to_thread
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 
+from holdfast.arm.errors import error_body, status_of
 from holdfast.arm.guard import PUBLIC
 from holdfast.errors import HoldfastError, UsageError
+from holdfast.services.platform import Platform
 
 Body = dict[str, Any]
 Open = Request[Any, Any, State]
@@ -54,18 +57,17 @@ def openid_configuration(request: Open) -> Body:
     }
 
 
-@post("/adfs/oauth2/token", opt=PUBLIC, status_code=200)
-async def token(request: Open) -> Response[Body]:
+@post(["/adfs/oauth2/token", "/adfs/{tenant:str}/oauth2/v2.0/token"], opt=PUBLIC, status_code=200)
+async def token(request: Open, tenant: str = "") -> Response[Body]:
     """Client credentials by secret or by signed assertion, for an access token."""
-    from anyio import to_thread
-
     form = await request.form()
     fields = {key: str(value) for key, value in form.items() if len(str(value)) <= MAX_FIELD}
     platform = request.app.state.platform
+    address = request.client.host if request.client else ""
     try:
-        access = await to_thread.run_sync(lambda: _grant(platform, fields))
+        access = await to_thread.run_sync(_grant, platform, fields, address)
     except HoldfastError as error:
-        return Response(_refusal(error), status_code=_status(error))
+        return Response(_refusal(error), status_code=status_of(error))
     seconds = platform.settings.token_seconds
     return Response(
         {"token_type": "Bearer", "expires_in": seconds, "access_token": access},
@@ -73,26 +75,21 @@ async def token(request: Open) -> Response[Body]:
     )
 
 
-def _grant(platform: Any, fields: dict[str, str]) -> str:
+def _grant(platform: Platform, fields: dict[str, str], address: str) -> str:
     if fields.get("grant_type") != "client_credentials":
-        raise UsageError("only client_credentials are served", code="unsupported_grant_type")
+        raise UsageError(
+            "only the grant type client_credentials is served",
+            code="unsupported_grant_type",
+            hint="log in with a client id and its secret",
+        )
     if fields.get("client_assertion_type") == ASSERTION:
-        return str(platform.logins.by_assertion(fields.get("client_assertion", "")))
-    return str(
-        platform.logins.by_secret(fields.get("client_id", ""), fields.get("client_secret", ""))
-    )
-
-
-def _status(error: HoldfastError) -> int:
-    from holdfast.arm.errors import status_of
-
-    return status_of(error)
+        return platform.logins.by_assertion(fields.get("client_assertion", ""), address)
+    client_id, secret = fields.get("client_id", ""), fields.get("client_secret", "")
+    return platform.logins.by_secret(client_id, secret, address)
 
 
 def _refusal(error: HoldfastError) -> Body:
     """OAuth2's error shape, with ours beside it."""
-    from holdfast.arm.errors import error_body
-
     codes = {"invalid_client": [7000215]}
     return {
         "error": error.code,
@@ -105,9 +102,7 @@ def _refusal(error: HoldfastError) -> Body:
 @get("/healthz", opt=PUBLIC)
 async def health(request: Open) -> Response[Body]:
     """200 while catalog and job engine work, 503 otherwise."""
-    from anyio import to_thread
-
-    platform = request.app.state.platform
+    platform: Platform = request.app.state.platform
 
     def check() -> Body:
         problems = []

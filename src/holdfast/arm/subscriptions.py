@@ -7,7 +7,17 @@ from typing import Any
 from litestar import Response, delete, get, head, put
 
 from holdfast.arm import wire
-from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, Call, call_of, listed, threaded
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    ArmRequest,
+    Body,
+    Call,
+    call_of,
+    listed,
+    object_of,
+    text_of,
+    threaded,
+)
 from holdfast.catalog import places, vaults
 from holdfast.catalog.places import ResourceGroup
 from holdfast.domain.names import check_group
@@ -156,7 +166,7 @@ def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -
     call = call_of(request)
     owner = check_subscription(call, sub)
     check_group(group)
-    location, tags = str(data.get("location") or "local"), data.get("tags") or {}
+    location, tags = text_of(data, "location", "local"), object_of(data, "tags")
     with call.platform.catalog.write() as connection:
         row = places.get_group(connection, owner, group)
         new = row is None

@@ -90,7 +90,7 @@ def put_vault(
 ) -> Response[Body]:
     call = call_of(request)
     check_subscription(call, sub)
-    row, new = service.create_vault(call.platform, group, vault, data)
+    row, new = service.create_vault(call.platform, group, vault, data, call.if_match)
     return Response(_body(call, row), status_code=201 if new else 200)
 
 

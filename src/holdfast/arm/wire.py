@@ -16,7 +16,7 @@ from holdfast.domain.policy import parse_policy
 from holdfast.domain.retention import expiry_of
 from holdfast.services.items import ItemView
 from holdfast.services.policies import point_facts
-from holdfast.services.vaults import merge
+from holdfast.services.vaults import PROVISIONING, merge
 
 Body = dict[str, Any]
 RS = "Microsoft.RecoveryServices/vaults"
@@ -43,6 +43,12 @@ _VAULT_DEFAULTS: Body = {
         "crossSubscriptionRestoreSettings": {"crossSubscriptionRestoreState": "Enabled"},
     },
 }  # fmt: skip
+# whatever a client wrote, these say what is
+_VAULT_TRUTH: Body = {
+    "provisioningState": "Succeeded",
+    "redundancySettings": _VAULT_DEFAULTS["redundancySettings"],
+    "securitySettings": _VAULT_DEFAULTS["securitySettings"],
+}
 
 
 def group_id(subscription: str, group: str) -> str:
@@ -87,8 +93,9 @@ def region_body(row: Region) -> Body:
 
 def vault_body(row: VaultRow, group: str, ours: Body | None = None) -> Body:
     given = row.properties
-    properties = merge(_VAULT_DEFAULTS, given.get("properties") or {})
-    properties["provisioningState"] = "Succeeded"
+    properties = merge(merge(_VAULT_DEFAULTS, given.get("properties") or {}), _VAULT_TRUTH)
+    if row.state == PROVISIONING:
+        properties["provisioningState"] = PROVISIONING
     if ours is not None:
         properties["holdfast"] = ours
     return {

@@ -138,6 +138,12 @@ def count_items(connection: Connection, vault_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def count_items_on(connection: Connection, container_id: str) -> int:
+    """Items of one container."""
+    query = select(func.count()).select_from(t.items).where(_C.container_id == container_id)
+    return int(connection.execute(query).scalar_one())
+
+
 def forget_due_times_after(connection: Connection, moment: datetime) -> int:
     """Have runs planned beyond any schedule's reach planned anew."""
     return update(connection, t.items, {"next_run_at": None}, _C.next_run_at > moment)

@@ -86,6 +86,11 @@ def latest_point(connection: Connection, item_id: str) -> PointRow | None:
     return one(connection, PointRow, query)
 
 
+def oldest_point(connection: Connection, item_id: str) -> PointRow | None:
+    query = _ALL.where(_C.item_id == item_id).order_by(_C.rp_id)
+    return one(connection, PointRow, query)
+
+
 def point_ids(connection: Connection, vault_id: str) -> set[str]:
     return set(connection.execute(select(_C.rp_id).where(_C.vault_id == vault_id)).scalars())
 

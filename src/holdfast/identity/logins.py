@@ -24,28 +24,33 @@ class Logins:
         self._clock = clock
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
+        self._hashing = threading.Lock()  # a flood of guesses costs one core, not all
         self._nobody = hash_secret("nobody", rng)  # so that unknown clients cost the same time
 
-    def by_secret(self, client_id: str, secret: str) -> str:
-        """A token. AuthenticationError (invalid_client), LimitError (TooManyAttempts)."""
-        self._brake(client_id)
+    def by_secret(self, client_id: str, secret: str, address: str) -> str:
+        """A token. AuthenticationError (invalid_client), LimitError (TooManyAttempts): failures
+        are counted per client and address, so that nobody can lock somebody else out."""
+        who = f"{client_id[:64]} {address}"
+        self._brake(who)
         with self._catalog.read() as connection:
             principal = access.get_principal(connection, client_id)
         stored = principal.secret_hash if principal and principal.secret_hash else self._nobody
-        right = check_secret(secret, stored)
+        with self._hashing:
+            right = check_secret(secret, stored)
         if not right or principal is None or principal.disabled_at is not None:
-            self._failed(client_id)
+            self._failed(who)
             raise _refused("the client id or secret is wrong")
         return self._tokens.issue(principal.id, principal.kind)
 
-    def by_assertion(self, assertion: str) -> str:
+    def by_assertion(self, assertion: str, address: str) -> str:
         """A token for an agent. AuthenticationError for a revoked one, a forged or a used claim."""
         client_id = assertion_subject(assertion)
-        self._brake(client_id)
+        who = f"{client_id[:64]} {address}"
+        self._brake(who)
         with self._catalog.read() as connection:
             principal = access.get_principal(connection, client_id)
         if principal is None or not principal.public_key or principal.disabled_at is not None:
-            self._failed(client_id)
+            self._failed(who)
             raise AuthenticationError(
                 "this agent is not enrolled any more",
                 code="AgentRevoked",
@@ -54,7 +59,7 @@ class Logins:
         try:
             claim = read_assertion(assertion, principal.public_key, self._clock)
         except AuthenticationError:
-            self._failed(client_id)
+            self._failed(who)
             raise
         with self._catalog.write() as connection:
             if access.is_spent(connection, claim.token_id):
@@ -64,10 +69,10 @@ class Logins:
             access.spend_token(connection, spent)
         return self._tokens.issue(principal.id, "agent", principal.agent_id or "")
 
-    def _brake(self, client_id: str) -> None:
+    def _brake(self, who: str) -> None:
         now = self._clock.monotonic()
         with self._lock:
-            recent = [at for at in self._failures.get(client_id, []) if now - at < FAILURE_SECONDS]
+            recent = [at for at in self._failures.get(who, []) if now - at < FAILURE_SECONDS]
             if len(recent) >= MAX_FAILURES:
                 raise LimitError(
                     "too many failed logins for this client",
@@ -75,11 +80,11 @@ class Logins:
                     hint="wait a minute and use the right credentials",
                 )
 
-    def _failed(self, client_id: str) -> None:
+    def _failed(self, who: str) -> None:
         now = self._clock.monotonic()
         with self._lock:
-            recent = [at for at in self._failures.pop(client_id, []) if now - at < FAILURE_SECONDS]
-            self._failures[client_id] = [*recent, now]
+            recent = [at for at in self._failures.pop(who, []) if now - at < FAILURE_SECONDS]
+            self._failures[who] = [*recent, now]
             while len(self._failures) > MAX_TRACKED:
                 self._failures.popitem(last=False)
 

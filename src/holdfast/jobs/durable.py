@@ -17,6 +17,7 @@ from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy import Engine
+from structlog.contextvars import bound_contextvars
 
 from holdfast.catalog.database import engine_for_guests, open_engine
 
@@ -49,7 +50,8 @@ def _turn(job_id: str, turn: int) -> str:
     with _Current.lock:
         _Current.running.add(key)
     try:
-        return run(job_id, turn, _step)
+        with bound_contextvars(job_id=job_id, turn=turn):
+            return run(job_id, turn, _step)
     finally:
         with _Current.lock:
             _Current.running.discard(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ OPERATIONS = {
     "verify": "Verify",
     "import": "Import",
 }
+log = logging.getLogger(__name__)
 QUEUED = "Queued"
 MAINTENANCE = ("expire", "collect", "verify")
 
@@ -52,6 +54,7 @@ class Ledger:
     def note(self, connection: Connection, job_id: str, event: str, message: str) -> None:
         """Add a line to the job's history."""
         rows.add_event(connection, JobEvent(job_id, self.clock.now(), event, message))
+        log.info("job: %s", message, extra={"job_id": job_id, "job_event": event})
 
     def get(self, connection: Connection, job_id: str) -> JobRow:
         """The job. NotFoundError (JobNotFound)."""

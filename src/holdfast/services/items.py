@@ -111,6 +111,8 @@ def _policy(
 
 def _selection(properties: Body, old: ItemRow | None) -> tuple[list[str], list[str]]:
     ours = properties.get("holdfast") or {}
+    if not isinstance(ours, dict):
+        raise UsageError("holdfast is not an object", code="InvalidRequestContent")
     includes = ours.get("includePaths", old.include_paths if old else None)
     excludes = ours.get("excludeGlobs", old.exclude_globs if old else [])
     if not _texts(includes) or not _texts(excludes) or not includes:
@@ -289,5 +291,6 @@ def view_item(platform: Platform, connection: Connection, row: ItemRow) -> ItemV
         row.created_at,
         platform.now(),
     )
-    listed = points.points_of_item(connection, row.id)
-    return ItemView(row, holder, policy, overdue, len(listed), listed[-1].time if listed else None)
+    count = points.count_points(connection, row.id)
+    oldest = points.oldest_point(connection, row.id)
+    return ItemView(row, holder, policy, overdue, count, oldest.time if oldest else None)

@@ -202,12 +202,10 @@ def unregister_container(platform: Platform, vault: VaultRow, name: str) -> Cont
     now = platform.now()
     with platform.catalog.write() as connection:
         row = find_container(connection, vault, name)
-        held = [
-            one for one in items.items_of_vault(connection, vault.id) if one.container_id == row.id
-        ]
+        held = items.count_items_on(connection, row.id)
         if held:
             raise ConflictError(
-                f"{row.friendly_name} has {len(held)} protected item(s)",
+                f"{row.friendly_name} has {held} protected item(s)",
                 code="ContainerHasProtectedItems",
                 hint="delete their data first: holdfast item disable NAME --delete-data",
             )

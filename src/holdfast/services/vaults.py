@@ -25,6 +25,20 @@ from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
 NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
+MAX_TAGS = 50
+_SHAPE: Body = {
+    "location": str,
+    "tags": {},
+    "sku": {"name": str},
+    "identity": {"type": str},
+    "properties": {
+        "redundancySettings": {},
+        "monitoringSettings": {"azureMonitorAlertSettings": {}, "classicAlertSettings": {}},
+        "securitySettings": {"softDeleteSettings": {}, "immutabilitySettings": {}},
+        "restoreSettings": {"crossSubscriptionRestoreSettings": {}},
+        "encryption": {},
+    },
+}
 PROVISIONING, ACTIVE = "Provisioning", "Active"
 log = logging.getLogger(__name__)
 
@@ -52,9 +66,12 @@ def get_vault(platform: Platform, group: str, name: str) -> VaultRow:
         return find_vault(connection, platform, group, name)
 
 
-def create_vault(platform: Platform, group: str, name: str, body: Body) -> tuple[VaultRow, bool]:
+def create_vault(
+    platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
+) -> tuple[VaultRow, bool]:
     """The vault and whether it is new. An existing one takes the body's tags and properties."""
     check_vault(name)
+    _check_body(body)
     with platform.catalog.read() as connection:
         if places.get_group(connection, platform.subscription_id, group) is None:
             raise NotFoundError(
@@ -64,7 +81,7 @@ def create_vault(platform: Platform, group: str, name: str, body: Body) -> tuple
     if found is not None and found.state == PROVISIONING:
         return _provision(platform, found), True
     if found is not None:
-        return change_vault(platform, group, name, body), False
+        return change_vault(platform, group, name, body, if_match), False
     location = body.get("location")
     if not isinstance(location, str) or not location:
         raise UsageError(
@@ -158,6 +175,45 @@ def _new_row(
     )
 
 
+def _check_body(body: Body) -> None:
+    """UsageError for what has the wrong kind, or asks for a protection this release lacks."""
+    _check_kinds(body, _SHAPE, "")
+    tags = body.get("tags") or {}
+    if len(tags) > MAX_TAGS or not all(isinstance(value, str) for value in tags.values()):
+        raise UsageError(f"tags are at most {MAX_TAGS} texts by name", code="InvalidRequestContent")
+    security = (body.get("properties") or {}).get("securitySettings") or {}
+    state = str((security.get("immutabilitySettings") or {}).get("state") or "Disabled")
+    if state.lower() != "disabled":
+        raise UsageError(
+            "immutable vaults are not supported by this release",
+            code="UserErrorNotSupported",
+            hint="leave immutabilitySettings.state at Disabled; keep a copy where the server "
+            "cannot delete, such as a bucket with object lock",
+        )
+
+
+def _check_kinds(given: Body, shape: Body, where: str) -> None:
+    """Where ``shape`` has an object or a text, ``given`` has one too, or nothing."""
+    for key, kind in shape.items():
+        value = given.get(key)
+        expected = dict if isinstance(kind, dict) else kind
+        if value is not None and not isinstance(value, expected):
+            raise UsageError(
+                f"{where}{key} has the wrong kind",
+                code="InvalidRequestContent",
+                hint=f"send {'an object' if expected is dict else 'a text'} there",
+            )
+        if isinstance(kind, dict) and value is not None:
+            _check_kinds(value, kind, f"{where}{key}.")
+
+
+def soft_delete_asked(row: VaultRow) -> bool:
+    """Whether a client asked for soft delete, as the Azure command line always does."""
+    security = (row.properties.get("properties") or {}).get("securitySettings") or {}
+    settings = security.get("softDeleteSettings") or {}
+    return str(settings.get("softDeleteState") or "Disabled").lower() != "disabled"
+
+
 def _given(body: Body) -> Body:
     """What a client said that we keep and give back."""
     kept = {"properties": body.get("properties") or {}, "sku": body.get("sku")}
@@ -183,6 +239,7 @@ def change_vault(
     platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
 ) -> VaultRow:
     """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag."""
+    _check_body(body)
     with platform.catalog.write() as connection:
         row = find_vault(connection, platform, group, name)
         if if_match not in (None, "*", row.etag):
@@ -271,6 +328,11 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
         found["warnings"].append(
             "the recovery key was never exported: without it a lost server loses this vault; run "
             f"holdfast vault export-key {row.name} -g {row.group_key} -o FILE"
+        )
+    if soft_delete_asked(row):
+        found["warnings"].append(
+            "soft delete was asked for and is not part of this release: deleted data is gone at "
+            "the next collect"
         )
     try:
         figures = platform.vaults.open(row.id).statistics()
