@@ -29,8 +29,8 @@ class Postgres:
         self._url = make_url(url).set(drivername="postgresql")
         self._made = 0
 
-    def database(self) -> str:
-        """The URL of a new empty database."""
+    def database(self, template: str = "template1") -> str:
+        """The URL of a new database, a copy of ``template`` (an empty one unless named)."""
         self._made += 1
         name = f"test_{self._made}"
         engine = create_engine(
@@ -38,7 +38,7 @@ class Postgres:
         )
         try:
             with engine.connect() as connection:
-                connection.execute(text(f"CREATE DATABASE {name}"))
+                connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         finally:
             engine.dispose()
         return self._url.set(database=name).render_as_string(hide_password=False)
