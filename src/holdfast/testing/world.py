@@ -167,7 +167,7 @@ class World:
 
     def vault_folder(self) -> Path:
         """The one vault of region `local`."""
-        return next(path for path in (self.server_data / "vaults").iterdir() if path.is_dir())
+        return next((self.server_data / "vaults").glob("*/descriptor")).parent
 
     def kill_server(self) -> None:
         self._end(self.server, signal.SIGKILL)
