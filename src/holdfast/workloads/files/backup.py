@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import CancelledError, ConflictError
+from holdfast.errors import CancelledError, ConflictError, InternalError
 from holdfast.ports.clock import Clock, Random
 from holdfast.vaultstore.chunker import SMALL_FILE_BYTES
 from holdfast.vaultstore.entries import (
@@ -312,6 +312,8 @@ class _Run:
             batch, owners = self._batch, self._batch_owners
             self._batch, self._batch_owners, self._batch_bytes = [], [], 0
             self._submit(lambda: self._reader.read_small(batch), owners)
+            for owner in owners:
+                owner.unsent = False
 
     def _submit(self, task: Callable[[], None], owners: list[_Pending]) -> None:
         self._room.acquire()
@@ -319,7 +321,6 @@ class _Run:
         future = self._pool.submit(task)
         future.add_done_callback(lambda _: self._room.release())
         for owner in owners:
-            owner.unsent = False
             owner.tasks.append(future)
 
     # directories out
@@ -353,6 +354,8 @@ class _Run:
         if pending.segments is None:
             for entry, first in pending.twins:
                 entry.extents, entry.digest, entry.size = first.extents, first.digest, first.size
+            if not all(source.read or source.gone for source in pending.sources.values()):
+                raise InternalError("a directory was closed before its files were read")
             gone = {id(source.entry) for source in pending.sources.values() if source.gone}
             unsure = [n for n, source in pending.sources.items() if source.gone or source.unsure]
             kept = [entry for entry in pending.entries if id(entry) not in gone]

@@ -34,12 +34,13 @@ Place = tuple[bytes, int]
 
 @dataclass(slots=True)
 class Source:
-    """A file to read. ``path``: without leading slash. ``gone``: it could not be read at all and
-    leaves the manifest; ``unsure``: read again next time."""
+    """A file to read. ``path``: without leading slash. ``read``: its content is stored; ``gone``: it
+    could not be read at all and leaves the manifest; ``unsure``: read again next time."""
 
     path: bytes
     entry: Entry
     stat: os.stat_result
+    read: bool = False
     gone: bool = False
     unsure: bool = False
 
@@ -122,6 +123,8 @@ class ContentReader:
         if bundle.members:
             ready.append(bundle)
         self._store(ready)
+        for source in sources:
+            source.read = not source.gone
 
     def _take(self, source: Source, bundle: _Bundle) -> bytes | None:
         """Read a file to the bundle's end; its digest when it became a member."""
@@ -194,6 +197,7 @@ class ContentReader:
         finally:
             os.close(fd)
         entry = source.entry
+        source.read = True
         entry.extents, entry.digest = extents, digest
         entry.size, entry.mtime_ns = before.st_size, before.st_mtime_ns
         changed = (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)
