@@ -117,8 +117,7 @@ def test_restore_to_the_original_place(world: World) -> None:
 
 
 def test_restore_on_another_machine(world: World, tmp_path: Path) -> None:
-    if not world.points():
-        world.back_up()
+    world.back_up()
     assert world.enroll("host2").code == 0
     world.start_agent("host2")
     words = ["restore", "--item", ITEM, "--container", HOST, "--recovery-point", "latest"]
