@@ -1,0 +1,80 @@
+"""Sees everything and is never lied to: checks what must hold after every change of the store."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.adapters.object_store.memory import MemoryStore
+from holdfast.testing.ports import MovableClock, SeededRandom
+from holdfast.vaultstore import layout
+from holdfast.vaultstore.values import Unlock
+from holdfast.vaultstore.vault import Vault
+
+
+class BrokenInvariantError(AssertionError):
+    """The vault did what it must never do."""
+
+
+class Observer:
+    """Follows the log through a vault of its own, opened on the true store."""
+
+    def __init__(self, store: MemoryStore, vault_id: bytes, unlock: Unlock) -> None:
+        self._store = store
+        self._prefix = layout.vault_prefix(vault_id)
+        clock, rng = MovableClock(), SeededRandom(0)
+        self.vault = Vault.open(store, vault_id, unlock, clock=clock, rng=rng)
+        self._packs_of: dict[str, frozenset[bytes]] = {}
+        self.checked_deletes = 0
+
+    def created(self, key: str) -> None:
+        """After a create: a new record refers only to what is there."""
+        if not key.startswith(self._prefix + layout.LOG):
+            return
+        before = self.vault.head[0]
+        self.vault.refresh()
+        if self.vault.head[0] != before + 1:
+            raise BrokenInvariantError(f"record {key} does not follow record {before}")
+        state = self.vault._core.state
+        for rp_id in state.points.keys() - self._packs_of.keys():
+            for pack_id in self._packs(rp_id):
+                self._require_pack(rp_id, pack_id)
+
+    def deleted(self, key: str) -> None:
+        """After a delete: nothing is gone that a point or an open session needs."""
+        name = key.removeprefix(self._prefix)
+        if name.startswith((layout.LOG, "keyring/")) or name == layout.DESCRIPTOR:
+            raise BrokenInvariantError(f"{name} was deleted")
+        self.checked_deletes += 1
+        self.vault.refresh()
+        state = self.vault._core.state
+        if name.startswith(layout.PACKS):
+            pack_id = bytes.fromhex(name.rpartition("/")[2])
+            for rp_id in (*state.points, *state.expired):
+                if pack_id in self._packs(rp_id):
+                    raise BrokenInvariantError(f"{name} was deleted; point {rp_id} needs it")
+        if name.startswith(layout.REFSETS):
+            named = {point.op.refset.name for point in state.points.values()}
+            if name.removeprefix(layout.REFSETS) in named:
+                raise BrokenInvariantError(f"{name} of a live point was deleted")
+        if name.startswith(layout.TABLES):
+            table_id = bytes.fromhex(name.removeprefix(layout.TABLES))
+            if table_id in state.tables and state.is_live_table(table_id):
+                raise BrokenInvariantError(f"{name} of live packs was deleted")
+
+    def _require_pack(self, rp_id: str, pack_id: bytes) -> None:
+        entry = self.vault._core.state.packs.get(pack_id)
+        if entry is None or entry.condemned_at is not None:
+            raise BrokenInvariantError(f"point {rp_id} was committed on a condemned pack")
+        key = self._prefix + layout.pack_key(entry.pack.session_id, pack_id)
+        if self._store.size(key) != entry.pack.size:
+            raise BrokenInvariantError(f"point {rp_id} was committed without its pack {key}")
+
+    def _packs(self, rp_id: str) -> frozenset[bytes]:
+        """The packs in which a point's chunks lie, by its refset."""
+        if rp_id not in self._packs_of:
+            core = self.vault._core
+            point = core.state.points.get(rp_id) or core.state.expired[rp_id]
+            rows = core.index.rows(core.refset_of(point).astype(np.int64))
+            numbers = np.unique(rows["pack"]).tolist()
+            self._packs_of[rp_id] = frozenset(core.pack_names[number] for number in numbers)
+        return self._packs_of[rp_id]
