@@ -34,8 +34,8 @@ Place = tuple[bytes, int]
 
 @dataclass(slots=True)
 class Source:
-    """A file to read. ``path``: without leading slash. ``read``: its content is stored; ``gone``: it
-    could not be read at all and leaves the manifest; ``unsure``: read again next time."""
+    """A file to read. ``path``: without leading slash. ``read``: its content is stored; ``gone``:
+    it could not be read at all and leaves the manifest; ``unsure``: read again next time."""
 
     path: bytes
     entry: Entry
