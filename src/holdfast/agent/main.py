@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast import __version__, crashpoint
 from holdfast.adapters.clock import SystemRandom, choose_clock
+from holdfast.adapters.volume_snapshot import snapshot_adapters
 from holdfast.agent.client import AgentClient, error_of, tls_context, unreachable
 from holdfast.agent.state import AgentFolder, AgentState, public_pem, read_credentials
 from holdfast.agent.tasks import Task, TaskRun, Tools
@@ -109,9 +110,12 @@ def run_agent(data: Path, *, test_mode: bool = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     client = AgentClient(state, key, folder.ca, clock, rng, stopping)
+    snapshots = snapshot_adapters(folder.path)
     try:
+        for adapter in snapshots:
+            adapter.remove_leftovers()
         log.info("agent of %s serves %s", state.host, state.server)
-        Agent(Tools(client, folder, state, clock, rng, stopping)).serve()
+        Agent(Tools(client, folder, state, clock, rng, stopping, snapshots)).serve()
     finally:
         client.close()
         lock.close()

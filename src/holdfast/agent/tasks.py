@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.agent.client import AgentClient
 from holdfast.agent.state import AgentFolder, AgentState
 from holdfast.agent.transports import HttpSession
-from holdfast.errors import CancelledError, HoldfastError, InternalError
+from holdfast.errors import CancelledError, HoldfastError, InternalError, SourceError
 from holdfast.ports.clock import Clock, Random
+from holdfast.ports.volume_snapshot import SourceSnapshot, VolumeSnapshots
 from holdfast.vaultstore.root import Finding
 from holdfast.workloads.files.backup import BackupPlan, FilesBackup
 from holdfast.workloads.files.restore import FilesRestore, RestorePlan
 from holdfast.workloads.files.restore_fetch import ChunkFetcher
+from holdfast.workloads.files.selection import normalise_includes
 
 log = logging.getLogger("holdfast.agent")
 REPORT_SECONDS = 0.5
@@ -47,6 +49,24 @@ class Tools:
     clock: Clock
     rng: Random
     stopping: threading.Event
+    snapshots: Sequence[VolumeSnapshots]
+
+
+def take_snapshot(
+    adapters: Sequence[VolumeSnapshots], includes: tuple[bytes, ...]
+) -> tuple[VolumeSnapshots, SourceSnapshot]:
+    """The first snapshot an adapter can take; when one fails, the next adapter serves and the
+    reason is recorded."""
+    failed = ""
+    for adapter in adapters:
+        try:
+            found = adapter.take(includes)
+        except SourceError as error:
+            failed = f" (a snapshot failed: {error.message})"
+            continue
+        if found is not None:
+            return adapter, replace(found, reason=found.reason + failed)
+    raise InternalError("no snapshot adapter serves")
 
 
 class TaskRun:
@@ -123,11 +143,22 @@ class TaskRun:
             return "failed", {}, InternalError(f"the agent met a defect ({name})")
 
     def _back_up(self) -> dict[str, Any]:
+        includes = normalise_includes(self.task.payload["includePaths"])
+        adapter, snapshot = take_snapshot(self._tools.snapshots, includes)
+        try:
+            return self._back_up_from(snapshot)
+        finally:
+            adapter.release(snapshot)
+
+    def _back_up_from(self, snapshot: SourceSnapshot) -> dict[str, Any]:
         payload, tools = self.task.payload, self._tools
         plan = BackupPlan(
             include_paths=payload["includePaths"],
             exclude_globs=payload.get("excludeGlobs") or (),
             throttle_bytes_per_second=payload.get("throttleBytesPerSecond"),
+            base=snapshot.base,
+            consistency=snapshot.consistency,
+            consistency_reason=snapshot.reason,
             host=tools.state.host,
         )
         session = HttpSession(tools.client, self.task.task_id, self.task.fence)

@@ -228,7 +228,7 @@ class _Run:
     # directories in
 
     def _take(self, directory: Directory) -> None:
-        rows = stat_rows(directory.stats)
+        rows = stat_rows(directory.stats, snapshot=bool(self._plan.base))
         pending = _Pending(directory, rows)
         self._owners.update([info.st_uid for info in directory.stats])
         self._groups.update([info.st_gid for info in directory.stats])

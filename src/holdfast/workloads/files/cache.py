@@ -45,9 +45,12 @@ class CacheHead(msgspec.Struct, frozen=True, kw_only=True):
     pages: bytes
 
 
-def stat_rows(stats: Sequence[os.stat_result]) -> bytes:
-    """One row per entry; equal rows mean an unchanged entry."""
+def stat_rows(stats: Sequence[os.stat_result], *, snapshot: bool = False) -> bytes:
+    """One row per entry; equal rows mean an unchanged entry. ``snapshot``: the device number is
+    left out, as every snapshot of a volume has another."""
     pack = ROW.pack
+    if snapshot:
+        return b"".join([_row(s) for s in stats])
     return b"".join(
         [
             pack(
@@ -64,6 +67,11 @@ def stat_rows(stats: Sequence[os.stat_result]) -> bytes:
             for s in stats
         ]
     )
+
+
+def _row(s: os.stat_result) -> bytes:
+    times = (s.st_mtime_ns, s.st_ctime_ns)
+    return ROW.pack(s.st_ino, 0, s.st_size, *times, s.st_mode, s.st_uid, s.st_gid, s.st_nlink)
 
 
 @dataclass(slots=True)

@@ -113,7 +113,7 @@ class _Scanner:
 
     def _above(self, path: bytes, node: _Node) -> Directory:
         names = sorted(node.children)
-        stats = [os.lstat(b"/" + _join(self._base, _join(path, name))) for name in names]
+        stats = [os.lstat(b"/" + _join(path, name)) for name in names]
         return Directory(path, names, stats)
 
     def _list(self, path: bytes, node: _Node | None, device: int) -> Directory | None:

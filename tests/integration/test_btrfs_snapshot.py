@@ -1,0 +1,87 @@
+"""A btrfs volume on a loop device: the backup reads one moment, and leaves no snapshot behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.adapters.volume_snapshot import snapshot_adapters
+from holdfast.adapters.volume_snapshot.btrfs import MARK, BtrfsSnapshots
+from holdfast.workloads.files.scan import scan
+from holdfast.workloads.files.selection import compile_excludes
+
+
+def _run(*words: str) -> bool:
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0 or shutil.which("mkfs.btrfs") is None:
+        pytest.skip("needs root and btrfs-progs: a loop device is formatted and mounted")
+    image, where = tmp_path / "volume.img", tmp_path / "volume"
+    with image.open("wb") as out:
+        out.truncate(200 * 1024 * 1024)
+    where.mkdir()
+    if not (
+        _run("mkfs.btrfs", "-q", str(image)) and _run("mount", "-o", "loop", str(image), str(where))
+    ):
+        pytest.skip("this kernel cannot mount btrfs on a loop device")
+    try:
+        yield where
+    finally:
+        _run("umount", str(where))
+
+
+def _names(base: bytes, include: Path) -> dict[bytes, int]:
+    found = {}
+    found_in = scan((os.fsencode(include).lstrip(b"/"),), compile_excludes([]), print, base)
+    for directory in found_in:
+        for name, info in zip(directory.names, directory.stats, strict=True):
+            found[directory.path + b"/" + name] = info.st_size
+    return found
+
+
+def test_the_snapshot_shows_one_moment_and_goes(volume: Path, tmp_path: Path) -> None:
+    subvolume = volume / "data"
+    assert _run("btrfs", "subvolume", "create", str(subvolume))
+    folder = subvolume / "docs"
+    folder.mkdir()
+    (folder / "a").write_text("before")
+    snapshots = BtrfsSnapshots(tmp_path / "state")
+    taken = snapshots.take((os.fsencode(folder).lstrip(b"/"),))
+    assert taken is not None
+    assert taken.base
+    (folder / "a").write_text("changed after the snapshot")
+    (folder / "b").write_text("new")
+    seen = _names(taken.base, folder)
+    key = os.fsencode(folder).lstrip(b"/")
+    assert seen[key + b"/a"] == len("before")
+    assert key + b"/b" not in seen
+    snapshots.release(taken)
+    assert [path.name for path in subvolume.iterdir() if path.name.startswith(MARK)] == []
+
+
+def test_what_a_killed_agent_left_is_removed(volume: Path, tmp_path: Path) -> None:
+    subvolume = volume / "data"
+    assert _run("btrfs", "subvolume", "create", str(subvolume))
+    (subvolume / "a").write_text("a")
+    snapshots = BtrfsSnapshots(tmp_path / "state")
+    assert snapshots.take((os.fsencode(subvolume).lstrip(b"/"),)) is not None
+    assert BtrfsSnapshots(tmp_path / "state").remove_leftovers() == 1
+    assert [path.name for path in subvolume.iterdir()] == ["a"]
+
+
+def test_other_file_systems_are_read_live_and_say_so(tmp_path: Path) -> None:
+    adapters = snapshot_adapters(tmp_path)
+    include = (os.fsencode(tmp_path).lstrip(b"/"),)
+    assert adapters[0].take(include) is None or os.geteuid() == 0
+    live = adapters[-1].take(include)
+    assert live is not None
+    assert live.base == b""
+    assert "without a volume snapshot" in live.reason
