@@ -24,6 +24,7 @@ from holdfast.testing.catalog_rows import Estate, furnish
 from holdfast.testing.ports import MovableClock, SeededRandom
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+LEASE, SECOND = timedelta(minutes=2), timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -233,8 +234,9 @@ def test_a_task_is_leased_to_one_of_many(
         found = tasks.get_task(connection, task.id)
         assert found is not None
         assert (found.state, found.fence, found.lease_until) == (tasks.LEASED, 1, until)
-        assert tasks.lapsing_tasks(connection, until) == []
-        assert [row.id for row in tasks.lapsing_tasks(connection, until + timedelta(seconds=1))]
+        assert tasks.lapsing_tasks(connection, until, LEASE) == []
+        assert [row.id for row in tasks.lapsing_tasks(connection, until + SECOND, LEASE)]
+        assert tasks.lapsing_tasks(connection, NOW - timedelta(days=9), LEASE) == [found]
         assert tasks.mark_lapsed(connection, found, until + timedelta(seconds=1))
         assert not tasks.mark_lapsed(connection, found, until + timedelta(seconds=2))
         assert not tasks.change_task(connection, task.id, fence=0, state=tasks.DONE)

@@ -368,3 +368,23 @@ def test_many_jobs_wait_without_threads(tmp_path: Path) -> None:
             yard.engine.cancel(job_id, "tester")
         for job_id in made:
             assert yard.ended(job_id).status == "Cancelled"
+
+
+def test_a_clock_set_back_stops_nothing_for_ever(timed: JobYard) -> None:
+    begun, go_on = hold(timed)
+    job_id = timed.submit("backup")
+    assert begun.wait(20)
+    clock_of(timed).jump(-timedelta(days=300))
+    eventually(lambda: "agent-lost" in timed.history(job_id), "the lease is judged", seconds=20)
+    clock_of(timed).pass_time(timedelta(seconds=850))
+    go_on.set()
+    assert timed.ended(job_id).status == "Completed"
+
+    timed.agent.stop()
+    waiting = timed.submit("backup")
+    eventually(lambda: timed.job(waiting).phase == "Waiting", "the job waits", seconds=20)
+    clock_of(timed).jump(-timedelta(days=30))
+    timed.engine.pull_clock()
+    eventually(lambda: timed.job(waiting).turn >= 2, "it is judged anew", seconds=20)
+    clock_of(timed).pass_time(timedelta(seconds=901))
+    assert timed.ended(waiting).error_code == "AgentOffline"

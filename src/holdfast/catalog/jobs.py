@@ -279,3 +279,8 @@ def end_turn(
     )
     values = {**values, "turn": turn + 1, "wake_at": wake, "updated_at": now}
     return update(connection, t.jobs, values, _C.id == job_id, _C.turn == turn, _IS_ACTIVE)
+
+
+def pull_wakes(connection: Connection, beyond: datetime, to: datetime) -> int:
+    """Wake jobs at ``to`` that would sleep beyond ``beyond``."""
+    return update(connection, t.jobs, {"wake_at": to}, _IS_ACTIVE, _C.wake_at > beyond)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, or_, select
@@ -106,9 +106,11 @@ def move_tasks(connection: Connection, from_agents: list[str], to_agent: str, no
     return update(connection, t.agent_tasks, values, _C.agent_id.in_(from_agents), _C.state != DONE)
 
 
-def lapsing_tasks(connection: Connection, now: datetime) -> list[TaskRow]:
-    """Leased tasks whose lease ended."""
-    query = _ALL.where(_C.state == LEASED, _C.lease_until < now)
+def lapsing_tasks(connection: Connection, now: datetime, longest: timedelta) -> list[TaskRow]:
+    """Leased tasks whose lease ended, or ends later than any lease does (the clock was set
+    back)."""
+    over = or_(_C.lease_until < now, _C.lease_until > now + longest)
+    query = _ALL.where(_C.state == LEASED, over)
     return many(connection, TaskRow, query.order_by(_C.lease_until))
 
 

@@ -104,9 +104,8 @@ class AgentWork:
         patience = timedelta(seconds=self._context.settings.agent_wait_seconds)
         if task.state == tasks.LEASED:
             return outcome.wait(None, RUNNING, f"the agent on {agent.host} works on it")
-        lost = task.state == tasks.LAPSED and task.lease_until is not None
-        since = task.lease_until if lost and task.lease_until else task.updated_at
-        since = max(since, agent.last_seen_at)
+        lost = task.state == tasks.LAPSED
+        since = self._silent_since(task, agent, now)
         if now >= since + patience:
             return outcome.fail(
                 "AgentOffline",
@@ -117,6 +116,15 @@ class AgentWork:
         if lost:
             detail = f"no sign of the agent on {agent.host}; waiting for it to come back"
         return outcome.wait(since + patience, WAITING, detail)
+
+    def _silent_since(self, task: TaskRow, agent: AgentRow, now: datetime) -> datetime:
+        """Since when the task waits without a sign of its agent. Times ahead of the clock (it was
+        set back) do not count; a task changed in the future counts from now."""
+        if task.updated_at > now:
+            with self._context.catalog.write() as connection:
+                tasks.change_task(connection, task.id, updated_at=now)
+            return now
+        return max(at for at in (task.updated_at, agent.last_seen_at) if at <= now)
 
     def _reopen(self, connection: Connection, job: JobRow, task: TaskRow) -> None:
         """Queue a failed task again when the job makes a further attempt."""

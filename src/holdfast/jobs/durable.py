@@ -115,15 +115,8 @@ class DurableTurns:
         status = DBOS.get_workflow_status(key)
         if status is not None:
             return status.status in ALIVE
-        with _Current.lock:
-            _Current.running.add(key)
-        try:
-            with SetWorkflowID(key):
-                DBOS.start_workflow(_turn, job_id, turn)
-        except BaseException:
-            with _Current.lock:
-                _Current.running.discard(key)
-            raise
+        with SetWorkflowID(key):
+            DBOS.start_workflow(_turn, job_id, turn)
         return True
 
     def is_running(self, job_id: str, turn: int) -> bool:

@@ -35,7 +35,9 @@ from holdfast.ports.jobs import JobSpec
 
 log = logging.getLogger(__name__)
 
-SLOW_TICKS = 5
+PURGE_EVERY = 3600.0
+SETTLE_EVERY = 60.0
+STRANDED_AFTER = timedelta(seconds=60)
 STOP_SECONDS = 20.0
 LONG_KINDS = (*MAINTENANCE, "import")
 
@@ -134,7 +136,6 @@ class JobEngine:
         if self._shared:
             self._renew_lease()
         self._note_restart()
-        self._ticker.settle_clock()
         self._durable.start(self._turns.run)
         self._last_tick = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="holdfast-jobs", daemon=True)
@@ -170,10 +171,8 @@ class JobEngine:
     # the loop
 
     def _loop(self) -> None:
-        count = 0
+        purge_at = settle_at = 0.0
         while not self._stopping.is_set():
-            slow = count % SLOW_TICKS == 0
-            count += 1
             self._guard("drive", self._drive)
             if self._guard("ticker", self._ticker.tick):
                 self.wake()
@@ -181,11 +180,20 @@ class JobEngine:
             if self._shared:
                 self._guard("workers", self._keep_workers)
                 self._guard("news", self._ring_news)
-            if slow and count % (SLOW_TICKS * 720) == 1:
+            if time.monotonic() >= settle_at:
+                settle_at = time.monotonic() + SETTLE_EVERY
+                self._guard("clock", self.pull_clock)
+            if time.monotonic() >= purge_at:
+                purge_at = time.monotonic() + PURGE_EVERY
                 self._guard("purge", self._purge)
             self._last_tick = time.monotonic()
             self._wake.wait(self.settings.tick_seconds)
             self._wake.clear()
+
+    def pull_clock(self) -> None:
+        """Bring back what a clock that was ahead once had put off; every minute by itself."""
+        self._ticker.settle_clock()
+        self.wake()
 
     def _guard(self, name: str, work: Callable[[], Any]) -> Any:
         """A failing part must not stop the others; the next tick tries again."""
@@ -216,12 +224,21 @@ class JobEngine:
             if not self._durable.begin(job.id, job.turn):
                 self._turns.skip(job, "its last turn was cut off; it goes on")
                 self.wake()
+            elif job.driver and job.wake_at and now - job.wake_at > STRANDED_AFTER:
+                self._rescue(job)
+
+    def _rescue(self, job: JobRow) -> None:
+        """A turn that should run and runs nowhere: have it executed again."""
+        if not self._durable.is_running(job.id, job.turn):
+            log.warning("job %s: turn %d is stranded; taking it up", job.id, job.turn)
+            self._durable.adopt([job.driver])
 
     def _lapse(self) -> None:
         """Notice agents that gave no sign in time."""
         now = self._clock.now()
+        longest = 2 * timedelta(seconds=self.settings.lease_seconds)
         with self._catalog.read() as connection:
-            lapsing = tasks.lapsing_tasks(connection, now)
+            lapsing = tasks.lapsing_tasks(connection, now, longest)
         for task in lapsing:
             with self._catalog.write() as connection:
                 if tasks.mark_lapsed(connection, task, now):
@@ -263,7 +280,6 @@ class JobEngine:
                 upkeep.remove_worker(connection, executor_id)
 
     def _purge(self) -> None:
-        self._ticker.settle_clock()
         self._ticker.purge()
         before = self._clock.now() - timedelta(days=7)
         self._durable.forget(before)

@@ -48,11 +48,13 @@ class Ticker:
             return created + self._maintain(connection, now)
 
     def settle_clock(self) -> None:
-        """Plan anew what lies further ahead than any schedule reaches: the clock was ahead once."""
+        """Plan anew what lies further ahead than anything reaches: the clock was ahead once."""
         now = self._context.clock.now()
         with self._context.catalog.write() as connection:
             items.forget_due_times_after(connection, now + LONGEST_GAP)
             vaults.pull_maintenance(connection, now + 2 * self._day(), now + self._day())
+            patience = timedelta(seconds=self._context.settings.agent_wait_seconds)
+            jobs.pull_wakes(connection, now + patience + AGAIN_AFTER_ERROR, now)
 
     def _day(self) -> timedelta:
         return timedelta(hours=self._context.settings.maintenance_hours)

@@ -80,7 +80,7 @@ class AgentTasks:
         cancel = [task_id for task_id in running if task_id not in current]
         cancel += [task.id for task in current.values() if task.cancel_requested]
         offered = [task for task in mine if task.id not in running and not task.cancel_requested]
-        stale = now - agent.last_seen_at >= SEEN_EVERY
+        stale = abs(now - agent.last_seen_at) >= SEEN_EVERY
         if not (offered or current or stale):
             return Handed(None, cancel)
         with self._catalog.write() as connection:
@@ -115,7 +115,7 @@ class AgentTasks:
             )
             jobs.signal_job(connection, task.job_id, now)
             self._engine.wake()
-        elif task.lease_until is not None and self._lease_end(now) - task.lease_until < SEEN_EVERY:
+        elif task.lease_until and abs(self._lease_end(now) - task.lease_until) < SEEN_EVERY:
             return
         tasks.change_task(
             connection,
@@ -131,7 +131,7 @@ class AgentTasks:
         with self._catalog.write() as connection:
             task = held_task(connection, agent, task_id, fence)
             self._renew(connection, task, now)
-            if now - agent.last_seen_at >= SEEN_EVERY:
+            if abs(now - agent.last_seen_at) >= SEEN_EVERY:
                 containers.change_agent(connection, agent.id, last_seen_at=now)
             job = jobs.get_job(connection, task.job_id)
             if job is not None:
