@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from litestar import Litestar, Request, get
+import msgspec
+from anyio import to_thread
+from litestar import Litestar, Response, get
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
@@ -46,11 +49,9 @@ MODULES: tuple[Any, ...] = (
 )
 
 
-@get("/openapi.json", opt=PUBLIC, include_in_schema=False)
-async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """The OpenAPI document of this server."""
-    found: dict[str, Any] = request.app.openapi_schema.to_schema()
-    return found
+def _handlers() -> list[Any]:
+    handlers: list[Any] = [route for module in MODULES for route in module.ROUTES]
+    return [*handlers, *agent_routes]
 
 
 def _operation_id(handler: Any, method: Any, path: list[Any]) -> str:
@@ -59,22 +60,34 @@ def _operation_id(handler: Any, method: Any, path: list[Any]) -> str:
     return "_".join([str(method).lower().rpartition(".")[2], *words]).replace(".", "_")
 
 
+@functools.cache
+def description() -> bytes:
+    """The OpenAPI 3.1 document of the API, as JSON. Made from routes that serve nobody, because
+    the framework would add addresses of its own to those that do."""
+    config = OpenAPIConfig(
+        title="Holdfast",
+        version=__version__,
+        description="Azure Backup compatible API of a Holdfast server.",
+        operation_id_creator=_operation_id,
+    )
+    app = Litestar(route_handlers=_handlers(), openapi_config=config, logging_config=None)
+    return msgspec.json.encode(app.openapi_schema.to_schema())
+
+
+@get("/openapi.json", opt=PUBLIC)
+async def openapi() -> Response[bytes]:
+    """The OpenAPI document of this server."""
+    return Response(await to_thread.run_sync(description), media_type="application/json")
+
+
 def build_routes(platform: Platform, agents: AgentDesk | None) -> Litestar:
     """The routes without the edge around them."""
-    handlers: list[Any] = [route for module in MODULES for route in module.ROUTES]
     app = Litestar(
-        route_handlers=[*handlers, *agent_routes, openapi],
+        route_handlers=[*_handlers(), openapi],
         guards=[authorise],
         exception_handlers=FAILURES,
         request_max_body_size=MAX_BODY,
-        openapi_config=OpenAPIConfig(
-            title="Holdfast",
-            version=__version__,
-            description="Azure Backup compatible API of a Holdfast server.",
-            path="/openapi",
-            render_plugins=[],
-            operation_id_creator=_operation_id,
-        ),
+        openapi_config=None,
         logging_config=None,
     )
     app.state.platform = platform

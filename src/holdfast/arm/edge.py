@@ -91,8 +91,10 @@ class _Exchange:
         return request_id
 
     async def _note(self, status: int) -> None:
+        """Strangers who are refused are logged, not recorded: they must not fill the catalog."""
         self._status = status
-        if self._is_change():
+        known = "principal" in self._scope["state"] or status < 400
+        if known and self._is_change():
             await to_thread.run_sync(self._audit, status)
 
     def _is_change(self) -> bool:

@@ -30,6 +30,7 @@ BY_CODE: dict[str, int] = {
     "ServiceResourceNotEmptyWithBackendMessage": 400,
     "BMSUserErrorPolicyInUse": 400,
     "PreconditionFailed": 412,
+    "MethodNotAllowed": 405,
     "RequestTooLarge": 413,
     "PackRefused": 422,
 }

@@ -69,6 +69,18 @@ def _reason(error: HTTPException) -> str:
     return "; ".join(one for one in found if one) or str(error.detail)
 
 
+def on_depth(request: AnyRequest, _error: RecursionError) -> Response[Any]:
+    """A body nested deeper than anybody means it."""
+    return on_expected(
+        request,
+        UsageError(
+            "the request body is nested too deep",
+            code="InvalidRequestContent",
+            hint="send what the API's description says (GET /openapi.json)",
+        ),
+    )
+
+
 def on_defect(request: AnyRequest, error: Exception) -> Response[Any]:
     """A defect of ours: logged with its traceback, shown without."""
     log.error("defect while serving %s", request.scope["path"], exc_info=error)
@@ -83,5 +95,6 @@ def on_defect(request: AnyRequest, error: Exception) -> Response[Any]:
 FAILURES: dict[int | type[Exception], Any] = {
     HoldfastError: on_expected,
     HTTPException: on_http,
+    RecursionError: on_depth,
     Exception: on_defect,
 }

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 from holdfast.errors import UsageError
 
-_TERM = re.compile(r"\s*(\w+)\s+(eq|ge|le|gt|lt)\s+(?:'((?:[^']|'')*)'|(\S+))\s*", re.IGNORECASE)
+_TERM = re.compile(
+    r"\s*(\w+)\s+(eq|ge|le|gt|lt)\s+(?:'((?:[^']|'')*)'|([^\s']+))\s*", re.IGNORECASE
+)
 _AND = re.compile(r"and\b", re.IGNORECASE)
 _FORMS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %H:%M:%S")
 MAX_FILTER = 4096

@@ -10,6 +10,7 @@ from typing import Any
 from litestar import Response, delete, get, post, put
 
 from holdfast.arm import wire
+from holdfast.arm.guard import needs_on_installation
 from holdfast.arm.http import (
     ArmRequest,
     Body,
@@ -34,20 +35,20 @@ MAX_CREDENTIAL_SECONDS = 30 * 86400
 DEFAULT_CREDENTIAL_SECONDS = 48 * 3600
 
 
-@get(REGIONS, opt={"action": f"{HB}/regions/read"})
+@get(REGIONS, opt=needs_on_installation(f"{HB}/regions/read"))
 @threaded
 def list_regions(request: ArmRequest) -> Body:
     call = call_of(request)
     return listed([wire.region_body(row) for row in regions.list_regions(call.platform)], call)
 
 
-@get(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/read"})
+@get(REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/read"))
 @threaded
 def get_region(request: ArmRequest, region: str) -> Body:
     return wire.region_body(regions.get_region(call_of(request).platform, region))
 
 
-@put(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/write"})
+@put(REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/write"))
 @threaded
 def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
     asked = properties_of(data)
@@ -58,7 +59,9 @@ def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
     return wire.region_body(regions.put_region(call_of(request).platform, region, store, given))
 
 
-@delete(REGIONS + "/{region:str}", opt={"action": f"{HB}/regions/delete"}, status_code=200)
+@delete(
+    REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/delete"), status_code=200
+)
 @threaded
 def delete_region(request: ArmRequest, region: str) -> None:
     regions.remove_region(call_of(request).platform, region)
@@ -76,8 +79,14 @@ def create_credentials(
     """An enrolment file for agents of this vault."""
     found = vault_call(request, sub, group, vault)
     call, platform = found.call, found.call.platform
-    seconds = properties_of(data).get("expiresInSeconds", DEFAULT_CREDENTIAL_SECONDS)
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_CREDENTIAL_SECONDS:
+    seconds = properties_of(data).get("expiresInSeconds")
+    if seconds is None:
+        seconds = DEFAULT_CREDENTIAL_SECONDS
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 <= seconds <= MAX_CREDENTIAL_SECONDS
+    ):
         raise UsageError(
             "vault credentials live at most 30 days", code="InvalidExpiry", hint="--expires 48h"
         )

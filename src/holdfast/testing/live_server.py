@@ -65,6 +65,16 @@ class LiveServer:
     def group(self, name: str) -> str:
         return f"{self.subscription}/resourceGroups/{name}"
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What stands for the names in routes, so that they meet things that exist."""
+        return {
+            "sub": self.admin["subscription_id"],
+            "group": "rg1",
+            "vault": "v1",
+            "fabric": "Azure",
+        }
+
     def vault(self, name: str = "v1", group: str = "rg1") -> str:
         return f"{self.group(group)}/providers/{RS}/vaults/{name}"
 
@@ -174,10 +184,10 @@ class LiveServer:
         params = {"api-version": VERSION, **(query or {})}
         return self.raw(method, path, params=params, headers=sent, json=body)
 
-    def get(self, path: str, token: str | None = None, **query: str) -> httpx2.Response:
+    def get(self, path: str, /, *, token: str | None = None, **query: str) -> httpx2.Response:
         return self.call("GET", path, token=token, query=query)
 
-    def ok(self, method: str, path: str, body: Any = None, **query: str) -> Any:
+    def ok(self, method: str, path: str, body: Any = None, /, **query: str) -> Any:
         """A call that must succeed; its JSON, or None without a body."""
         answer = self.call(method, path, body, query=query)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"

@@ -1,0 +1,206 @@
+"""Who may call what: every route names its action and refuses those who may not."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from holdfast.arm.edge import AGENTS
+from holdfast.testing.api_routes import Route, all_routes
+from holdfast.testing.live_server import LiveServer, live_server
+
+AUTH = "/providers/Microsoft.Authorization/roleAssignments"
+LOGGED_IN_ONLY = {"/subscriptions", "/tenants", "/subscriptions/{sub}"}
+
+
+ALL = all_routes()
+GUARDED = [route for route in ALL if not route.is_public]
+
+
+def client_with_role(live: LiveServer, role: str, scope: str) -> str:
+    """The token of a new client."""
+    name = f"test {uuid.uuid4()}"
+    made = live.ok("PUT", f"/providers/Holdfast.Backup/clients/{name}")["properties"]["credentials"]
+    if role:
+        body = {"properties": {"roleDefinitionId": role, "principalId": made["client_id"]}}
+        live.ok("PUT", f"{scope}{AUTH}/{uuid.uuid4()}", body)
+    answer = live.log_in(made["client_id"], made["client_secret"])
+    token: str = answer.json()["access_token"]
+    return token
+
+
+@pytest.fixture(scope="session")
+def reader(live: LiveServer) -> str:
+    return client_with_role(live, "Backup Reader", live.subscription)
+
+
+def test_every_route_names_its_action() -> None:
+    unnamed = {
+        route.path for route in GUARDED if not route.options.get("action") and not route.is_agents
+    }
+    assert unnamed == LOGGED_IN_ONLY
+
+
+def test_public_routes_are_the_known_ones() -> None:
+    public = {route.path for route in ALL if route.is_public}
+    assert public == {
+        "/metadata/endpoints",
+        "/adfs/.well-known/openid-configuration",
+        "/adfs/oauth2/token",
+        "/adfs/{tenant}/oauth2/v2.0/token",
+        "/healthz",
+        "/openapi.json",
+        f"{AGENTS}/enroll",
+    }
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+def test_without_or_with_a_wrong_token(live: LiveServer, route: Route) -> None:
+    address, body = route.filled(**live.names), None if route.reads else {}
+    for token in ("", "nonsense", forged(live)):
+        answer = live.call(route.method, address, body, token=token)
+        assert answer.status_code == 401, answer.text
+        if route.method != "HEAD":
+            assert answer.json()["error"]["code"] in (
+                "AuthenticationFailed",
+                "InvalidAuthenticationToken",
+            )
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+def test_a_reader_reads_and_changes_nothing(live: LiveServer, reader: str, route: Route) -> None:
+    address, body = route.filled(**live.names), None if route.reads else {"properties": {}}
+    answer = live.call(route.method, address, body, token=reader)
+    if route.reads and not route.is_agents:
+        assert answer.status_code in (200, 204, 400, 404), answer.text
+    else:
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["error"]["code"] == "AuthorizationFailed"
+
+
+def test_a_client_without_roles_sees_the_subscription_and_no_vault(live: LiveServer) -> None:
+    token = client_with_role(live, "", "")
+    assert live.get("/subscriptions", token=token).status_code == 200
+    assert live.get(live.vault(), token=token).status_code == 403
+
+
+def test_a_role_reaches_below_its_scope_only(live: LiveServer) -> None:
+    live.make_vault("other", "rg-other")
+    token = client_with_role(live, "Backup Contributor", live.group("rg-other"))
+    assert live.get(live.vault("other", "rg-other"), token=token).status_code == 200
+    assert live.get(live.vault(), token=token).status_code == 403
+    patched = live.call("PATCH", live.vault("other", "rg-other"), {"tags": {"a": "b"}}, token=token)
+    assert patched.json()["tags"] == {"a": "b"}
+    key = {"properties": {"passphrase": "a long passphrase"}}
+    ours = f"{live.vault('other', 'rg-other')}/providers/Holdfast.Backup/exportKey"
+    assert live.call("POST", ours, key, token=token).status_code == 403
+    grant = f"{live.group('rg-other')}{AUTH}/{uuid.uuid4()}"
+    body = {"properties": {"roleDefinitionId": "Owner", "principalId": "administrator"}}
+    assert live.call("PUT", grant, body, token=token).status_code == 403
+
+
+def forged(live: LiveServer, **claims: Any) -> str:
+    """A token of the right shape signed by a stranger."""
+    body = {"aud": "holdfast", "sub": live.admin["client_id"], "exp": 2**33, "tid": "x", **claims}
+    return jwt.encode(body, Ed25519PrivateKey.generate(), algorithm="EdDSA")
+
+
+def test_an_unsigned_token_is_refused(live: LiveServer) -> None:
+    claims = jwt.decode(live.token(), options={"verify_signature": False})
+    unsigned = jwt.encode(claims, None, algorithm="none")
+    assert live.get(live.vault(), token=unsigned).status_code == 401
+    head, body, signature = live.token().split(".")
+    assert live.get(live.vault(), token=f"{head}.{body}A.{signature}").status_code == 401
+
+
+def test_a_disabled_client_is_refused_at_once(live: LiveServer) -> None:
+    name = "/providers/Holdfast.Backup/clients/passing"
+    made = live.ok("PUT", name)["properties"]["credentials"]
+    token = live.log_in(made["client_id"], made["client_secret"]).json()["access_token"]
+    assert live.get("/subscriptions", token=token).status_code == 200
+    live.ok("DELETE", name)
+    assert live.get("/subscriptions", token=token).status_code == 401
+    assert live.log_in(made["client_id"], made["client_secret"]).status_code == 401
+    assert live.call("PUT", name).status_code == 201, "the name is free again"
+
+
+def test_a_renewed_secret_replaces_the_old(live: LiveServer) -> None:
+    name = "/providers/Holdfast.Backup/clients/renewed"
+    first = live.ok("PUT", name)["properties"]["credentials"]
+    assert live.call("PUT", name).json()["error"]["code"] == "ClientExists"
+    second = live.ok("POST", f"{name}/renewSecret")["properties"]["credentials"]
+    assert first["client_id"] == second["client_id"]
+    assert live.log_in(first["client_id"], first["client_secret"]).status_code == 401
+    assert live.log_in(second["client_id"], second["client_secret"]).status_code == 200
+    assert second["client_secret"] not in live.log()
+
+
+def test_role_assignments_in_azures_shape(live: LiveServer) -> None:
+    made = live.ok("PUT", "/providers/Holdfast.Backup/clients/assignee")["properties"]
+    address = f"{live.vault()}{AUTH}/{uuid.uuid4()}"
+    body = {
+        "properties": {
+            "roleDefinitionId": f"{live.subscription}/providers/Microsoft.Authorization"
+            "/roleDefinitions/a795c7a0-d4a2-40c1-ae25-d81f01202912",
+            "principalId": made["clientId"],
+        }
+    }
+    assert live.call("PUT", address, body).status_code == 201
+    assert live.call("PUT", address, body).status_code == 200, "the same again changes nothing"
+    other = f"{live.vault()}{AUTH}/{uuid.uuid4()}"
+    assert live.call("PUT", other, body).json()["error"]["code"] == "RoleAssignmentExists"
+    listed = live.ok("GET", f"{live.vault()}{AUTH}")["value"]
+    mine = [row for row in listed if row["properties"]["principalId"] == made["clientId"]]
+    assert [row["properties"]["roleDefinitionName"] for row in mine] == ["Backup Reader"]
+    assert live.call("DELETE", address).status_code == 200
+    assert live.call("DELETE", address).status_code == 204
+    assert live.call("PUT", f"{live.vault()}{AUTH}/not-a-guid", body).status_code == 400
+
+
+def test_failed_logins_are_slowed_down(live: LiveServer) -> None:
+    client = str(uuid.uuid4())
+    codes = [live.log_in(client, "wrong").status_code for _ in range(12)]
+    assert codes[:10] == [401] * 10
+    assert codes[10:] == [429] * 2
+    assert live.log_in().status_code == 200, "others are not locked out"
+
+
+def test_the_login_endpoints(live: LiveServer) -> None:
+    metadata = live.raw("GET", f"{live.url}//metadata/endpoints?api-version=1").json()
+    assert metadata["authentication"]["loginEndpoint"] == f"{live.url}/adfs"
+    found = live.raw("GET", "/adfs/.well-known/openid-configuration").json()
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": live.admin["client_id"],
+        "client_secret": live.admin["client_secret"],
+    }
+    answer = live.raw("POST", found["token_endpoint"], data=form)
+    assert answer.json()["token_type"] == "Bearer"
+    assert answer.json()["expires_in"] == 3600
+    assert answer.headers["cache-control"] == "no-store"
+    tenant = live.admin["tenant_id"]
+    assert live.raw("POST", f"/adfs/{tenant}/oauth2/v2.0/token", data=form).status_code == 200
+    wrong = live.raw("POST", found["token_endpoint"], data=form | {"client_secret": "no"})
+    assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
+    assert wrong.json()["error_codes"] == [7000215]
+    grant = live.raw("POST", found["token_endpoint"], data=form | {"grant_type": "password"})
+    assert (grant.status_code, grant.json()["error"]) == (400, "unsupported_grant_type")
+
+
+def test_an_expired_token_is_refused(tmp_path: Path) -> None:
+    environment = {"HOLDFAST_RESERVE_BYTES": "0", "HOLDFAST_TOKEN_SECONDS": "60"}
+    clock = tmp_path / "clock"
+    clock.write_text("2026-01-01T00:00:00+00:00")
+    environment["HOLDFAST_TEST_CLOCK"] = str(clock)
+    with live_server(tmp_path / "server", environment, test_mode=True) as server:
+        assert server.get("/subscriptions").status_code == 200
+        clock.write_text("2026-01-01T00:01:01+00:00")
+        answer = server.get("/subscriptions")
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "ExpiredAuthenticationToken"
+        assert "holdfast login" in answer.json()["error"]["hint"]

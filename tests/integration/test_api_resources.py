@@ -1,0 +1,268 @@
+"""ARM resources over TLS: shapes, codes and headers the clients of Azure Backup rely on."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import uuid
+import warnings
+
+import httpx2
+import pytest
+
+from holdfast.testing.live_server import LiveServer
+
+GUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def test_only_modern_tls(live: LiveServer) -> None:
+    old = ssl.create_default_context(cafile=str(live.ca))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{live.url}/healthz", verify=old, trust_env=False)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{live.url}/healthz", trust_env=False)
+    assert live.raw("GET", "/healthz").json() == {"status": "healthy", "problems": []}
+
+
+def test_subscriptions_tenants_locations_providers(live: LiveServer) -> None:
+    row = live.ok("GET", "/subscriptions")["value"][0]
+    assert row["state"] == "Enabled"
+    assert row["id"] == f"/subscriptions/{row['subscriptionId']}" == live.subscription
+    assert live.ok("GET", "/tenants")["value"][0]["tenantId"] == row["tenantId"]
+    locations = live.ok("GET", f"{live.subscription}/locations")["value"]
+    assert locations[0]["name"] == "local"
+    provider = live.ok("GET", f"{live.subscription}/providers/microsoft.recoveryservices")
+    assert provider["registrationState"] == "Registered"
+    assert live.get(f"{live.subscription}/providers/Microsoft.Nothing").status_code == 404
+    other = live.get(f"/subscriptions/{uuid.uuid4()}/resourceGroups")
+    assert other.json()["error"]["code"] == "SubscriptionNotFound"
+
+
+def test_resource_groups(live: LiveServer) -> None:
+    address = live.group("rg-passing")
+    assert live.call("PUT", address, {"location": "local", "tags": {"a": "b"}}).status_code == 201
+    assert live.call("PUT", address, {"location": "local"}).status_code == 200
+    assert live.ok("GET", address)["tags"] == {"a": "b"}
+    assert live.call("HEAD", address).status_code == 204
+    names = [row["name"] for row in live.ok("GET", f"{live.subscription}/resourcegroups")["value"]]
+    assert {"rg1", "rg-passing"} <= set(names)
+    assert live.call("DELETE", live.group("rg1")).json()["error"]["code"] == "ResourceGroupNotEmpty"
+    assert live.call("DELETE", address).status_code == 200
+    assert live.call("HEAD", address).status_code == 404
+
+
+def test_vault_life(live: LiveServer) -> None:
+    address = live.vault("passing")
+    missing = live.get(address)
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "ResourceNotFound")
+    body = {"location": "On Prem 1", "sku": {"name": "Standard"}, "properties": {}}
+    made = live.call("PUT", address, body)
+    assert made.status_code == 201
+    vault = made.json()
+    assert vault["location"] == "On Prem 1"
+    assert vault["properties"]["provisioningState"] == "Succeeded"
+    assert "export-key" in vault["properties"]["holdfast"]["warnings"][0]
+    for key in ("redundancySettings", "monitoringSettings", "securitySettings", "restoreSettings"):
+        assert isinstance(vault["properties"][key], dict)
+    assert vault["id"] == address
+    assert live.call("PUT", address, body).status_code == 200
+    names = [p["name"] for p in live.ok("GET", f"{address}/backupPolicies")["value"]]
+    assert names == ["DefaultPolicy", "EnhancedPolicy", "HourlyLogBackup"]
+    gone = live.call("DELETE", address)
+    assert gone.status_code == 202
+    assert live.finish(gone)["status"] == "Succeeded", "an operation outlives its vault"
+    assert live.get(address).status_code == 404
+    assert live.call("DELETE", address).status_code == 204
+
+
+def test_vault_patch_merges_and_minds_the_etag(live: LiveServer) -> None:
+    address = live.make_vault("patched")
+    first = live.ok("GET", address)
+    settings = {"azureMonitorAlertSettings": {"alertsForAllJobFailures": "Disabled"}}
+    live.ok("PATCH", address, {"properties": {"monitoringSettings": settings}, "tags": {"a": "1"}})
+    live.ok("PATCH", address, {"properties": {"publicNetworkAccess": "Disabled"}, "tags": None})
+    found = live.ok("GET", address)
+    monitoring = found["properties"]["monitoringSettings"]
+    assert monitoring["azureMonitorAlertSettings"]["alertsForAllJobFailures"] == "Disabled"
+    assert monitoring["classicAlertSettings"]["alertsForCriticalOperations"] == "Enabled"
+    assert found["properties"]["publicNetworkAccess"] == "Disabled"
+    assert found["tags"] == {"a": "1"}
+    stale = {"If-Match": first["etag"]}
+    answer = live.call("PATCH", address, {"tags": {}}, headers=stale)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (412, "PreconditionFailed")
+    fresh = {"If-Match": found["etag"]}
+    assert live.call("PATCH", address, {"tags": {}}, headers=fresh).json()["tags"] == {}
+
+
+def test_a_vault_shows_only_protections_it_has(live: LiveServer) -> None:
+    address = live.vault("asking")
+    soft = {"softDeleteSettings": {"softDeleteState": "AlwaysOn"}}
+    body = {"location": "local", "properties": {"securitySettings": soft}}
+    made = live.ok("PUT", address, body)
+    settings = made["properties"]["securitySettings"]["softDeleteSettings"]
+    assert settings["softDeleteState"] == "Disabled"
+    assert any("soft delete" in text for text in made["properties"]["holdfast"]["warnings"])
+    locked = {"immutabilitySettings": {"state": "Locked"}}
+    answer = live.call("PATCH", address, {"properties": {"securitySettings": locked}})
+    assert answer.json()["error"]["code"] == "UserErrorNotSupported"
+
+
+def test_standing_configuration(live: LiveServer) -> None:
+    vault = live.vault()
+    config = live.ok("GET", f"{vault}/backupconfig/vaultconfig")
+    assert (config["name"], config["properties"]["softDeleteFeatureState"]) == (
+        "vaultconfig",
+        "Disabled",
+    )
+    off = {"properties": {"softDeleteFeatureState": "Disabled"}}
+    assert live.call("PATCH", f"{vault}/backupconfig/vaultconfig", off).status_code == 200
+    on = {"properties": {"softDeleteFeatureState": "Enabled"}}
+    refused = live.call("PATCH", f"{vault}/backupconfig/vaultconfig", on)
+    assert refused.json()["error"]["code"] == "UserErrorNotSupported"
+    storage = f"{vault}/backupstorageconfig/vaultstorageconfig"
+    assert live.ok("GET", storage)["properties"]["storageModelType"] == "LocallyRedundant"
+    same = {"properties": {"storageModelType": "LocallyRedundant"}}
+    assert live.call("PATCH", storage, same).status_code == 204
+    other = {"properties": {"storageModelType": "GeoRedundant"}}
+    assert live.call("PUT", storage, other).status_code == 400
+    encryption = f"{vault}/backupEncryptionConfigs/backupResourceEncryptionConfig"
+    assert live.ok("GET", encryption)["properties"]["encryptionAtRestType"] == "MicrosoftManaged"
+    for name in ("backupResourceGuardProxies", "backupProtectionIntents", "backupProtectableItems"):
+        assert live.ok("GET", f"{vault}/{name}") == {"value": []}
+    assert live.get(f"{vault}/backupResourceGuardProxies/VaultProxy").status_code == 404
+    assert live.ok("GET", f"{vault}/usages")["value"][0]["unit"] == "Count"
+    refreshed = live.call("POST", f"{vault}/backupFabrics/Azure/refreshContainers")
+    assert refreshed.status_code == 202
+    headers = {"Authorization": f"Bearer {live.token()}"}
+    assert live.raw("GET", refreshed.headers["location"], headers=headers).status_code == 204
+
+
+def test_policies(live: LiveServer) -> None:
+    vault = live.vault()
+    default = live.ok("GET", f"{vault}/backupPolicies/DefaultPolicy")
+    assert default["properties"]["backupManagementType"] == "AzureIaasVM"
+    assert default["properties"]["protectedItemsCount"] == 0
+    assert live.ok("GET", f"{vault}/backupPolicies/")["value"], "the empty name is the list"
+    draft = dict(default["properties"], instantRpDetails=None, somethingUnknown={"a": 1})
+    made = live.call("PUT", f"{vault}/backupPolicies/copy", {"eTag": None, "properties": draft})
+    assert made.status_code == 200
+    assert made.json()["name"] == "copy"
+    listed = live.ok(
+        "GET", f"{vault}/backupPolicies", **{"$filter": "backupManagementType eq 'MAB'"}
+    )
+    assert listed["value"] == []
+    assert live.call("DELETE", f"{vault}/backupPolicies/copy").status_code == 200
+    assert live.call("DELETE", f"{vault}/backupPolicies/copy").status_code == 204
+    missing = live.get(f"{vault}/backupPolicies/copy")
+    assert missing.json()["error"]["code"] == "BMSUserErrorPolicyNotFound"
+
+
+def test_regions(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = "/providers/Holdfast.Backup/regions"
+    assert live.ok("GET", f"{base}/LOCAL")["name"] == "local"
+    store = tmp_path_factory.mktemp("region").as_uri()
+    body = {"properties": {"store": store, "credentials": None}}
+    assert live.ok("PUT", f"{base}/second", body)["properties"]["store"] == store
+    live.ok("PUT", live.vault("in-second"), {"location": "second"})
+    assert live.ok("GET", live.vault("in-second"))["properties"]["holdfast"]["region"] == "second"
+    assert live.call("DELETE", f"{base}/second").json()["error"]["code"] == "RegionInUse"
+    live.finish(live.call("DELETE", live.vault("in-second")))
+    assert live.call("DELETE", f"{base}/second").status_code == 200
+    bad = live.call("PUT", f"{base}/third", {"properties": {"store": "ftp://nowhere"}})
+    assert bad.json()["error"]["code"] == "InvalidStoreUrl"
+
+
+def test_pages_follow_absolute_links(live: LiveServer) -> None:
+    for number in range(205):
+        live.ok("PUT", live.group(f"page-{number:03}"), {"location": "local"})
+    first = live.ok("GET", f"{live.subscription}/resourceGroups", **{"$filter": "a eq 'b'"})
+    assert first["nextLink"].startswith(f"{live.url}{live.subscription}/resourceGroups?")
+    assert "%24filter" in first["nextLink"] or "$filter" in first["nextLink"]
+    headers = {"Authorization": f"Bearer {live.token()}"}
+    second = live.raw("GET", first["nextLink"], headers=headers).json()
+    names = [row["name"] for row in first["value"] + second["value"]]
+    assert "nextLink" not in second
+    assert len(names) == len(set(names))
+    assert {f"page-{number:03}" for number in range(205)} <= set(names)
+    wrong = live.get(f"{live.subscription}/resourceGroups", **{"$skipToken": "forged"})
+    assert wrong.json()["error"]["code"] == "InvalidSkipToken"
+
+
+def test_upkeep_jobs_and_the_ids_of_one_operation(live: LiveServer) -> None:
+    vault = live.make_vault("kept")
+    ours = f"{vault}/providers/Holdfast.Backup"
+    plan = live.ok("POST", f"{ours}/collect", {"properties": {"planOnly": True}})
+    assert isinstance(plan["properties"]["plan"], list)
+    started = live.call("POST", f"{ours}/collect", {"properties": {}})
+    assert started.status_code == 202
+    assert started.headers["retry-after"] == "1"
+    done = live.finish(started)
+    assert done["status"] == "Succeeded"
+    job_id = done["properties"]["jobId"]
+    job = live.ok("GET", f"{vault}/backupJobs/{job_id}")
+    assert job["properties"]["status"] == "Completed"
+    assert job["properties"]["endTime"]
+    assert re.fullmatch(r"PT[\d.]+S", job["properties"]["duration"])
+    assert isinstance(job["properties"]["extendedInfo"]["tasksList"], list)
+    assert job["properties"]["holdfast"]["history"]
+    listed = live.ok("GET", f"{vault}/backupJobs", **{"$filter": "operation eq 'Collect'"})["value"]
+    assert [row["name"] for row in listed] == [job_id]
+    assert "extendedInfo" not in listed[0]["properties"]
+    operation = done["name"]
+    assert GUID.fullmatch(operation)
+    for words in ("backupOperations", "operationStatus", "operationsStatus"):
+        assert live.ok("GET", f"{vault}/{words}/{operation}")["status"] == "Succeeded"
+    for words in ("backupOperationResults", "operationResults"):
+        assert live.get(f"{vault}/{words}/{operation}").status_code == 204
+    assert live.get(f"{live.vault()}/backupOperations/{operation}").status_code == 404
+    ended = live.call("POST", f"{vault}/backupJobs/{job_id}/cancel")
+    assert (ended.status_code, ended.json()["error"]["code"]) == (409, "JobEnded")
+
+
+def test_recovery_key_and_the_warning(live: LiveServer) -> None:
+    vault = live.make_vault("exported")
+    export = f"{vault}/providers/Holdfast.Backup/exportKey"
+    short = live.call("POST", export, {"properties": {"passphrase": "short"}})
+    assert short.status_code == 400
+    live.ok("POST", export, {"properties": {"passphrase": "a long enough passphrase"}})
+    ours = live.ok("GET", vault)["properties"]["holdfast"]
+    assert (ours["keyExported"], ours["warnings"]) == (True, [])
+    assert "a long enough passphrase" not in live.log()
+
+
+def test_the_description_is_openapi(live: LiveServer) -> None:
+    document = live.raw("GET", "/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    paths = {path.lower() for path in document["paths"]}
+    assert any(path.endswith("/vaults/{vault}/backuppolicies/{policy}") for path in paths)
+    assert len(paths) > 60
+
+
+def test_request_ids_metrics_and_audit(live: LiveServer) -> None:
+    mine = str(uuid.uuid4())
+    headers = {"x-ms-correlation-request-id": mine}
+    answer = live.call("PUT", live.group("audited"), {"location": "local"}, headers=headers)
+    assert answer.headers["x-ms-correlation-request-id"] == mine
+    request_id = answer.headers["x-ms-request-id"]
+    failed = live.call("PATCH", live.vault("never-there", "audited"), {})
+    stranger = live.call("PUT", live.group("audited-not"), {"location": "local"}, token="bad")
+    rows = live.ok("GET", "/providers/Holdfast.Backup/audit")["value"]
+    by_request = {row["properties"]["requestId"]: row["properties"] for row in rows}
+    entry = by_request[request_id]
+    assert entry["principalName"] == "administrator"
+    assert entry["resource"] == live.group("audited")
+    assert entry["operation"].startswith("PUT Microsoft.Resources/")
+    assert by_request[failed.headers["x-ms-request-id"]]["resultCode"] == "ResourceNotFound"
+    assert stranger.headers["x-ms-request-id"] not in by_request
+    metrics = live.get("/metrics").text
+    assert 'holdfast_http_requests_total{method="PUT"' in metrics
+    assert "holdfast_vault_head" in metrics
+    log = live.log()
+    assert request_id in log
+    assert live.token() not in log
+    assert live.admin["client_secret"] not in log
