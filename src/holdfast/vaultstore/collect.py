@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
-from holdfast.vaultstore.liveness import Liveness, liveness_of, needed_points, packs_touched
+from holdfast.vaultstore.liveness import (
+    Liveness,
+    liveness_of,
+    needed_points,
+    packs_touched,
+    undisturbed,
+)
 from holdfast.vaultstore.orphans import find_orphans
 from holdfast.vaultstore.reserve import Reserve, append_freeing
 from holdfast.vaultstore.state import LogState, PackEntry
@@ -67,9 +73,9 @@ class Collector:
 
     def plan(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
         """What a collect would do now. Takes the lock only for moments."""
-        orphans = find_orphans(self._core)
-        state = self._core.state
-        liveness = liveness_of(self._core, state)
+        core = self._core
+        orphans = find_orphans(core)
+        state, liveness = undisturbed(core, lambda: _judged(core, core.state))
         condemn = condemnable(state, liveness, spare_jobs)
         sweep, fenced, waiting = sweepable(state)
         needed = liveness.needed()
@@ -140,7 +146,7 @@ class Collector:
             run.condemned = len(packs)
             return (log.PacksCondemned(packs=packs),) if packs else ()
 
-        append_freeing(core, condemning)
+        undisturbed(core, lambda: append_freeing(core, condemning))
 
     def _sweep(self, run: _Run) -> None:
         """Delete condemned packs past their fence, in batches that each end with a record."""
@@ -184,6 +190,10 @@ class Collector:
             self._core.objects.delete(key)
             run.deleted(sizes)
             run.orphans += 1
+
+
+def _judged(core: VaultCore, state: LogState) -> tuple[LogState, Liveness]:
+    return state, liveness_of(core, state)
 
 
 def condemnable(

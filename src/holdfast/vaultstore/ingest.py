@@ -192,13 +192,25 @@ class Ingest:
 
     def add(
         self, session_id: bytes, packs: Sequence[Arrived], ended: Sequence[log.SessionClosed] = ()
-    ) -> None:
+    ) -> Sequence[Arrived]:
         """Write the table of these packs and append the record that adds them and, with it, ends
-        the sessions they were taken over from. Caller holds the lock."""
+        the sessions they were taken over from. Packs that somebody else added meanwhile, or whose
+        session has ended, are passed over; those that joined are returned. Caller holds the lock.
+        """
+        while True:
+            joining = [pack for pack in packs if may_join(self._core.state, pack)]
+            if self._added(session_id, joining, ended):
+                return joining
+
+    def _added(
+        self, session_id: bytes, packs: Sequence[Arrived], ended: Sequence[log.SessionClosed]
+    ) -> bool:
+        """One attempt; False when others' records came first and changed which packs may join."""
         core = self._core
         if not packs:
             core.append(lambda state: still_open(state, ended))
-            return
+            return True
+        overtaken = False
         container = core.session(session_id).opened.container
         names = [(pack.added.pack_id, pack.rows) for pack in packs]
         table = build_table(session_id, container, names)
@@ -207,7 +219,11 @@ class Ingest:
         create_or_find(core.objects, layout.table_key(table_id), data)
 
         def adding(state: LogState) -> Sequence[log.Operation]:
+            nonlocal overtaken
             core.session(session_id, "backup")
+            overtaken = not all(may_join(state, pack) for pack in packs)
+            if overtaken:
+                return ()
             core.keep_built(table_id, table)
             added = log.TableAdded(
                 table_id=table_id,
@@ -221,6 +237,13 @@ class Ingest:
             return (operation, *still_open(state, ended))
 
         core.append(adding)
+        return not overtaken
+
+
+def may_join(state: LogState, pack: Arrived) -> bool:
+    """Whether a record may add the pack: it is in no table, and its session is open."""
+    added = pack.added
+    return added.pack_id not in state.packs and added.session_id in state.sessions
 
 
 def still_open(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from holdfast.vaultstore import refset
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.state import LogState, Point
 
+T = TypeVar("T")
 Counts = npt.NDArray[np.int64]
 
 
@@ -29,6 +31,19 @@ class Liveness:
 
     def needed(self) -> npt.NDArray[np.bool_]:
         return np.asarray((self.live_rows > 0) | self.unknown)
+
+
+def undisturbed(core: VaultCore, work: Callable[[], T]) -> T:
+    """``work``, again if it found damage while others appended records: what a record they wrote
+    let go may be deleted at once, and its absence is no damage."""
+    while True:
+        before = core.state.sequence
+        try:
+            return work()
+        except IntegrityError:
+            core.refresh()
+            if core.state.sequence == before:
+                raise
 
 
 def needed_points(state: LogState) -> dict[str, Point]:

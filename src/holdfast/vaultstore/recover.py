@@ -7,9 +7,9 @@ two can never both happen to a pack.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from holdfast.errors import IntegrityError
+from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.ingest import Arrived, Ingest
@@ -53,10 +53,7 @@ def _take_over(
             else:
                 arrived.append(found)
     with core.lock:
-        ending = log.SessionClosed(session_id=session_id, reason="replaced by a new attempt")
-        new = [pack for pack in arrived if pack.added.pack_id not in core.state.packs]
-        if session_id in core.state.sessions:
-            ingest.add(new_session_id or session_id, new, (ending,))
+        new = _join(core, ingest, session_id, new_session_id, arrived)
         ingest.forget(session_id)
     return Recovered(
         sessions_revoked=so_far.sessions_revoked + 1,
@@ -65,6 +62,26 @@ def _take_over(
         packs_refused=so_far.packs_refused + refused,
         committed=entry.committed or so_far.committed,
     )
+
+
+def _join(
+    core: VaultCore,
+    ingest: Ingest,
+    session_id: bytes,
+    new_session_id: bytes | None,
+    arrived: Sequence[Arrived],
+) -> Sequence[Arrived]:
+    """Add the packs and end their session in one record; those that joined by it. None when
+    somebody else ended the session meanwhile. Caller holds the lock."""
+    ending = log.SessionClosed(session_id=session_id, reason="replaced by a new attempt")
+    if session_id not in core.state.sessions:
+        return ()
+    try:
+        return ingest.add(new_session_id or session_id, arrived, (ending,))
+    except ConflictError:
+        if new_session_id is not None or session_id in core.state.sessions:
+            raise
+    return ()
 
 
 def _stored_packs(core: VaultCore, entry: SessionEntry) -> Iterator[Arrived | None]:
@@ -76,6 +93,8 @@ def _stored_packs(core: VaultCore, entry: SessionEntry) -> Iterator[Arrived | No
     session_id = entry.opened.session_id
     prefix = f"{layout.PACKS}{session_id.hex()}/"
     with core.lock:
+        if session_id not in core.state.sessions:
+            return
         session_key = core.session_key(session_id)
     for info in core.objects.list(prefix):
         try:
@@ -92,6 +111,8 @@ def _stored_packs(core: VaultCore, entry: SessionEntry) -> Iterator[Arrived | No
         except (ValueError, IntegrityError):
             yield None
             continue
+        except ObjectMissingError:
+            continue  # its session has ended meanwhile, and a collect found it nameless
         added = log.PackAdded(
             pack_id=pack_id,
             session_id=session_id,
