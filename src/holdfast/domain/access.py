@@ -1,8 +1,9 @@
 """Who may do what: roles as action patterns, assignments at scopes.
 
-Roles follow Azure's (facts 8.4): a contributor manages everything but access, an operator backs up
-and restores but removes nothing and manages no policies, a reader looks. An agent's own role covers
-the agent API only. Restoring to another container is an action of its own.
+Roles follow Azure's (facts 8.4): a contributor manages everything but access and the vault's end,
+an operator backs up and restores but removes nothing and manages no policies, a reader looks. An
+agent's own role covers the agent API only. Exporting the key and restoring to another container are
+actions of their own, which only the owner has and a role of their own grants.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from fnmatch import fnmatchcase
 from holdfast.errors import AccessError
 
 RS = "Microsoft.RecoveryServices/vaults"
-RESTORE_ELSEWHERE = "Holdfast.Backup/vaults/restoreToOtherContainer/action"
+HB = "Holdfast.Backup"
+RESTORE_ELSEWHERE = f"{HB}/vaults/restoreToOtherContainer/action"
+EXPORT_KEY = f"{HB}/vaults/exportKey/action"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """``id``: GUID, Azure's where Azure has the role. Patterns match whole actions, any case."""
+    """``id``: GUID, Azure's where Azure has the role. Patterns match whole actions, any case; a
+    star matches any text."""
 
     id: str
     name: str
@@ -37,8 +41,8 @@ OWNER = Role("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", ("*",))
 CONTRIBUTOR = Role(
     "5e467623-bb1f-42f4-a55d-6e525e11384b",
     "Backup Contributor",
-    ("*/read", f"{RS}/*", "Microsoft.Resources/*", "Holdfast.Backup/vaults/*"),
-    ("Holdfast.Backup/vaults/exportKey/action", RESTORE_ELSEWHERE),
+    ("*/read", f"{RS}/*", "Microsoft.Resources/*", f"{HB}/vaults/*"),
+    (f"{RS}/delete", f"{HB}/audit/*", EXPORT_KEY, RESTORE_ELSEWHERE),
 )
 OPERATOR = Role(
     "00c29273-979b-4161-815c-10b084fb9324",
@@ -48,17 +52,24 @@ OPERATOR = Role(
         f"{RS}/*/backup/action",
         f"{RS}/*/restore/action",
         f"{RS}/backupJobs/cancel/action",
+        f"{RS}/*/refreshContainers/action",
         f"{RS}/*/protectedItems/write",
-        "Holdfast.Backup/vaults/createVaultCredentials/action",
-        "Holdfast.Backup/vaults/verify/action",
-        "Holdfast.Backup/vaults/previewPolicy/action",
+        f"{HB}/vaults/createVaultCredentials/action",
+        f"{HB}/vaults/verify/action",
+        f"{HB}/vaults/previewPolicy/action",
     ),
+    (f"{HB}/audit/*",),
 )
-READER = Role("a795c7a0-d4a2-40c1-ae25-d81f01202912", "Backup Reader", ("*/read",))
-AGENT = Role(
-    "1d3b8a52-0c7e-4d0f-9a53-6a1f5c0a4e01", "Holdfast Agent", ("Holdfast.Backup/agents/*",)
+READER = Role(
+    "a795c7a0-d4a2-40c1-ae25-d81f01202912", "Backup Reader", ("*/read",), (f"{HB}/audit/*",)
 )
-ROLES = {role.id: role for role in (OWNER, CONTRIBUTOR, OPERATOR, READER, AGENT)}
+RESTORER = Role(
+    "6f1b6c52-9a3e-4d55-8f0e-2c7d90b1e7a4",
+    "Holdfast Restore To Other Containers",
+    (RESTORE_ELSEWHERE,),
+)
+AGENT = Role("1d3b8a52-0c7e-4d0f-9a53-6a1f5c0a4e01", "Holdfast Agent", (f"{HB}/agents/*",))
+ROLES = {role.id: role for role in (OWNER, CONTRIBUTOR, OPERATOR, READER, RESTORER, AGENT)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Literal
 
-from holdfast.domain.policy import Policy
-from holdfast.domain.schedule import latest_slot
 from holdfast.errors import ConflictError
 
 JobStatus = Literal[
     "InProgress", "Cancelling", "Cancelled", "Completed", "CompletedWithWarnings", "Failed"
 ]
+ItemState = Literal[
+    "IRPending", "Protected", "ProtectionError", "ProtectionStopped", "BackupsSuspended"
+]
 ENDED: frozenset[str] = frozenset({"Cancelled", "Completed", "CompletedWithWarnings", "Failed"})
+SUCCEEDED: frozenset[str] = frozenset({"Completed", "CompletedWithWarnings"})
 CANCELLABLE: frozenset[str] = frozenset({"Backup", "Restore", "Verify", "Collect"})
-OVERDUE_GRACE = timedelta(hours=24)
+RUNNING: frozenset[str] = frozenset({"IRPending", "Protected", "ProtectionError"})
+STOPPED: frozenset[str] = frozenset({"ProtectionStopped", "BackupsSuspended"})
 
-_NEXT: dict[str, frozenset[str]] = {
+_NEXT_STATUS: dict[str, frozenset[str]] = {
     "InProgress": ENDED | {"Cancelling"},
     "Cancelling": ENDED,
+}
+_NEXT_STATE: dict[str, frozenset[str]] = {
+    "IRPending": frozenset({"Protected", "ProtectionError"}) | STOPPED,
+    "Protected": frozenset({"ProtectionError"}) | STOPPED,
+    "ProtectionError": frozenset({"Protected"}) | STOPPED,
+    "BackupsSuspended": frozenset({"IRPending", "Protected", "ProtectionStopped"}),
+    "ProtectionStopped": frozenset({"IRPending", "Protected"}),
 }
 
 
 def check_job_step(before: str, after: str) -> None:
-    """ConflictError when a job may not go from ``before`` to ``after``."""
-    if before != after and after not in _NEXT.get(before, frozenset()):
-        raise ConflictError(f"a job that is {before} cannot become {after}", code="JobEnded")
+    """ConflictError (JobEnded) when a job may not go from ``before`` to ``after``."""
+    if before != after and after not in _NEXT_STATUS.get(before, frozenset()):
+        raise ConflictError(
+            f"a job that is {before} cannot become {after}",
+            code="JobEnded",
+            hint="look at it: holdfast job show ID",
+        )
 
 
 def may_cancel(operation: str, status: str) -> bool:
     return operation in CANCELLABLE and status == "InProgress"
 
 
+def check_item_step(before: str, after: str) -> None:
+    """ConflictError (UserErrorInvalidProtectionState) when an item may not go from ``before`` to
+    ``after``. Suspending needs a policy, so stopped protection is resumed first."""
+    if before != after and after not in _NEXT_STATE.get(before, frozenset()):
+        raise ConflictError(
+            f"an item that is {before} cannot become {after}",
+            code="UserErrorInvalidProtectionState",
+            hint="resume it with a policy first: holdfast item update NAME --policy P",
+        )
+
+
+def resumed_state(has_points: bool) -> ItemState:
+    """The state of an item that is given a policy again."""
+    return "Protected" if has_points else "IRPending"
+
+
 def backups_run(protection_state: str) -> bool:
     """Whether scheduled and on-demand backups of an item may start."""
-    return protection_state in ("IRPending", "Protected", "ProtectionError")
-
-
-def is_overdue(
-    policy: Policy, state: str, last_success: datetime | None, since: datetime, now: datetime
-) -> bool:
-    """Whether an item missed its schedule: a slot older than a day's grace has no success after it.
-    ``since``: when it was protected."""
-    if not backups_run(state) or policy.schedule is None:
-        return False
-    due = latest_slot(policy.schedule, policy.zone, now - OVERDUE_GRACE)
-    return due > since and (last_success is None or last_success < due)
+    return protection_state in RUNNING

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 Range = Literal["daily", "weekly", "monthly", "yearly"]
 RANGES: tuple[Range, ...] = ("daily", "weekly", "monthly", "yearly")
 DAYS_PER_UNIT = {"Days": 1, "Weeks": 7, "Months": 31, "Years": 366}
 WEEKS = ("First", "Second", "Third", "Fourth", "Last")
+NO_RULE = "no rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +96,36 @@ def tags_for(
     return frozenset(rule.range for rule in rules if rule.tags(day) or rule.range in pending)
 
 
+def missed_ranges(
+    rules: Iterable[RetentionRule], days: Iterable[date], pending: Iterable[str] = ()
+) -> frozenset[str]:
+    """Ranges whose designated backups of ``days`` did not happen, with those ``pending`` already:
+    what the next success takes over. Daily is never missed: the next day has its own."""
+    missed = {rule.range for day in days for rule in rules if rule.tags(day)}
+    return frozenset(missed.union(pending)) - {"daily"}
+
+
+def _later(moment: datetime, days: int) -> datetime:
+    try:
+        return moment + timedelta(days=days)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
 def expiry_of(point: PointFacts, rules: Sequence[RetentionRule]) -> tuple[datetime | None, str]:
-    """(when, winning rule). A point none of whose tags the policy still has expires at once, but
-    for weekly-only points under a daily policy, which are judged by the daily duration."""
+    """(when, winning rule): the longest of the point's ranges. A point none of whose tags the
+    policy still has is judged by the daily duration; without one (daily points under a weekly
+    policy) it expires at once."""
     if point.on_demand:
         return point.retain_until, "on demand"
-    ends = {rule.range: point.time + timedelta(days=rule.days) for rule in rules}
+    ends = {rule.range: _later(point.time, rule.days) for rule in rules}
     tagged = {name: end for name, end in ends.items() if name in point.tags}
-    if not tagged and "daily" in ends and point.tags:
+    if not tagged and "daily" in ends:
         tagged = {"daily": ends["daily"]}
     if not tagged:
-        return point.time, "no rule"
-    winner = max(tagged, key=lambda name: (tagged[name], name))
+        return point.time, NO_RULE
+    winner = max(tagged, key=lambda name: (tagged[name], RANGES.index(name)))
     return tagged[winner], winner
-
-
-ProtectionState = Literal[
-    "Protected", "IRPending", "ProtectionStopped", "BackupsSuspended", "ProtectionError"
-]
 
 
 def plan_retention(
@@ -121,25 +134,37 @@ def plan_retention(
     state: str,
     now: datetime,
 ) -> RetentionPlan:
-    """Keep or drop, with a reason, for every point of one item at ``now``."""
+    """Keep or drop, with a reason, for every point of one item at ``now``. ``state``: its
+    protectionState; stopped protection keeps everything, suspended backups expire by policy.
+
+    The latest point is kept whatever the rules say. When clocks were wrong, two are "latest": the
+    newest of all, and the newest that does not lie in the future."""
     ordered = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
-    newest = ordered[0].id if ordered else ""
-    return RetentionPlan(tuple(_decide(point, rules, state, now, newest) for point in ordered))
+    past = [point for point in ordered if point.time <= now]
+    latest = {group[0].id for group in (ordered, past) if group}
+    return RetentionPlan(tuple(_decide(point, rules, state, now, latest) for point in ordered))
 
 
 def _decide(
-    point: PointFacts, rules: Sequence[RetentionRule], state: str, now: datetime, newest: str
+    point: PointFacts,
+    rules: Sequence[RetentionRule],
+    state: str,
+    now: datetime,
+    latest: set[str],
 ) -> Decision:
     end, rule = expiry_of(point, rules)
     if state == "ProtectionStopped":
         return Decision(point, True, None, rule, "protection is stopped and data retained")
-    if point.id == newest:
+    if point.id in latest:
         return Decision(point, True, None, rule, "the latest recovery point never expires")
     if end is None:
         return Decision(point, True, None, rule, "kept on demand without an end")
-    if end > now:
-        return Decision(point, True, end, rule, f"{rule} retention ends {end:%Y-%m-%d %H:%M}")
-    if rule == "no rule":
+    keep = end > now
+    return Decision(point, keep, end, rule, _reason(point, end, rule, "ends" if keep else "ended"))
+
+
+def _reason(point: PointFacts, end: datetime, rule: str, word: str) -> str:
+    if rule == NO_RULE:
         tags = ", ".join(sorted(point.tags)) or "none"
-        return Decision(point, False, end, rule, f"the policy has no rule for its tags ({tags})")
-    return Decision(point, False, end, rule, f"{rule} retention ended {end:%Y-%m-%d %H:%M}")
+        return f"the policy has no rule for its tags ({tags})"
+    return f"{rule.replace('on demand', 'on-demand')} retention {word} {end:%Y-%m-%d %H:%M} UTC"

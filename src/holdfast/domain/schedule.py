@@ -11,9 +11,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from holdfast.errors import InternalError
+
 Frequency = Literal["Daily", "Weekly", "Hourly"]
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MINUTE = timedelta(minutes=1)
+LONGEST_LOOK_BACK = timedelta(days=400)
+SEARCH_DAYS = 16  # more than a week and any day that a zone leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +52,43 @@ def slots_of_day(schedule: Schedule, day: date, zone: ZoneInfo) -> list[datetime
 
 def next_slot(schedule: Schedule, zone: ZoneInfo, after: datetime) -> datetime:
     """The first due moment (UTC) strictly later than ``after``."""
-    day = after.astimezone(zone).date() - timedelta(days=1)
-    while True:
-        for slot in slots_of_day(schedule, day, zone):
+    start = after.astimezone(zone).date()
+    for ahead in range(-1, SEARCH_DAYS):
+        for slot in slots_of_day(schedule, start + timedelta(days=ahead), zone):
             if slot > after:
                 return slot
-        day += timedelta(days=1)
+    raise InternalError(f"a schedule has no time after {after}: {schedule}")
 
 
 def latest_slot(schedule: Schedule, zone: ZoneInfo, at: datetime) -> datetime:
     """The last due moment (UTC) not later than ``at``."""
-    day = at.astimezone(zone).date() + timedelta(days=1)
-    while True:
-        for slot in reversed(slots_of_day(schedule, day, zone)):
+    start = at.astimezone(zone).date()
+    for back in range(-1, SEARCH_DAYS):
+        for slot in reversed(slots_of_day(schedule, start - timedelta(days=back), zone)):
             if slot <= at:
                 return slot
-        day -= timedelta(days=1)
+    raise InternalError(f"a schedule has no time before {at}: {schedule}")
 
 
-def slot_day(slot: datetime, zone: ZoneInfo) -> date:
-    """The wall-clock day a recovery point of ``slot`` counts for."""
-    return slot.astimezone(zone).date()
+def slot_day(slot: datetime, zone: ZoneInfo, schedule: Schedule | None = None) -> date:
+    """The wall-clock day a recovery point of ``slot`` counts for. With ``schedule`` also right for
+    a slot that daylight saving moved past midnight: it counts for the day it was due."""
+    day = slot.astimezone(zone).date()
+    if schedule is None or slot in slots_of_day(schedule, day, zone):
+        return day
+    before = day - timedelta(days=1)
+    return before if slot in slots_of_day(schedule, before, zone) else day
+
+
+def days_due(schedule: Schedule, zone: ZoneInfo, since: datetime, until: datetime) -> list[date]:
+    """Days with a slot at or after ``since`` and before ``until``, ascending; of a longer time the
+    last 400 days."""
+    since = max(since, until - LONGEST_LOOK_BACK)
+    day = since.astimezone(zone).date() - timedelta(days=1)
+    last = until.astimezone(zone).date()
+    found = []
+    while day <= last:
+        if any(since <= slot < until for slot in slots_of_day(schedule, day, zone)):
+            found.append(day)
+        day += timedelta(days=1)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from holdfast.errors import UsageError
@@ -52,6 +51,7 @@ WINDOWS = {
     "Saint Pierre Standard Time": "America/Miquelon",
     "Bahia Standard Time": "America/Bahia",
     "UTC-02": "Etc/GMT+2",
+    "Mid-Atlantic Standard Time": "Etc/GMT+2",
     "Azores Standard Time": "Atlantic/Azores",
     "Cape Verde Standard Time": "Atlantic/Cape_Verde",
     "UTC": "UTC",
@@ -141,6 +141,7 @@ WINDOWS = {
     "Central Pacific Standard Time": "Pacific/Guadalcanal",
     "Russia Time Zone 11": "Asia/Kamchatka",
     "New Zealand Standard Time": "Pacific/Auckland",
+    "Kamchatka Standard Time": "Asia/Kamchatka",
     "UTC+12": "Etc/GMT-12",
     "Fiji Standard Time": "Pacific/Fiji",
     "Chatham Islands Standard Time": "Pacific/Chatham",
@@ -151,12 +152,15 @@ WINDOWS = {
 }
 
 
-@lru_cache(maxsize=512)
+_BY_FOLDED_NAME = {name.lower(): zone for name, zone in WINDOWS.items()}
+
+
 def find_zone(name: str) -> ZoneInfo:
-    """The zone of a Windows or IANA name. UsageError (InvalidTimeZone) when unknown."""
+    """The zone of a Windows name (any case) or an IANA name. UsageError (UserErrorInvalidTimeZone)
+    when unknown."""
     try:
-        return ZoneInfo(WINDOWS.get(name, name))
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        return ZoneInfo(_BY_FOLDED_NAME.get(name.lower(), name))
+    except (ZoneInfoNotFoundError, ValueError, OSError, AttributeError, TypeError) as error:
         raise UsageError(
             f"{name!r} is no time zone",
             code="UserErrorInvalidTimeZone",

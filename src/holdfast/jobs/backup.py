@@ -92,7 +92,7 @@ class BackupProcedure:
         }
         if good:
             values |= _after_success(connection, job, item)
-        elif job.scheduled and status == "Failed":
+        elif job.scheduled:
             values["missed_ranges"] = _missed(connection, job, item)
         items.change_item(connection, item.id, **values)
 

@@ -48,7 +48,7 @@ def _tags(job: JobRow, item: ItemRow, policy: PolicyRow | None) -> tuple[str, ..
 
 def scheduled_tags(policy: Policy, slot: datetime, missed: list[str]) -> frozenset[str]:
     """Retention ranges of a scheduled point of ``slot``."""
-    return tags_for(policy.rules, slot_day(slot, policy.zone), missed)
+    return tags_for(policy.rules, slot_day(slot, policy.zone, policy.schedule), missed)
 
 
 def _retain_until(job: JobRow, read_at: datetime) -> datetime:

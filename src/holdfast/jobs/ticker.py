@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -11,7 +11,8 @@ from holdfast.catalog import access, items, jobs, operations, policies, upkeep, 
 from holdfast.catalog.items import ItemRow
 from holdfast.domain.lifecycle import backups_run
 from holdfast.domain.policy import Policy, parse_policy
-from holdfast.domain.schedule import latest_slot, next_slot, slots_of_day
+from holdfast.domain.retention import missed_ranges
+from holdfast.domain.schedule import days_due, latest_slot, next_slot, slot_day, slots_of_day
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
 from holdfast.ports.jobs import JobSpec
@@ -89,7 +90,9 @@ class Ticker:
         if slot < planned or slot == item.last_slot_at:
             return 0
         running = jobs.active_backup_of(connection, item.id)
+        _pass_on(connection, item, policy, days_due(policy.schedule, policy.zone, planned, slot))
         if running is not None:
+            _pass_on(connection, item, policy, [slot_day(slot, policy.zone, policy.schedule)])
             self._context.ledger.note(
                 connection, running.id, "skipped", f"the run due at {slot:%F %H:%M} UTC: still busy"
             )
@@ -147,6 +150,16 @@ class Ticker:
             access.forget_spent_tokens(connection, now)
             upkeep.forget_runs(connection, before)
             return jobs.remove_jobs_before(connection, before)
+
+
+def _pass_on(connection: Connection, item: ItemRow, policy: Policy, days: list[date]) -> None:
+    """Let the next success take over the ranges that backups of ``days`` would have filled."""
+    if not days:
+        return
+    row = items.get_item(connection, item.id)
+    pending = row.missed_ranges if row is not None else item.missed_ranges
+    missed = missed_ranges(policy.rules, days, pending)
+    items.change_item(connection, item.id, missed_ranges=sorted(missed))
 
 
 def _due(connection: Connection, now: datetime) -> list[ItemRow]:

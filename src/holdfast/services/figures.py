@@ -13,7 +13,7 @@ from holdfast.catalog import containers, items, policies, vaults
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
-from holdfast.domain.lifecycle import is_overdue
+from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import parse_policy
 from holdfast.errors import HoldfastError
 from holdfast.services.platform import Platform

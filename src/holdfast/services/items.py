@@ -15,9 +15,10 @@ from holdfast.catalog.containers import ContainerRow
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
-from holdfast.domain.lifecycle import backups_run, is_overdue
+from holdfast.domain.lifecycle import backups_run, check_item_step, resumed_state
 from holdfast.domain.names import check_item, friendly, full_container_name, full_item_name
 from holdfast.domain.names import item_key as make_item_key
+from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import check_for_files, parse_policy
 from holdfast.domain.schedule import next_slot
 from holdfast.errors import ConflictError, NotFoundError, UsageError
@@ -198,12 +199,13 @@ def _changed(
         "updated_at": platform.now(),
     }
     if resumed:
-        values["protection_state"] = "Protected" if old.latest_point_id else "IRPending"
+        values["protection_state"] = resumed_state(bool(old.latest_point_id))
     items.change_item(connection, old.id, **values)
     return replace(old, **values)
 
 
 def _stop(platform: Platform, connection: Connection, old: ItemRow, state: str) -> ItemRow:
+    check_item_step(old.protection_state, state)
     values: Body = {
         "protection_state": state,
         "next_run_at": None,
