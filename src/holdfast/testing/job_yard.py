@@ -2,7 +2,8 @@
 
 Run as a program it is one server that a recovery test kills: ``python -m
 holdfast.testing.job_yard FOLDER CATALOG_URL KIND`` submits a job of that kind unless one was
-submitted before, and ends when it has ended. Crash points are armed by the environment.
+submitted before, and ends when it has ended. Crash points are armed by the environment, which may
+also name this server among others of the same catalog (YARD_DRIVER).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ from holdfast.vaultstore.vault import Vault
 VAULT_ID = "5b1f3c52-0000-4000-8000-000000000001"
 PLATFORM_KEY = bytes(range(32))
 FILES = {b"a/%d" % number: bytes([number]) * 5000 for number in range(20)}
-QUICK = JobSettings(tick_seconds=0.1, retry_seconds=(0.2, 0.2), lease_seconds=2.0)
+QUICK = JobSettings(
+    tick_seconds=0.1, retry_seconds=(0.2, 0.2), lease_seconds=2.0, worker_lease_seconds=2.0
+)
 
 
 class _SessionDoor:
@@ -294,7 +297,8 @@ def _prepare(yard: JobYard, kind: str) -> Mapping[str, Any]:
 def _main() -> None:
     folder, url, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     marker = folder / f"submitted-{kind}"
-    with JobYard(folder, url) as yard:
+    driver = os.environ.get("YARD_DRIVER", "yard")
+    with JobYard(folder, url, driver=driver) as yard:
         if marker.exists():
             job_id = marker.read_text()
         else:

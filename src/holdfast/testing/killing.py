@@ -54,15 +54,18 @@ def points_of(folder: Path, url: str, kind: str) -> list[str]:
     return log.read_text().split()
 
 
-def kill_and_go_on(folder: Path, url: str, kind: str, point: str) -> Survivor:
-    """Kill a server at ``point`` of a running job, start it again, and check what must hold."""
-    folder.mkdir(parents=True)
+def kill_and_go_on(
+    folder: Path, url: str, kind: str, point: str, successor: str = "yard"
+) -> Survivor:
+    """Kill a server at ``point`` of a running job, start it again (or, with another name, a second
+    server of the same catalog), and check what must hold."""
+    folder.mkdir(parents=True, exist_ok=True)
     code = run_yard(folder, url, kind, {"HOLDFAST_TEST_CRASH": point})
     assert code == -signal.SIGKILL, f"{point}: ended with {code}, was not killed"
     marker = folder / f"submitted-{kind}"
     if not marker.exists():  # killed before the submitter noted the id: the row knows it
         marker.write_text(_latest_job(folder, url))
-    code = run_yard(folder, url, kind, {})
+    code = run_yard(folder, url, kind, {"YARD_DRIVER": successor})
     assert code == 0, f"{point}: {(folder / 'yard.log').read_text()[-3000:]}"
     return _inspect(folder, url, kind, marker.read_text())
 
@@ -90,6 +93,8 @@ def _inspect(folder: Path, url: str, kind: str, job_id: str) -> Survivor:
                 .where(tables.agent_tasks.c.job_id == job_id)
             ).scalars()
             total = sum(received)
+        stored = yard.vault.statistics().stored_bytes
+        assert total <= stored, f"{total} bytes were received for a vault of {stored}"
         live = yard.vault.recovery_points()
         assert {record.rp_id for record in live} == listed, "catalog and vault agree"
         assert yard.vault.open_sessions() == []
