@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from holdfast.errors import ConflictError
+from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.chain import create_or_find, hash_object
 from holdfast.vaultstore.core import VaultCore
@@ -48,7 +48,7 @@ class Commits:
             self._require_newest(core.state, entry)
             self._ingest.checkpoint(session_id, request.receipts)
         container = entry.opened.container
-        found = self._resolver.references(request.root_id[:32], container)
+        found = self._references(session_id, request.root_id[:32], container)
         refsets: dict[bytes, log.RefsetNamed] = {}
 
         def committing(state: LogState) -> Sequence[log.Operation]:
@@ -69,6 +69,16 @@ class Commits:
             self._ingest.forget(session_id)
             job = (entry.opened.item_key, entry.opened.job_id)
             return record_of(state.points[state.by_job[job]])
+
+    def _references(self, session_id: bytes, root_id: bytes, container: str) -> References:
+        """What the root refers to. When pages cannot be read because the session was ended
+        meanwhile, which lets a collect delete them, that is said."""
+        try:
+            return self._resolver.references(root_id, container)
+        except (IntegrityError, ObjectMissingError):
+            self._core.refresh()
+            self._core.session(session_id, "backup")
+            raise
 
     @staticmethod
     def _known(state: LogState, entry: SessionEntry) -> RecoveryPointRecord | None:

@@ -256,10 +256,13 @@ class VaultCore:
             self.damaged = refset.union((others, damaged))
 
     def session_key(self, session_id: bytes) -> bytes:
-        """The key that sealed a session's packs. IntegrityError (SessionKeyForged)."""
+        """The key that sealed a session's packs. IntegrityError (SessionKeyForged),
+        ObjectMissingError when the last of them was collected."""
         key = self._session_keys.get(session_id)
         if key is None:
-            sealing = self.state.sealing_keys[session_id]
+            sealing = self.state.sealing_keys.get(session_id)
+            if sealing is None:
+                raise ObjectMissingError(f"session {session_id.hex()} has no packs any more")
             key = unwrap_session_key(
                 self.rings.domain,
                 self.vault_id,

@@ -89,8 +89,12 @@ class ChunkReader:
         """Each row's bytes, or why they cannot be read."""
         core = self._core
         with core.lock:
-            entry = core.state.packs[core.pack_names[number]]
-            session_key = core.session_key(entry.pack.session_id)
+            entry = core.state.packs.get(core.pack_names.get(number, b""))
+            session_key = core.session_key(entry.pack.session_id) if entry is not None else b""
+        if entry is None:
+            gone = ObjectMissingError(f"pack number {number} was collected")
+            yield from ((index, gone) for index in range(len(rows)))
+            return
         pack = entry.pack
         k_pack = pack_key(session_key, pack.pack_id)
         key = layout.pack_key(pack.session_id, pack.pack_id)

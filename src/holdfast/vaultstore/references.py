@@ -115,18 +115,17 @@ class Resolver:
     def _pages(self, page_ids: list[bytes], container: str | None) -> list[PageReferences]:
         """What pages refer to. A page known from another container's walk is not known here: it
         would tell that container's ids to whoever names its page."""
-        unknown = [page_id for page_id in page_ids if (container, page_id) not in self._known]
+        held = {page_id: self._known.get((container, page_id)) for page_id in page_ids}
+        known = {page_id: found for page_id, found in held.items() if found is not None}
+        unknown = [page_id for page_id in page_ids if page_id not in known]
         fresh = {
             page_id: page_references(page)
             for page_id, page in zip(unknown, self._read(unknown, _PAGES, container), strict=True)
         }
-        result = [
-            found if (found := fresh.get(page_id)) else self._known[container, page_id]
-            for page_id in page_ids
-        ]
         for page_id, found in fresh.items():
             self._remember((container, page_id), found)
-        return result
+        known.update(fresh)
+        return [known[page_id] for page_id in page_ids]
 
     def _remember(self, key: tuple[str | None, bytes], found: PageReferences) -> None:
         own = found._replace(chunks=found.chunks.copy())

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.errors import AccessError, ConflictError, LimitError, ObjectMissingError, UsageError
+from holdfast.errors import (
+    AccessError,
+    ConflictError,
+    IntegrityError,
+    LimitError,
+    ObjectMissingError,
+    UsageError,
+)
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import ChunkReader, binding_of
 from holdfast.vaultstore.manifest_files import FileTree
-from holdfast.vaultstore.references import chunks_of
+from holdfast.vaultstore.references import MissingChunksError, chunks_of
 from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.seal import frame_key, pack_key
 from holdfast.vaultstore.state import Point
@@ -176,14 +184,31 @@ class PointReader:
     """Reads one recovery point inside the service: root, file tree, chunks."""
 
     def __init__(self, core: VaultCore, point: Point) -> None:
+        self._core = core
         self._reader = ChunkReader(core)
         self._point = point
-        self._within = chunks_of(core, point)
+        with self._while_it_lives():
+            self._within = chunks_of(core, point)
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
-        """Plain bytes of chunks of this point, verified. IntegrityError (ChunkLost)."""
-        return self._reader.fetch(ids, self._within)
+        """Plain bytes of chunks of this point, verified. IntegrityError (ChunkLost),
+        NotFoundError (RecoveryPointMissing) when the point was dropped meanwhile."""
+        with self._while_it_lives():
+            return self._reader.fetch(ids, self._within)
+
+    @contextmanager
+    def _while_it_lives(self) -> Iterator[None]:
+        """Tells a dropped point, whose chunks a collect may delete, from a damaged one."""
+        try:
+            yield
+        except (IntegrityError, ObjectMissingError, MissingChunksError):
+            core, rp_id = self._core, self._point.op.rp_id
+            if core.surroundings is not None:
+                core.refresh()
+                if rp_id not in core.state.expired:
+                    core.point(rp_id)
+            raise
 
     def root(self) -> Root:
         return decode_root(self.fetch([self._point.op.root_id])[0])

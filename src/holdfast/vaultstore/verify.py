@@ -20,10 +20,11 @@ from holdfast.vaultstore.chain import Chain
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
 from holdfast.vaultstore.index import Flags, Places
+from holdfast.vaultstore.log import PackAdded
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.rings import damaged_rings
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
-from holdfast.vaultstore.state import PackEntry, Point
+from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.table import Rows
 from holdfast.vaultstore.values import Damage, Problem, VerifyReport
 
@@ -101,14 +102,23 @@ def _gather(core: VaultCore, items: Sequence[str] | None, work: _Work) -> None:
     for rp_id, point in core.state.points.items():
         if items is not None and point.op.item_key not in items:
             continue
-        work.points[rp_id] = point
         try:
             work.needed[rp_id] = core.refset_of(point)
+            work.points[rp_id] = point
         except (IntegrityError, ObjectMissingError) as error:
+            if rp_id not in _now(core).points:
+                continue
+            work.points[rp_id] = point
             key = layout.refset_key(point.op.refset.name)
             detail = f"{error.message}; the list of chunks was computed from the pages"
             work.damages.append(_damage(key, _problem_of(core, key, error), detail, [point]))
             work.needed[rp_id] = _from_pages(core, point)
+
+
+def _now(core: VaultCore) -> LogState:
+    """The newest state: what is missing may have been let go since the run began."""
+    core.refresh()
+    return core.state
 
 
 def _from_pages(core: VaultCore, point: Point) -> refset.Ordinals:
@@ -123,7 +133,7 @@ def _check_tables(core: VaultCore, work: _Work) -> None:
         try:
             core.read_table(table_id, entry)
         except (IntegrityError, ObjectMissingError) as error:
-            if table_id not in core.state.tables:
+            if table_id not in _now(core).tables:
                 continue
             key = layout.table_key(table_id)
             points: list[Point] = []
@@ -176,10 +186,14 @@ def _check_pack(
                 _damage(key, "missing", "the pack is gone", affected, frames=len(rows))
             )
         return
+    with core.lock:
+        if pack.pack_id not in core.state.packs:
+            return
+        k_pack = pack_key(core.session_key(pack.session_id), pack.pack_id)
     work.packs += 1
     work.stored += len(data)
     bad = np.zeros(len(rows), bool)
-    for index, plain_bytes in _bad_frames(core, entry, rows, memoryview(data)):
+    for index, plain_bytes in _bad_frames(core, pack, k_pack, rows, memoryview(data)):
         bad[index] = plain_bytes is None
         work.plain += plain_bytes or 0
     work.frames += len(rows)
@@ -211,12 +225,9 @@ def _pack_problem(entry: PackEntry, data: bytes, bad: Flags) -> Problem | None:
 
 
 def _bad_frames(
-    core: VaultCore, entry: PackEntry, rows: Rows, data: memoryview
+    core: VaultCore, pack: PackAdded, k_pack: bytes, rows: Rows, data: memoryview
 ) -> Iterator[tuple[int, int | None]]:
     """(index, plain length) of each row's frame; None when it cannot be opened."""
-    pack = entry.pack
-    with core.lock:
-        k_pack = pack_key(core.session_key(pack.session_id), pack.pack_id)
     for index, row in enumerate(rows):
         start = int(row["offset"])
         try:
