@@ -9,6 +9,7 @@ from functools import partial
 
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, StoreError
 from holdfast.testing.little_agent import BackupRun, LittleAgent
+from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.surroundings import START
 from holdfast.testing.simulation.world import Files, Process, World
 from holdfast.vaultstore.values import CollectBudget, PointFacts, RecoveryPointRecord
@@ -112,7 +113,9 @@ class Reader:
         try:
             vault.refresh()
             points = vault.recovery_points()
-            if points:
+            if points and self._random.random() < 0.3:
+                self._browse(vault, self._random.choice(points))
+            elif points:
                 self._restore(vault, self._random.choice(points), job_id)
         except NotFoundError as error:
             self.world.promises.dead.add(job_id)
@@ -123,6 +126,16 @@ class Reader:
                 raise
             if job_id not in self.world.promises.revoked:
                 raise
+
+    def _browse(self, vault: Vault, point: RecoveryPointRecord) -> None:
+        """Look through a point without a session, as a person does before a restore."""
+        entries = vault.file_tree(point.rp_id).walk()
+        names = {path + b"/" + e.name if path else e.name for path, found in entries for e in found}
+        expected = self.world.promises.content[point.item_key, point.job_id]
+        if not names >= expected.keys():
+            raise BrokenInvariantError(
+                f"point {point.rp_id} does not show {expected.keys() - names}"
+            )
 
     def _restore(self, vault: Vault, point: RecoveryPointRecord, job_id: bytes) -> None:
         container = point.item_key.partition("/")[0]
@@ -155,6 +168,7 @@ class Keeper:
             self._collect,
             self._end_sessions,
             self._jump,
+            self._verify,
         ]
         for _ in range(rounds):
             chore = self._random.choice(chores)
@@ -199,6 +213,11 @@ class Keeper:
             if session.job_id in promises.dead or self._random.random() < 0.1:
                 promises.revoked.add(session.job_id)
                 vault.revoke_session(session.session_id, "ended by a person")
+
+    def _verify(self, vault: Vault) -> None:
+        report = vault.verify()
+        if report.damages:
+            raise BrokenInvariantError(f"verify finds damage where there is none: {report.damages}")
 
     def _jump(self, _vault: Vault) -> None:
         if self.process.clock is not None:

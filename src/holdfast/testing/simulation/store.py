@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -195,7 +195,7 @@ class SimulatedStore:
                 return
             after = page[-1].key
 
-    def _page(self, prefix: str, after: str) -> list[ObjectInfo]:
+    def _page(self, prefix: str, after: str) -> Sequence[ObjectInfo]:
         found = self._network.store.list(prefix, after)
         return [info for info, _ in zip(found, range(PAGE), strict=False)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from holdfast.adapters.object_store.layers.retry import Patience, RetryStore
 from holdfast.errors import StoreFullError, StoreUnavailableError
@@ -13,7 +13,14 @@ from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.testing.simulation.observer import BrokenInvariantError, Observer
 from holdfast.testing.simulation.scheduler import Scheduler, SimulatedLock
-from holdfast.testing.simulation.store import CrashError, Life, Network, SimulatedStore, Weather
+from holdfast.testing.simulation.store import (
+    WRITE_EVENTS,
+    CrashError,
+    Life,
+    Network,
+    SimulatedStore,
+    Weather,
+)
 from holdfast.testing.simulation.surroundings import (
     START,
     SimulatedClock,
@@ -36,8 +43,9 @@ class Promises:
     """What was said to somebody, and what they may expect from it.
 
     ``content``: files of each (item, job), known before its backup begins. ``acknowledged``: job of
-    each point whose commit returned. ``dropped``: points that an expiry was asked to drop. ``dead``:
-    jobs of restores whose reader is gone."""
+    each point whose commit returned. ``dropped``: points that an expiry was asked to drop.
+    ``dead``: jobs of restores that are over or whose reader is gone. ``revoked``: jobs a session of
+    which somebody ended. ``head``: of the newest acknowledged record."""
 
     content: dict[tuple[str, bytes], Files] = field(default_factory=dict)
     acknowledged: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -51,7 +59,7 @@ class Promises:
         """A commit returned this record."""
         job = (record.item_key, record.job_id)
         for rp_id, other in self.acknowledged.items():
-            if other == job and rp_id != record.rp_id:
+            if other == job and rp_id not in (record.rp_id, *self.dropped):
                 raise BrokenInvariantError(f"job {job} made two points: {rp_id}, {record.rp_id}")
         self.acknowledged[record.rp_id] = job
         self.head = max(self.head, record.sequence)
@@ -92,13 +100,8 @@ class World:
     def _weather(self) -> Weather:
         """Some runs see nearly no fault, some one kind only, some everything."""
         rng = self.random
-        kinds = ("refused", "lost", "late", "twice", "full") + (
-            "crash before",
-            "crash after",
-            "crash late",
-        )
         heavy = rng.choice([0.0, 0.002, 0.01])
-        return Weather({kind: heavy * rng.choice([0, 0, 1, 1, 2]) for kind in kinds})  # type: ignore[misc]
+        return Weather({kind: heavy * rng.choice([0, 0, 1, 1, 2]) for kind in WRITE_EVENTS})
 
     def _step(self) -> None:
         self.time.pass_some()
@@ -166,7 +169,7 @@ class Process:
         rng = SimulatedRandom(seed, world.scheduler, self.life)
         known = max(self._head, world.promises.head)
         vault = Vault.open(store, IDS.vault_id, UNLOCK, clock=self.clock, rng=rng)
-        vault._core.lock = cast("threading.RLock", SimulatedLock(world.scheduler))  # type: ignore
+        vault._core.lock = cast(Any, SimulatedLock(world.scheduler))
         if vault.head[0] < known:
             raise BrokenInvariantError(f"the vault was opened at {vault.head[0]}, not {known}")
         self._head = vault.head[0]
