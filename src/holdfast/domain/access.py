@@ -1,6 +1,6 @@
 """Who may do what: roles as action patterns, assignments at scopes.
 
-Roles follow Azure's (facts 8.4): a contributor manages everything but access and the vault's end,
+Roles follow Azure's: a contributor manages everything but access and the vault's end,
 an operator backs up and restores but removes nothing and manages no policies, a reader looks. An
 agent's own role covers the agent API only. Exporting the key and restoring to another container are
 actions of their own, which only the owner has and a role of their own grants.

@@ -1,4 +1,4 @@
-"""The policies every new vault has (facts 3.7)."""
+"""The policies every new vault has."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ _GROUP = re.compile(r"[A-Za-z0-9._()-]{0,89}[A-Za-z0-9_()-]")
 _POLICY = re.compile(r"[A-Za-z][A-Za-z0-9-]{2,149}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_ITEM_BAD = re.compile(r'[<>%&:\\?/#;"\x00-\x1f\x7f]')  # azure-backup facts 5.10, and ';'
+FILES_ITEM = "FileFolder"
+CONTAINERS = ("Linux", "Windows")
+_ITEM_BAD = re.compile(r'[<>%&:\\?/#;"\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 
 
 def _check(pattern: re.Pattern[str], name: str, what: str, rule: str) -> str:
@@ -43,12 +45,26 @@ def check_region(name: str) -> str:
 
 def check_item(name: str) -> str:
     """Names of files items may hold spaces, not what separates resource names."""
-    if not 1 <= len(name) <= 150 or _ITEM_BAD.search(name):
-        raise UsageError(
-            f"{name!r} is no name for an item",
-            code="InvalidName",
-            hint='1 to 150 characters without < > % & : \\ ? / # ; " and control characters',
-        )
+    if not 1 <= len(name) <= 150 or _ITEM_BAD.search(name) or name != name.strip():
+        raise _no_item(name)
+    return name
+
+
+def _no_item(name: str) -> UsageError:
+    return UsageError(
+        f"{name!r} is no name for an item",
+        code="InvalidName",
+        hint='1 to 150 characters without < > % & : \\ ? / # ; " , control characters and '
+        "blanks at its ends",
+    )
+
+
+def check_full_item(name: str) -> str:
+    """A files item's full name, ``FileFolder;name``."""
+    kind, _, rest = name.partition(";")
+    if kind != FILES_ITEM:
+        raise _no_item(name)
+    check_item(rest)
     return name
 
 
@@ -59,16 +75,23 @@ def container_name(host: str, platform: str = "linux") -> str:
 
 def full_container_name(name: str) -> str:
     """A container's full name, from itself or from the bare host name."""
-    return name if ";" in name else container_name(name)
+    return _known_prefix(name, CONTAINERS) if ";" in name else container_name(name)
 
 
 def item_name(name: str) -> str:
     """``FileFolder;name``."""
-    return f"FileFolder;{check_item(name)}"
+    return f"{FILES_ITEM};{check_item(name)}"
 
 
 def full_item_name(name: str) -> str:
-    return name if ";" in name else item_name(name)
+    return _known_prefix(name, (FILES_ITEM,)) if ";" in name else item_name(name)
+
+
+def _known_prefix(name: str, known: tuple[str, ...]) -> str:
+    """``name`` with its first part written as we write it; unknown ones stay as they are."""
+    first, _, rest = name.partition(";")
+    found = [one for one in known if one.lower() == first.lower()]
+    return f"{found[0]};{rest}" if found else name
 
 
 def friendly(full_name: str) -> str:

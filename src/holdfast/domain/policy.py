@@ -1,6 +1,6 @@
 """Backup policies: from ARM properties to values and back, refused as a whole when out of range.
 
-Ranges and rules are Azure Backup's (facts 3.3 and 3.9): half-hour times, schedule and retention
+Ranges and rules are Azure Backup's: half-hour times, schedule and retention
 times equal, a daily schedule needs daily retention of 7 to 9999 days, and so on. Nulls and unknown
 keys are accepted, as are ``instantRpDetails`` and times ending in Z, .000Z or +00:00.
 """
@@ -75,7 +75,8 @@ def to_properties(policy: Policy) -> dict[str, Any]:
 
 
 def _zone_name(holder: Properties) -> str:
-    name = holder.get("timeZone") or "UTC"
+    name = holder.get("timeZone", "")
+    name = "UTC" if name == "" else name
     find_zone(name)
     return str(name)
 

@@ -105,6 +105,5 @@ def tidy(value: Any, depth: int = DEPTH) -> Any:
         return {key: tidy(inner, depth - 1) for key, inner in kept.items()}
     if isinstance(value, list | tuple):
         return [tidy(inner, depth - 1) for inner in value if inner is not None]
-    if isinstance(value, str) and (match := _TIME.fullmatch(value)):
-        return match.group(1) + "Z"
-    return value
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    return value if match is None or int(match.group(2) or 0) else match.group(1) + "Z"

@@ -1,4 +1,4 @@
-"""The retention part of an ARM policy (facts 3.3, 3.9): ranges by kind, and how retention must fit
+"""The retention part of an ARM policy: ranges by kind, and how retention must fit
 its schedule."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The schedule part of an ARM policy.
 
 Virtual machines and shares run at one time a day, agents' policies at up to three. Hourly schedules
-fill a window: start + k * interval up to and including the window's end (facts 3.2).
+fill a window: start + k * interval up to and including the window's end.
 """
 
 from __future__ import annotations

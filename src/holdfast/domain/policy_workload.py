@@ -1,6 +1,6 @@
 """Database policies (AzureWorkload): a set of sub-policies that must fit each other.
 
-The values are checked as Azure Backup checks them (facts 3.3, 3.9); nothing here runs a backup.
+The values are checked as Azure Backup checks them; nothing here runs a backup.
 """
 
 from __future__ import annotations

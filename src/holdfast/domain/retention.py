@@ -1,7 +1,7 @@
 """What is kept how long: GFS retention as values, and the plan with a reason for every point.
 
-Numbers as Azure Backup documents them: a month counts 31 days, a year 366 (facts sections 3.3,
-3.5). Retention is retroactive: a point's tags are fixed when it is made, their durations are those
+Numbers as Azure Backup documents them: a month counts 31 days, a year 366.
+Retention is retroactive: a point's tags are fixed when it is made, their durations are those
 of the policy as it is now.
 """
 
@@ -91,7 +91,7 @@ def tags_for(
     rules: Iterable[RetentionRule], day: date, missed: Iterable[str] = ()
 ) -> frozenset[str]:
     """Ranges a scheduled point of ``day`` belongs to. ``missed``: ranges whose designated backup
-    failed since; the next success takes their tag (facts 3.4)."""
+    failed since; the next success takes their tag."""
     pending = set(missed)
     return frozenset(rule.range for rule in rules if rule.tags(day) or rule.range in pending)
 
@@ -159,6 +159,8 @@ def _decide(
         return Decision(point, True, None, rule, "the latest recovery point never expires")
     if end is None:
         return Decision(point, True, None, rule, "kept on demand without an end")
+    if rule == NO_RULE:
+        end = min(end, now)
     keep = end > now
     return Decision(point, keep, end, rule, _reason(point, end, rule, "ends" if keep else "ended"))
 

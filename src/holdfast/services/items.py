@@ -16,7 +16,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.lifecycle import backups_run, check_item_step, resumed_state
-from holdfast.domain.names import check_item, friendly, full_container_name, full_item_name
+from holdfast.domain.names import check_full_item, friendly, full_container_name, full_item_name
 from holdfast.domain.names import item_key as make_item_key
 from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import check_for_files, parse_policy
@@ -74,7 +74,7 @@ def put_item(
 ) -> ItemRow:
     """Protect, change, stop (``protectionState`` ProtectionStopped or BackupsSuspended) or resume
     an item, as the body says."""
-    check_item(friendly(name))
+    check_full_item(full_item_name(name))
     with platform.catalog.write() as connection:
         holder = find_container(connection, vault, container)
         old = items.find_item(connection, holder.id, full_item_name(name))
