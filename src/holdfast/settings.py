@@ -74,7 +74,7 @@ def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
     if path.exists():
         try:
             values = tomllib.loads(path.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise _invalid(f"{path} cannot be read: {error}") from error
     for name in Settings.__struct_fields__:
         given = environment.get(PREFIX + name.upper())

@@ -29,7 +29,7 @@ from holdfast.errors import IntegrityError
 from holdfast.identity.private_files import PUBLIC, make_folder, write_whole
 from holdfast.ports.clock import Clock
 
-CA_FROM, CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)
+CA_FROM, CA_UNTIL = datetime(1970, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, tzinfo=UTC)
 CERTIFICATE_DAYS, RENEW_DAYS, BACKDATE_DAYS = 397, 30, 30
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
@@ -128,15 +128,16 @@ def _sign(
     now: datetime,
 ) -> x509.Certificate:
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    until = min(now + timedelta(days=CERTIFICATE_DAYS), CA_UNTIL)
+    life = timedelta(days=CERTIFICATE_DAYS)
+    starts = min(max(now - timedelta(days=BACKDATE_DAYS), CA_FROM), CA_UNTIL - life)
     return (
         x509.CertificateBuilder()
         .subject_name(_name("Holdfast server"))
         .issuer_name(ca.subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(max(now - timedelta(days=BACKDATE_DAYS), CA_FROM))
-        .not_valid_after(until)
+        .not_valid_before(starts)
+        .not_valid_after(min(max(now, starts) + life, CA_UNTIL))
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
