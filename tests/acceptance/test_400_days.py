@@ -13,7 +13,7 @@ from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-STEP_DAYS = 10
+STEP_DAYS = 16
 DAILY_KEEP, WEEKLY_KEEP = 7, 4
 
 

@@ -98,9 +98,7 @@ class Uploader:
 
 
 class _Lane:
-    """The packs of one class."""
-
-    BUFFERS = 2
+    """The packs of one class. Pages are few: one buffer serves them."""
 
     def __init__(
         self, transport: BackupTransport, kind: PackClass, up: Uploader, rng: Random
@@ -112,6 +110,7 @@ class _Lane:
         self._lock = threading.Lock()
         self._idle: queue.Queue[PackBuilder] = queue.Queue()
         self._made = 0
+        self._most = 1 if kind is PackClass.PAGES else 2
         self._current: PackBuilder | None = None
 
     def add(self, kind: int, name: bytes, ulen: int, codec: int, body: Buffer) -> None:
@@ -132,7 +131,7 @@ class _Lane:
                 self._finish()
 
     def _begin(self) -> PackBuilder:
-        if self._idle.empty() and self._made < self.BUFFERS:
+        if self._idle.empty() and self._made < self._most:
             builder = PackBuilder(self._transport.grant, self._class)
             self._made += 1
         else:

@@ -26,7 +26,7 @@ from holdfast.workloads.files.scan import open_path
 from holdfast.workloads.packing import ChunkWriter
 
 WINDOW_BYTES = 2 * MAX_CHUNK
-MAX_SMALL_KNOWN = 200_000  # digests of small files remembered, two generations: about 60 MB
+MAX_SMALL_KNOWN = 120_000  # digests of small files remembered, two generations: about 60 MB
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOATIME = getattr(os, "O_NOATIME", 0)
 Place = tuple[bytes, int]
@@ -74,6 +74,7 @@ class ContentReader:
         self._report = report
         self._local = threading.local()
         self._noatime = _NOATIME
+        self._user = os.geteuid()
 
     def prepare(self, id_keys: dict[int, bytes], seed: int) -> None:
         self._keys = id_keys
@@ -89,7 +90,7 @@ class ContentReader:
 
     def _open(self, source: Source) -> int:
         path = self._base + b"/" + source.path if self._base else source.path
-        if source.stat.st_uid != os.geteuid() and os.geteuid() != 0:
+        if self._user not in (0, source.stat.st_uid):
             return open_path(path, _READ)
         try:
             return open_path(path, _READ | self._noatime)
