@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from holdfast.catalog import items, jobs, points, tasks, upkeep
+from holdfast.catalog import containers, items, jobs, points, policies, tasks, upkeep
 from holdfast.catalog import vaults as vault_rows
 from holdfast.catalog.tasks import TaskRow
 from holdfast.errors import (
@@ -19,6 +20,7 @@ from holdfast.errors import (
 )
 from holdfast.jobs.settings import JobSettings
 from holdfast.services.agent_tasks import Completion, Report
+from holdfast.testing.catalog_rows import DAILY
 from holdfast.testing.job_yard import FILES, VAULT_ID, JobYard
 from holdfast.testing.ports import MovableClock
 from holdfast.testing.wait import eventually
@@ -388,3 +390,46 @@ def test_a_clock_set_back_stops_nothing_for_ever(timed: JobYard) -> None:
     eventually(lambda: timed.job(waiting).turn >= 2, "it is judged anew", seconds=20)
     clock_of(timed).pass_time(timedelta(seconds=901))
     assert timed.ended(waiting).error_code == "AgentOffline"
+
+
+def test_import_rebuilds_what_the_catalog_lost(yard: JobYard) -> None:
+    yard.run("backup")
+    yard.agent.files[b"more"] = b"m" * 100
+    yard.run("backup")
+    before = yard.item()
+    with yard.catalog.write() as connection:
+        listed = points.points_of_item(connection, before.id)
+        items.remove_item(connection, before.id)
+        for row in policies.list_policies(connection, VAULT_ID):
+            policies.remove_policy(connection, row.id)
+        containers.remove_container(connection, before.container_id)
+    job = yard.run("import")
+    assert (job.status, job.result["recoveryPoints"]) == ("Completed", 2)
+    again = yard.run("import")
+    assert again.status == "Completed"
+    after = yard.item()
+    assert (after.name, after.item_key) == (before.name, before.item_key)
+    assert after.include_paths == before.include_paths
+    assert after.protection_state == "ProtectionStopped"
+    assert after.latest_point_id == before.latest_point_id
+    with yard.catalog.read() as connection:
+        found = points.points_of_item(connection, after.id)
+        policy = policies.find_policy(connection, VAULT_ID, "daily")
+        container = containers.find_container(connection, VAULT_ID, "Linux;web1")
+    assert [replace(point, item_id="") for point in found] == [
+        replace(point, item_id="") for point in listed
+    ]
+    assert policy is not None
+    assert policy.properties == DAILY
+    assert container is not None
+    assert container.agent_id is None
+    kept = yard.run("expire")
+    assert kept.result["droppedPoints"] == 0, "a stopped item keeps everything"
+
+
+def test_a_job_for_a_machine_without_agent_says_so(yard: JobYard) -> None:
+    with yard.catalog.write() as connection:
+        containers.change_container(connection, yard.item().container_id, agent_id=None)
+    job = yard.run("backup")
+    assert (job.status, job.error_code) == ("Failed", "AgentNotEnrolled")
+    assert "enroll" in job.error_hint

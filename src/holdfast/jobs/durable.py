@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 COMPATIBILITY_EPOCH = "1"  # raised by hand when running turns of an older program cannot go on
 MAX_RECOVERIES = 1000
+WAIT_SECONDS = 30.0
 ALIVE = ("PENDING", "ENQUEUED", "DELAYED")
 
 RunTurn = Callable[[str, int, Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]], str]
@@ -36,6 +38,7 @@ class _Current:
     run: RunTurn | None = None
     lock = threading.Lock()
     running: set[str] = set()
+    begun: dict[str, float] = {}  # turns that wait for a thread, since when (monotonic)
 
 
 @DBOS.workflow(  # type: ignore[untyped-decorator]
@@ -49,6 +52,7 @@ def _turn(job_id: str, turn: int) -> str:
     key = workflow_id(job_id, turn)
     with _Current.lock:
         _Current.running.add(key)
+        _Current.begun.pop(key, None)
     try:
         with bound_contextvars(job_id=job_id, turn=turn):
             return run(job_id, turn, _step)
@@ -85,6 +89,7 @@ class DurableTurns:
         logging.getLogger("dbos").setLevel(logging.WARNING)
         _Current.run = run
         _Current.running.clear()
+        _Current.begun.clear()
         self._engine = self._open()
         config: DBOSConfig = {
             "name": "holdfast",
@@ -110,14 +115,31 @@ class DurableTurns:
     def begin(self, job_id: str, turn: int) -> bool:
         """Start a turn unless it runs here already; False when its execution is over or lost."""
         key = workflow_id(job_id, turn)
-        if self.is_running(job_id, turn):
+        if self.is_running(job_id, turn) or self._waits(key):
             return True
         status = DBOS.get_workflow_status(key)
         if status is not None:
             return status.status in ALIVE
+        with _Current.lock:
+            _Current.begun[key] = time.monotonic()
         with SetWorkflowID(key):
             DBOS.start_workflow(_turn, job_id, turn)
         return True
+
+    def _waits(self, key: str) -> bool:
+        """Whether a turn was begun here a short while ago and has no thread yet."""
+        with _Current.lock:
+            since = _Current.begun.get(key)
+            if since is not None and time.monotonic() - since > WAIT_SECONDS:
+                del _Current.begun[key]
+                return False
+            return since is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many turns wait for a thread as make sense; the catalog keeps the others."""
+        with _Current.lock:
+            return len(_Current.begun) >= 4 * self._threads
 
     def is_running(self, job_id: str, turn: int) -> bool:
         with _Current.lock:

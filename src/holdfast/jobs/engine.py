@@ -220,6 +220,8 @@ class JobEngine:
                 continue
             if long and long_running >= self.settings.long_jobs:
                 continue
+            if self._durable.is_full:
+                break
             long_running += long
             if not self._durable.begin(job.id, job.turn):
                 self._turns.skip(job, "its last turn was cut off; it goes on")

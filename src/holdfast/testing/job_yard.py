@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,16 +226,12 @@ class JobYard:
             return items.items_of_vault(connection, VAULT_ID)[0]
 
     def submit(self, kind: JobKind, **parameters: Any) -> str:
-        item = self.item()
-        about_item = kind in ("backup", "restore")
-        spec = JobSpec(
-            kind,
-            VAULT_ID,
-            "docs" if about_item else "v1",
-            item_id=item.id if about_item else None,
-            container_id=item.container_id if about_item else None,
-            parameters=parameters,
-        )
+        spec = JobSpec(kind, VAULT_ID, "v1", parameters=parameters)
+        if kind in ("backup", "restore"):
+            item = self.item()
+            spec = replace(
+                spec, entity_name="docs", item_id=item.id, container_id=item.container_id
+            )
         return self.engine.submit(spec)
 
     def job(self, job_id: str) -> JobRow:
