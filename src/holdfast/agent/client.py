@@ -133,7 +133,8 @@ class AgentClient:
         """One call, repeated until it is answered. ``content``: bytes, or a factory of an iterator
         made anew for each try. HoldfastError for an answer that repeating cannot mend;
         CancelledError (AgentStopped) when the agent is told to stop."""
-        crashpoint.reach(f"agent.before.{path.rpartition('/')[2] or path}")
+        named = "packs" if "/packs/" in path else path.rpartition("/")[2]
+        crashpoint.reach(f"agent.before.{method}.{named}")
         pause, refused = FIRST_PAUSE, 0
         while True:
             try:
@@ -144,7 +145,7 @@ class AgentClient:
                 pause = self._rest(pause, str(error) or type(error).__name__)
                 continue
             if response.is_success:
-                crashpoint.reach(f"agent.after.{path.rpartition('/')[2] or path}")
+                crashpoint.reach(f"agent.after.{method}.{named}")
                 return response.content
             if response.status_code == 401 and refused == 0:
                 refused, self._token = 1, ""
