@@ -21,7 +21,7 @@ from holdfast.workloads.files.compare import compare_inventories, take_inventory
 PACK_BYTES = 256 * 1024
 KILLS = 7
 RUNNING = ("InProgress", "Cancelling")
-NOISE = ("next", "progress")
+NOISE = ("next", "progress", "after.POST.complete")
 
 
 @pytest.fixture
