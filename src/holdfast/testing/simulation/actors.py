@@ -80,6 +80,7 @@ class Writer:
         if self._random.random() < 0.5:
             vault.checkpoint(grant.session_id, run.receipts[: self._random.randint(0, 3)])
         when = START + timedelta(seconds=self.world.time.seconds)
+        self.world.think(self._random, 60)
         record = run.commit(root_id, PointFacts(time=when))
         self.world.promises.acknowledge(record)
         vault.close_session(grant.session_id)
@@ -145,6 +146,7 @@ class Reader:
             "restore", container, point.item_key, job_id, pins=[point.rp_id]
         )
         try:
+            self.world.think(self._random, 150)
             files = agent.read_all(grant, point.rp_id)
         finally:
             self.world.promises.dead.add(job_id)
@@ -200,9 +202,7 @@ class Keeper:
 
     def _collect(self, vault: Vault) -> None:
         plan = vault.plan_collect()
-        if self._random.random() < 0.4:
-            for _ in range(self._random.randint(1, 60)):
-                self.world.scheduler.point("thinks")
+        self.world.think(self._random, 60)
         deletes = self._random.choice([None, None, 1, 3])
         vault.collect(plan, CollectBudget(deletes=deletes))
 

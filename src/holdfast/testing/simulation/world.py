@@ -107,6 +107,12 @@ class World:
         self.time.pass_some()
         self.network.deliver()
 
+    def think(self, rng: random.Random, most: int) -> None:
+        """Sometimes let others act for a while: up to ``most`` points."""
+        if rng.random() < 0.4:
+            for _ in range(rng.randint(1, most)):
+                self.scheduler.point("thinks")
+
     def settle(self) -> Vault:
         """End all faults, let every late request arrive, and open the vault afresh."""
         self.network.calm = True
