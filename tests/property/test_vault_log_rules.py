@@ -57,7 +57,9 @@ class History:
             pins.add(self.random.choice([*self.state.points, "404"]))
         used = self.random.random() < 0.1 and self.state.sealing_keys
         return log.SessionOpened(
-            session_id=self.any_of(self.state.sealing_keys) if used else self.random.randbytes(16),
+            session_id=self.random.choice([*self.state.sealing_keys])
+            if used
+            else self.random.randbytes(16),
             kind=kind,
             container=item.partition("/")[0],
             item_key=item,
