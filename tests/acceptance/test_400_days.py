@@ -56,10 +56,13 @@ def live_points_are(world: World, expected: set[str]) -> bool:
 
 
 def expected_days(made: list[datetime], now: datetime) -> set[str]:
-    """The obviously right answer: young enough for its rule, or the newest."""
+    """The obviously right answer: young enough for its rule, or the newest. A backup stands for
+    the Sundays the clock jumped over."""
     kept = set()
-    for day in made:
-        keep_days = max(DAILY_KEEP, WEEKLY_KEEP * 7 if day.weekday() == 6 else 0)
+    for before, day in zip([made[0] - timedelta(days=1), *made], made, strict=False):
+        spanned = [before + timedelta(days=number + 1) for number in range((day - before).days)]
+        sunday = any(slot.weekday() == 6 for slot in spanned)
+        keep_days = max(DAILY_KEEP, WEEKLY_KEEP * 7 if sunday else 0)
         if day + timedelta(days=keep_days) > now or day == made[-1]:
             kept.add(day.date().isoformat())
     return kept
