@@ -54,7 +54,7 @@ DESCRIPTIONS: dict[str, str] = {
     "log_level": "debug, info, warning or error.",
 }
 
-_LIMITS: dict[str, tuple[float, float]] = {
+LIMITS: dict[str, tuple[float, float]] = {
     "pack_target_bytes": (64 * 1024, 96 * 1024 * 1024),
     "zstd_level": (1, 19),
     "reserve_bytes": (0, 1 << 50),
@@ -84,7 +84,7 @@ def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(f"the settings are wrong: {error}") from error
-    for name, (low, high) in _LIMITS.items():
+    for name, (low, high) in LIMITS.items():
         if not low <= getattr(settings, name) <= high:
             raise _invalid(f"{name} must be from {low:g} to {high:g}")
     if settings.log_level not in ("debug", "info", "warning", "error"):

@@ -116,7 +116,9 @@ def _change_storage(
     _refuse_other(data, {"storageModelType": local, "storageType": local})
     if properties_of(data).get("crossRegionRestoreFlag"):
         raise UsageError(
-            "cross-region restore is not supported by this release", code="UserErrorNotSupported"
+            "cross-region restore is not supported by this release",
+            code="UserErrorNotSupported",
+            hint="leave crossRegionRestoreFlag at false",
         )
     return _shown(found, "backupstorageconfig", "vaultstorageconfig", _STORAGE)
 
@@ -159,7 +161,10 @@ def put_encryption_config(
 def get_guard_proxy(request: ArmRequest, sub: str, group: str, vault: str, proxy: str) -> Body:
     """There is none: multi-user authorisation is not part of this release."""
     vault_call(request, sub, group, vault)
-    raise NotFoundError(f"there is no resource guard proxy {proxy}")
+    raise NotFoundError(
+        f"there is no resource guard proxy {proxy}",
+        hint="multi-user authorisation is not part of this release",
+    )
 
 
 @get(

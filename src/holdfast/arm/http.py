@@ -150,7 +150,11 @@ def flag_of(properties: Body, name: str) -> bool:
     """A yes or no of a request body. UsageError (InvalidRequestContent) for any other kind."""
     found = properties.get(name)
     if found not in (None, True, False):
-        raise UsageError(f"{name} is not true or false", code="InvalidRequestContent")
+        raise UsageError(
+            f"{name} is not true or false",
+            code="InvalidRequestContent",
+            hint="send true or false, without quotes",
+        )
     return bool(found)
 
 

@@ -111,7 +111,11 @@ def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict
     found = vault_call(request, sub, group, vault)
     passphrase = properties_of(data).get("passphrase")
     if not isinstance(passphrase, str):
-        raise UsageError("the passphrase is missing", code="PassphraseTooShort")
+        raise UsageError(
+            "the passphrase is missing",
+            code="PassphraseTooShort",
+            hint="give a passphrase of at least 8 characters",
+        )
     name = found.row.name
     file = vault_service.export_key(found.call.platform, group, name, passphrase)
     return {"properties": {"keyFile": base64.b64encode(file).decode()}}
@@ -130,7 +134,11 @@ def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]
     try:
         key_file = base64.b64decode(str(asked.get("keyFile", "")), validate=True)
     except binascii.Error as error:
-        raise UsageError("keyFile is not base64", code="KeyFileInvalid") from error
+        raise UsageError(
+            "keyFile is not base64",
+            code="KeyFileInvalid",
+            hint="send what vault export-key wrote, in base64",
+        ) from error
     wanted = maintenance.ImportAsked(
         str(asked.get("storeUrl") or ""),
         str(asked.get("path") or ""),

@@ -143,7 +143,9 @@ def find_group(call: Call, sub: str, group: str) -> ResourceGroup:
         row = places.get_group(connection, check_subscription(call, sub), group)
     if row is None:
         raise NotFoundError(
-            f"Resource group '{group}' could not be found.", code="ResourceGroupNotFound"
+            f"Resource group '{group}' could not be found.",
+            code="ResourceGroupNotFound",
+            hint="list the resource groups, or create it",
         )
     return row
 

@@ -19,6 +19,7 @@ ALGORITHM = "EdDSA"
 MAX_ASSERTION_SECONDS = 600
 SKEW_SECONDS = 120
 LOG_IN = "log in again: holdfast login"
+ENROL = "enrol the agent again: holdfast agent enroll --replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def assertion_subject(assertion: str) -> str:
     try:
         claims = jwt.decode(assertion, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        raise AuthenticationError("the client assertion is malformed") from error
+        raise AuthenticationError("the client assertion is malformed", hint=ENROL) from error
     return str(claims.get("sub", ""))
 
 
@@ -96,7 +97,7 @@ def read_assertion(assertion: str, public_key_pem: str, clock: Clock) -> Asserti
     """AuthenticationError when it is forged, expired, too long-lived or for another purpose."""
     key = load_pem_public_key(public_key_pem.encode())
     if not isinstance(key, Ed25519PublicKey):
-        raise AuthenticationError("the client's key is of an unsupported kind")
+        raise AuthenticationError("the client's key is of an unsupported kind", hint=ENROL)
     claims = _decode(assertion, key, ASSERTION_AUDIENCE)
     now = _stamp(clock.now())
     expires, issued = claims.get("exp", 0), claims.get("iat", 0)
@@ -107,7 +108,9 @@ def read_assertion(assertion: str, public_key_pem: str, clock: Clock) -> Asserti
             hint="set the clocks of server and agent right",
         )
     if expires - issued > MAX_ASSERTION_SECONDS or not claims.get("jti"):
-        raise AuthenticationError("the client assertion is too long-lived")
+        raise AuthenticationError(
+            "the client assertion is too long-lived", hint="sign it for ten minutes at most"
+        )
     return Assertion(
         str(claims["sub"]), str(claims["jti"]), clock.now() + timedelta(seconds=expires - now + 1)
     )

@@ -81,7 +81,11 @@ def put_item(
         state = properties.get("protectionState")
         if state in ("ProtectionStopped", "BackupsSuspended"):
             if old is None:
-                raise NotFoundError(f"there is no item {friendly(name)}", code="ItemNotFound")
+                raise NotFoundError(
+                    f"there is no item {friendly(name)}",
+                    code="ItemNotFound",
+                    hint="see which exist: holdfast item list",
+                )
             return _stop(platform, connection, old, state)
         policy = _policy(connection, vault, properties, old)
         selection = _selection(properties, old)
@@ -113,7 +117,11 @@ def _policy(
 def _selection(properties: Body, old: ItemRow | None) -> tuple[list[str], list[str]]:
     ours = properties.get("holdfast") or {}
     if not isinstance(ours, dict):
-        raise UsageError("holdfast is not an object", code="InvalidRequestContent")
+        raise UsageError(
+            "holdfast is not an object",
+            code="InvalidRequestContent",
+            hint="send includePaths and excludeGlobs in it",
+        )
     includes = ours.get("includePaths", old.include_paths if old else None)
     excludes = ours.get("excludeGlobs", old.exclude_globs if old else [])
     if not _texts(includes) or not _texts(excludes) or not includes:
@@ -284,7 +292,11 @@ def view_item(platform: Platform, connection: Connection, row: ItemRow) -> ItemV
     """An item with its container, policy and health."""
     holder = containers.get_container(connection, row.container_id)
     if holder is None:
-        raise NotFoundError("the item's container is gone", code="ContainerNotFound")
+        raise NotFoundError(
+            "the item's container is gone",
+            code="ContainerNotFound",
+            hint="the item was deleted meanwhile; list the items again",
+        )
     policy = policies.get_policy(connection, row.policy_id) if row.policy_id else None
     overdue = policy is not None and is_overdue(
         parse_policy(policy.properties),

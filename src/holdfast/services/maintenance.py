@@ -84,7 +84,7 @@ def start(platform: Platform, vault: VaultRow, kind: str, by: str) -> str:
 
 def _kind(kind: str) -> Any:
     if kind not in KINDS:
-        raise UsageError(f"{kind!r} is no upkeep")
+        raise UsageError(f"{kind!r} is no upkeep", hint=f"one of {', '.join(KINDS)}")
     return kind
 
 

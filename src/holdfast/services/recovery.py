@@ -62,7 +62,10 @@ def read_restore(properties: Body) -> RestoreAsked:
     paths = properties.get("paths") or []
     conflict = properties.get("conflict") or "overwrite"
     if kind not in ("OriginalLocation", "AlternateLocation"):
-        raise UsageError(f"recoveryType {kind!r} is not served for files")
+        raise UsageError(
+            f"recoveryType {kind!r} is not served for files",
+            hint="one of OriginalLocation, AlternateLocation",
+        )
     if kind == "AlternateLocation" and not (isinstance(target, str) and target.startswith("/")):
         raise UsageError(
             "the target folder is missing or not absolute",
@@ -70,7 +73,11 @@ def read_restore(properties: Body) -> RestoreAsked:
             hint="give --to with an absolute path, or --original",
         )
     if conflict not in CONFLICTS:
-        raise UsageError(f"conflict must be one of {', '.join(CONFLICTS)}", code="InvalidConflict")
+        raise UsageError(
+            f"{conflict!r} is no way to meet existing files",
+            code="InvalidConflict",
+            hint=f"--conflict {'|'.join(CONFLICTS)}",
+        )
     good = isinstance(paths, list) and all(
         isinstance(path, str) and path.startswith("/") and "\0" not in path for path in paths
     )
@@ -174,7 +181,11 @@ def _untoken(token: str) -> bytes:
     try:
         return base64.urlsafe_b64decode(token) if token else b""
     except ValueError as error:
-        raise UsageError("the continuation token is malformed", code="InvalidSkipToken") from error
+        raise UsageError(
+            "the continuation token is malformed",
+            code="InvalidSkipToken",
+            hint="use the nextLink of the previous page unchanged",
+        ) from error
 
 
 def _entry_body(folder: bytes, entry: Entry) -> Body:

@@ -75,7 +75,9 @@ def create_vault(
     with platform.catalog.read() as connection:
         if places.get_group(connection, platform.subscription_id, group) is None:
             raise NotFoundError(
-                f"Resource group '{group}' could not be found.", code="ResourceGroupNotFound"
+                f"Resource group '{group}' could not be found.",
+                code="ResourceGroupNotFound",
+                hint="create it first: PUT the resource group",
             )
         found = vaults.find_vault(connection, platform.subscription_id, group, name)
     if found is not None and found.state == PROVISIONING:
@@ -180,7 +182,11 @@ def _check_body(body: Body) -> None:
     _check_kinds(body, _SHAPE, "")
     tags = body.get("tags") or {}
     if len(tags) > MAX_TAGS or not all(isinstance(value, str) for value in tags.values()):
-        raise UsageError(f"tags are at most {MAX_TAGS} texts by name", code="InvalidRequestContent")
+        raise UsageError(
+            f"tags are more than {MAX_TAGS}, or not texts",
+            code="InvalidRequestContent",
+            hint='send tags as {"name": "text"}',
+        )
     security = (body.get("properties") or {}).get("securitySettings") or {}
     state = str((security.get("immutabilitySettings") or {}).get("state") or "Disabled")
     if state.lower() != "disabled":

@@ -58,7 +58,11 @@ class VaultDesk:
         with self._catalog.read() as connection:
             row = vaults.get_vault(connection, vault_id)
         if row is None:
-            raise NotFoundError(f"there is no vault {vault_id}", code="VaultNotFound")
+            raise NotFoundError(
+                f"there is no vault {vault_id}",
+                code="VaultNotFound",
+                hint="it was deleted meanwhile; see which exist: holdfast vault list",
+            )
         return row
 
     def _open_row(self, row: VaultRow) -> Vault:

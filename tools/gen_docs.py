@@ -1,0 +1,182 @@
+"""Write the reference pages that are made from the source: settings and error codes.
+
+python tools/gen_docs.py            write them
+python tools/gen_docs.py --check    say which are out of date, exit 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import errors
+from holdfast.arm.errors import BY_CODE, STATUS
+from holdfast.settings import DESCRIPTIONS, FILE_NAME, LIMITS, PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "holdfast"
+PAGES = ROOT / "docs" / "reference"
+KINDS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.HoldfastError)
+}
+NOT_SHOWN = ("testing",)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """One place that raises an error: class name ("" for a helper), code, message and hint with
+    {} for what is filled in."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str
+
+
+def settings_page() -> str:
+    lines = [
+        "# Settings of the server",
+        "",
+        f"Read at start from `DIR/{FILE_NAME}` (TOML, one `name = value` a line) and from the",
+        f"environment (each name in upper case after `{PREFIX}`), which goes first.",
+        "An unknown name or a value out of range stops the start with `InvalidSettings`.",
+        "Durations are in seconds, sizes in bytes.",
+        "",
+        "| name | default | range | what it is |",
+        "|---|---|---|---|",
+    ]
+    default = Settings()
+    for name in Settings.__struct_fields__:
+        low, high = LIMITS.get(name, (None, None))
+        span = f"{low:,} to {high:,}" if low is not None and high is not None else ""
+        value = getattr(default, name)
+        shown = f"`{value}`" if value != "" else "empty"
+        lines.append(f"| `{name}` | {shown} | {span} | {DESCRIPTIONS[name]} |")
+    return "\n".join(lines) + "\n"
+
+
+Texts = Mapping[str, str]
+
+
+def constants(tree: ast.Module) -> Texts:
+    """Texts a module gives names to."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if text := template(node.value, found):
+                found[node.targets[0].id] = text
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else []
+            for target, value in zip(node.targets[0].elts, values, strict=False):
+                if isinstance(target, ast.Name):
+                    found[target.id] = template(value, found)
+    return found
+
+
+def template(node: ast.expr | None, known: Texts) -> str:
+    """The text of a string expression, with {} for what is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Name):
+        return known.get(node.id, "")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else "{}" for part in node.values
+        )
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return template(node.left, known) + template(node.right, known)
+    if isinstance(node, ast.BoolOp):
+        texts = (template(value, known) for value in node.values)
+        return next((text for text in texts if text), "")
+    return ""
+
+
+def raised_in(path: Path) -> Iterator[Raised]:
+    tree = ast.parse(path.read_text())
+    known = constants(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        named = {keyword.arg: keyword.value for keyword in node.keywords}
+        code = template(named.get("code"), known)
+        if name not in KINDS and not code:
+            continue
+        message = template(node.args[0], known) if node.args else ""
+        kind = KINDS.get(name)
+        if kind is not None:
+            code = code or kind.code
+        if code and (kind is not None or message):
+            yield Raised(name if kind else "", code, message, template(named.get("hint"), known))
+
+
+def all_raised() -> list[Raised]:
+    """Every place, by code; defaults of classes too."""
+    found = {
+        raised
+        for path in sorted(SOURCE.rglob("*.py"))
+        if path.relative_to(SOURCE).parts[0] not in NOT_SHOWN
+        for raised in raised_in(path)
+    }
+    return sorted(found, key=lambda one: (one.code.lower(), one.message, one.kind, one.hint))
+
+
+def status(raised: Raised) -> str:
+    if raised.code in BY_CODE:
+        return str(BY_CODE[raised.code])
+    return str(STATUS[KINDS[raised.kind]]) if raised.kind else ""
+
+
+def errors_page() -> str:
+    lines = [
+        "# Error codes",
+        "",
+        "Every error has a code scripts may rely on, says what happened to what, and what to do.",
+        'Over REST it is the body `{"error": {code, message, hint, details, additionalInfo}}`; the',
+        "command line prints the same. `{}` stands for what is filled in.",
+        "",
+        "| code | HTTP | what happened | what to do |",
+        "|---|---|---|---|",
+    ]
+    seen: set[tuple[str, str, str]] = set()
+    for raised in all_raised():
+        row = (raised.code, raised.message, raised.hint)
+        if row in seen or not raised.message:
+            continue
+        seen.add(row)
+        cells = [f"`{raised.code}`", status(raised), raised.message, raised.hint]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return (
+        "\n".join(" ".join(line.split()) if line.startswith("|") else line for line in lines) + "\n"
+    )
+
+
+def pages() -> dict[Path, str]:
+    return {PAGES / "settings.md": settings_page(), PAGES / "errors.md": errors_page()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="write the reference pages made from the source")
+    parser.add_argument("--check", action="store_true", help="only say what is out of date")
+    check = parser.parse_args().check
+    stale = [
+        path for path, text in pages().items() if not path.exists() or path.read_text() != text
+    ]
+    for path in stale:
+        if check:
+            print(f"out of date: {path.relative_to(ROOT)} (run tools/gen_docs.py)")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(pages()[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
