@@ -1,8 +1,9 @@
 """Attributes of files beyond their content: captured at backup, applied at restore.
 
 ACLs and file capabilities are extended attributes (``system.posix_acl_*``, ``security.capability``)
-and are kept as such. Order of application: owner, then mode (changing the owner clears setuid and
-capabilities), then extended attributes, then times; directories after their children.
+and are kept as such. Order of application: owner (changing it clears setuid and capabilities),
+``user.*`` attributes (they need a writable mode), mode, all other attributes, times; directories
+after their children.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import os
 import stat as st
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from holdfast.vaultstore.entries import Entry, EntryType
 
@@ -26,12 +27,23 @@ _TYPES = {
 }
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _VOLATILE = frozenset({b"security.evm", b"security.ima", b"system.nfs4_acl"})
+_SPREAD = 0x9E3779B97F4A7C15  # odd: spreads device numbers over 64 bits
+_MASK = 2**64 - 1
+_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LONG_PATH = 4000  # [bytes] near PATH_MAX; such paths are walked step by step
+ACCESS_ACL, DEFAULT_ACL = b"system.posix_acl_access", b"system.posix_acl_default"
 Report = Callable[[str, str], None]
+T = TypeVar("T")
 
 
 def entry_type(mode: int) -> EntryType | None:
     """None for sockets and unknown kinds, which cannot be protected."""
     return _TYPES.get(st.S_IFMT(mode))
+
+
+def link_group(found: os.stat_result) -> int:
+    """A number that all names of one file share, and no other file of its device."""
+    return (found.st_dev * _SPREAD ^ found.st_ino) & _MASK or 1
 
 
 def new_entry(name: bytes, found: os.stat_result, kind: EntryType) -> Entry:
@@ -41,15 +53,21 @@ def new_entry(name: bytes, found: os.stat_result, kind: EntryType) -> Entry:
     if kind is EntryType.FILE:
         entry.size = found.st_size
         if found.st_nlink > 1:
-            entry.link_group = (found.st_dev << 48 ^ found.st_ino) & (2**64 - 1) or 1
+            entry.link_group = link_group(found)
     elif kind in (EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE):
         entry.rdev = found.st_rdev
     return entry
 
 
 def read_xattrs(path: bytes | int) -> dict[bytes, bytes]:
-    """Extended attributes of a path (links are not followed) or descriptor. OSError but for file
-    systems without any."""
+    """Extended attributes of an absolute path (a link is not followed, however long the path is)
+    or a descriptor. OSError but for file systems without any."""
+    if isinstance(path, bytes) and len(path) >= LONG_PATH:
+        return _beside(path, _read_xattrs)
+    return _read_xattrs(path)
+
+
+def _read_xattrs(path: bytes | int) -> dict[bytes, bytes]:
     follow: dict[str, Any] = {} if isinstance(path, int) else {"follow_symlinks": False}
     try:
         names = os.listxattr(path, **follow)
@@ -57,7 +75,7 @@ def read_xattrs(path: bytes | int) -> dict[bytes, bytes]:
         if error.errno in _UNSUPPORTED:
             return {}
         raise
-    found = {}
+    found: dict[bytes, bytes] = {}
     for name in names:
         raw = os.fsencode(name)
         if raw in _VOLATILE:
@@ -70,35 +88,123 @@ def read_xattrs(path: bytes | int) -> dict[bytes, bytes]:
     return found
 
 
-def apply_owner(fd: int, entry: Entry, uid: int, gid: int, report: Report) -> None:
-    """Owner and group, when they differ."""
-    found = os.fstat(fd)
-    if (found.st_uid, found.st_gid) == (uid, gid):
-        return
+def read_link(path: bytes) -> bytes:
+    """Target of the link at an absolute path, however long the path is."""
+    if len(path) >= LONG_PATH:
+        return _beside(path, os.readlink)
+    return os.readlink(path)  # noqa: PTH115 - bytes
+
+
+def _beside(path: bytes, read: Callable[[bytes], T]) -> T:
+    """Call ``read`` with a short way to ``path``, through its open folder."""
+    *folders, name = path.strip(b"/").split(b"/")
+    fd = os.open(b"/", _STEP)
+    try:
+        for folder in folders:
+            inner = os.open(folder, _STEP, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        return read(b"/proc/self/fd/%d/%s" % (fd, name))
+    finally:
+        os.close(fd)
+
+
+class Found(NamedTuple):
+    """What an open file or directory has before attributes are applied."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+def found_of(fd: int) -> Found:
+    info = os.fstat(fd)
+    return Found(info.st_uid, info.st_gid, st.S_IMODE(info.st_mode))
+
+
+def apply_attributes(fd: int, entry: Entry, uid: int, gid: int, now: Found, report: Report) -> None:
+    """Owner ``uid``:``gid``, mode and extended attributes of ``entry``; times are left to the
+    caller. What is refused (for lack of privilege, or by the file system) is reported as
+    (code, message)."""
+    mode, owned = entry.mode, True
+    if (now.uid, now.gid) != (uid, gid):
+        mode, owned = _apply_owner(fd, entry, uid, gid, now, report)
+    user, other = _sorted_xattrs(entry.xattrs)
+    _apply_xattrs(fd, user, report)
+    if mode != now.mode or not owned or (now.uid, now.gid) != (uid, gid):
+        os.fchmod(fd, mode)
+    _apply_xattrs(fd, other, report)
+
+
+def _apply_owner(
+    fd: int, entry: Entry, uid: int, gid: int, now: Found, report: Report
+) -> tuple[int, bool]:
+    """The mode that may be set afterwards, and whether the owner is as wanted."""
     try:
         os.fchown(fd, uid, gid)
-    except PermissionError:
-        if found.st_gid != gid:
-            with contextlib.suppress(OSError):
-                os.fchown(fd, -1, gid)
-        report("OwnerNotRestored", f"owner {uid}:{gid} needs root")
+    except OSError:
+        return _apply_part_of_owner(fd, entry, uid, gid, now, report), False
+    return entry.mode, True
 
 
-def apply_mode(fd: int, entry: Entry, report: Report, *, owned: bool) -> None:
-    """Permission bits; setuid and setgid only for who owns the file as it was."""
-    mode = entry.mode if owned else entry.mode & ~(st.S_ISUID | st.S_ISGID)
+def _apply_part_of_owner(
+    fd: int, entry: Entry, uid: int, gid: int, now: Found, report: Report
+) -> int:
+    """Without privilege: the group where it may be set. setuid and setgid are granted only under
+    the owner and group they were meant for."""
+    mode = entry.mode
+    if uid != now.uid:
+        report("OwnerNotRestored", f"its owner {uid} can be set by root only")
+        mode &= ~st.S_ISUID
+    if gid != now.gid:
+        try:
+            os.fchown(fd, -1, gid)
+        except OSError:
+            report("GroupNotRestored", f"its group {gid} cannot be set by this user")
+            mode &= ~st.S_ISGID
     if mode != entry.mode:
         report("ModeNotRestored", "setuid and setgid were left out, as the owner differs")
-    if st.S_IMODE(os.fstat(fd).st_mode) != mode:
-        os.fchmod(fd, mode)
+    return mode
+
+
+def _sorted_xattrs(xattrs: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    user = {name: value for name, value in xattrs.items() if name.startswith(b"user.")}
+    return user, {name: value for name, value in xattrs.items() if name not in user}
 
 
 def apply_xattrs(target: bytes | int, entry: Entry, report: Report) -> None:
-    """Extended attributes, ACLs and capabilities among them; what is refused is reported."""
+    """All extended attributes of a link or special file by path, or of an open file."""
+    _apply_xattrs(target, entry.xattrs, report)
+
+
+def _apply_xattrs(target: bytes | int, xattrs: dict[bytes, bytes], report: Report) -> None:
     follow: dict[str, Any] = {} if isinstance(target, int) else {"follow_symlinks": False}
-    for name, value in entry.xattrs.items():
+    for name, value in xattrs.items():
         try:
             os.setxattr(target, name, value, **follow)
         except OSError as error:
             shown = name.decode(errors="replace")
             report("AttributeNotRestored", f"{shown}: {error.strerror}")
+
+
+def drop_foreign_xattrs(fd: int, entry: Entry) -> None:
+    """Take off ACLs and ``user.*`` attributes that ``entry`` does not have: inherited from a
+    folder's default ACL, or of an older directory."""
+    try:
+        names = [os.fsencode(name) for name in os.listxattr(fd)]
+    except OSError:
+        return
+    for name in names:
+        ours = name in (ACCESS_ACL, DEFAULT_ACL) or name.startswith(b"user.")
+        if ours and name not in entry.xattrs:
+            with contextlib.suppress(OSError):
+                os.removexattr(fd, name)
+
+
+def has_default_acl(fd: int) -> bool:
+    """Whether new entries of this directory inherit an ACL."""
+    try:
+        os.getxattr(fd, DEFAULT_ACL)
+    except OSError:
+        return False
+    return True
