@@ -790,7 +790,6 @@ class Restorer:
     def content(self, fd: int, entry: Entry) -> None:
         hasher, done = blake3(key=self.vault.id_keys[DATA]), 0
         for chunk_id, offset, at, length in entry.extents:
-            _hash_zeros(hasher, at - done)
             data = memoryview(self.vault.chunk(chunk_id, (DATA, BUNDLE)))[offset : offset + length]
             if at < done or len(data) != length:
                 raise Unreadable("its extents do not fit its chunks")
@@ -801,7 +800,6 @@ class Restorer:
             done = at
         if done > entry.size:
             raise Unreadable("its extents are longer than the file")
-        _hash_zeros(hasher, entry.size - done)
         if entry.digest and hasher.digest() != entry.digest:
             raise Unreadable("its content is not what its digest says")
         os.ftruncate(fd, entry.size)
@@ -834,13 +832,6 @@ class Restorer:
             except OSError as error:
                 self.failures.append(f"{shown}: attribute {os.fsdecode(name)}: {error.strerror}")
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-
-
-def _hash_zeros(hasher: Any, count: int) -> None:
-    zeros = bytes(min(max(count, 0), 1024 * 1024))
-    while count > 0:
-        hasher.update(zeros[:count])
-        count -= len(zeros)
 
 
 # --- the program ----------------------------------------------------------------------------------

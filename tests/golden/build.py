@@ -231,7 +231,8 @@ class GoldenRun(BackupRun):
         if node.type != EntryType.FILE:
             return entry
         hasher = content_hasher(self.grant.id_keys)
-        hasher.update(node.content())
+        for _, data in node.pieces:
+            hasher.update(data)
         entry.size, entry.digest = node.size, hasher.digest()
         if path in bundle:
             entry.extents = [(*bundle[path], 0, node.size)]

@@ -60,6 +60,12 @@ def test_another_seed_cuts_elsewhere() -> None:
     assert Cutter(SEED + 2).cut(CONTENT, last=True) != WHOLE
 
 
+def test_every_seed_of_64_bits_cuts() -> None:
+    high = Cutter(SEED | 1 << 63).cut(CONTENT, last=True)
+    assert high == WHOLE
+    assert sum(Cutter(2**64 - 1).cut(CONTENT, last=True)) == len(CONTENT)
+
+
 def test_one_cutter_serves_many_threads() -> None:
     cutter = Cutter(SEED)
     with ThreadPoolExecutor(4) as pool:

@@ -47,8 +47,9 @@ ExtentTuple = tuple[bytes, int, int, int]
 @dataclass(slots=True)
 class Entry:
     """One name in a directory. ``extents``: sorted by file offset, not overlapping: (chunk id,
-    offset in chunk, offset in file, length). ``link_group``: non-zero and equal for hard links of
-    one file; each carries the content. ``rdev``: a device's number in Linux' encoding (dev_t).
+    offset in chunk, offset in file, length). ``digest``: of the extents' bytes in this order, as
+    ``ids.content_hasher`` gives it. ``link_group``: non-zero and equal for hard links of one
+    file; each carries the content. ``rdev``: a device's number in Linux' encoding (dev_t).
     ``tlvs``: (type, value) pairs this version does not know, kept when written again."""
 
     name: bytes
