@@ -11,8 +11,19 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
-from holdfast.catalog import items, jobs, migrate, points, rows, tables, tasks, vaults
+from holdfast.catalog import (
+    items,
+    jobs,
+    migrate,
+    operations,
+    points,
+    rows,
+    tables,
+    tasks,
+    vaults,
+)
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.filesystems import filesystem_type
 from holdfast.catalog.identifiers import new_id
@@ -370,3 +381,38 @@ def test_a_wrong_url_is_named() -> None:
         Catalog.open("mysql://nowhere/x")
     assert caught.value.code == "CatalogUrlInvalid"
     assert rows.MAX_PAGE == 1000
+
+
+def test_hot_queries_use_an_index(tmp_path: Path) -> None:
+    catalog = Catalog.open(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    migrate.upgrade(catalog.engine)
+    asked: list[tuple[str, object]] = []
+
+    def note(_c: object, _cursor: object, text_: str, values: object, *_: object) -> None:
+        asked.append((text_, values))
+
+    listen(catalog.engine, "before_cursor_execute", note)
+    with catalog.read() as connection:
+        jobs.jobs_to_drive(connection, NOW)
+        jobs.page_jobs(connection, "v")
+        jobs.active_backup_of(connection, "i")
+        items.items_due(connection, NOW)
+        items.page_items(connection, "v")
+        points.page_points(connection, "i")
+        points.latest_point(connection, "i")
+        points.point_of_job(connection, "j")
+        tasks.open_tasks_of(connection, "a")
+        tasks.task_of_job(connection, "j")
+        tasks.lapsing_tasks(connection, NOW, LEASE)
+        tasks.agents_with_news(connection)
+        items.items_without_due_time(connection, ["Protected"])
+        jobs.active_jobs(connection)
+        jobs.active_jobs_of(connection, "v")
+        vaults.vaults_due(connection, NOW)
+        operations.operations_of_job(connection, "j")
+    catalog.close()
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite")) as opened:
+        for statement, values in asked:
+            plan = opened.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            whole = [row[3] for row in plan if row[3].startswith("SCAN") and "INDEX" not in row[3]]
+            assert whole == [], statement

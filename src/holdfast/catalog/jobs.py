@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    case,
+    func,
+    literal,
+    select,
+    text,
+)
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.columns import UtcDateTime
@@ -98,7 +106,8 @@ class FindingRow:
 
 _C = t.jobs.c
 _ALL = selecting(t.jobs, JobRow)
-_IS_ACTIVE = _C.status.in_(t.ACTIVE_STATUSES)
+_IS_ACTIVE = cast("ColumnElement[bool]", text(t.ACTIVE_SQL))
+_IS_BACKUP = cast("ColumnElement[bool]", text("kind = 'backup'"))
 
 
 def add_job(connection: Connection, row: JobRow) -> None:
@@ -146,7 +155,7 @@ def active_jobs(connection: Connection, limit: int = 100_000) -> list[JobRow]:
 
 
 def active_backup_of(connection: Connection, item_id: str) -> JobRow | None:
-    query = _ALL.where(_C.item_id == item_id, _C.kind == "backup", _IS_ACTIVE)
+    query = _ALL.where(_C.item_id == item_id, _IS_BACKUP, _IS_ACTIVE)
     return one(connection, JobRow, query)
 
 

@@ -12,6 +12,7 @@ from holdfast.catalog import tables as t
 from holdfast.catalog.rows import insert, many, one, selecting, update
 
 QUEUED, LEASED, LAPSED, DONE = "queued", "leased", "lapsed", "done"
+OPEN = (QUEUED, LEASED, LAPSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,13 @@ def task_of_job(connection: Connection, job_id: str) -> TaskRow | None:
 
 def open_tasks_of(connection: Connection, agent_id: str) -> list[TaskRow]:
     """Tasks not done, oldest first."""
-    query = _ALL.where(_C.agent_id == agent_id, _C.state != DONE)
+    query = _ALL.where(_C.agent_id == agent_id, _C.state.in_(OPEN))
     return many(connection, TaskRow, query.order_by(_C.created_at, _C.id))
 
 
 def open_tasks(connection: Connection, limit: int = 100_000) -> list[TaskRow]:
     """Tasks not done, of all agents."""
-    query = _ALL.where(_C.state != DONE).order_by(_C.created_at, _C.id)
+    query = _ALL.where(_C.state.in_(OPEN)).order_by(_C.created_at, _C.id)
     return many(connection, TaskRow, query.limit(limit))
 
 
@@ -150,7 +151,7 @@ def requeue_task(connection: Connection, task_id: str, now: datetime) -> None:
 def agents_with_news(connection: Connection) -> set[str]:
     """Agents with a task to take, or one to stop."""
     news = or_(_C.state == QUEUED, _C.cancel_requested.is_(True))
-    query = select(_C.agent_id).where(_C.state != DONE, news).distinct()
+    query = select(_C.agent_id).where(_C.state.in_(OPEN), news).distinct()
     return set(connection.execute(query).scalars())
 
 

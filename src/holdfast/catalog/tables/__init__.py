@@ -23,6 +23,7 @@ from holdfast.catalog.tables.places import (
     vaults,
 )
 from holdfast.catalog.tables.work import (
+    ACTIVE_SQL,
     ACTIVE_STATUSES,
     agent_sessions,
     agent_tasks,
@@ -35,6 +36,7 @@ from holdfast.catalog.tables.work import (
 )
 
 __all__ = [
+    "ACTIVE_SQL",
     "ACTIVE_STATUSES",
     "agent_sessions",
     "agent_tasks",

@@ -7,8 +7,9 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Tabl
 from holdfast.catalog.columns import BIG, document, figure, identifier, metadata, moment
 
 ACTIVE_STATUSES = ("InProgress", "Cancelling")
-_ACTIVE = text("status IN ('InProgress', 'Cancelling')")
-_ACTIVE_BACKUP = text("kind = 'backup' AND status IN ('InProgress', 'Cancelling')")
+ACTIVE_SQL = "status IN ('InProgress', 'Cancelling')"  # literal, so that partial indexes serve it
+_ACTIVE = text(ACTIVE_SQL)
+_ACTIVE_BACKUP = text(f"kind = 'backup' AND {ACTIVE_SQL}")
 
 jobs = Table(
     "hf_jobs",
@@ -116,6 +117,7 @@ agent_tasks = Table(
     moment("ended_at", nullable=True),
     Index("ix_hf_agent_tasks_job_id", "job_id", unique=True),
     Index("ix_hf_agent_tasks_agent_id_state", "agent_id", "state"),
+    Index("ix_hf_agent_tasks_state_lease_until", "state", "lease_until"),
 )
 
 agent_sessions = Table(

@@ -65,6 +65,9 @@ def _create_agent_tasks() -> None:
     )
     op.create_index("ix_hf_agent_tasks_agent_id_state", "hf_agent_tasks", ["agent_id", "state"])
     op.create_index("ix_hf_agent_tasks_job_id", "hf_agent_tasks", ["job_id"], unique=True)
+    op.create_index(
+        "ix_hf_agent_tasks_state_lease_until", "hf_agent_tasks", ["state", "lease_until"]
+    )
 
 
 def _create_audit() -> None:
