@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from blake3 import blake3
 
+from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import IntegrityError
+from holdfast.vaultstore.descriptor import encode_descriptor, new_descriptor, read_descriptor
 from holdfast.vaultstore.format import (
     CRITICAL,
     FIXED_BYTES,
@@ -18,6 +21,7 @@ from holdfast.vaultstore.format import (
     open_object,
     seal_object,
 )
+from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 VAULT, OTHER = b"v" * 16, b"w" * 16
 KEY, SALT = bytes(range(32)), b"s" * 32
@@ -121,3 +125,18 @@ def test_derived_keys_depend_on_context_and_on_where_parts_end() -> None:
         derive("a", b"xy", b""),
     }
     assert len(keys) == 4
+
+
+def test_a_descriptor_with_a_fitting_hash_and_no_sense_is_damaged() -> None:
+    """Anyone can make its hash fit; nothing but an integrity error may come of it."""
+    store = MemoryStore()
+    ids = VaultIds(vault_id=VAULT, domain_id=OTHER)
+    good = encode_descriptor(new_descriptor(ids, VaultOptions(), "not probed"))
+    for place in range(FIXED_BYTES, len(good) - 32):
+        changed = bytearray(good[:-32])
+        changed[place] ^= 0x80
+        store.objects["descriptor"] = bytes(changed) + blake3(changed).digest()
+        try:
+            read_descriptor(store, VAULT)
+        except IntegrityError:
+            continue

@@ -103,5 +103,5 @@ def read_descriptor(store: ObjectStore, vault_id: bytes) -> Descriptor:
             probe=header.value(TLV_PROBE).decode(),
             hash=blake3(data).digest(),
         )
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise IntegrityError("the vault's descriptor is damaged", code="ObjectDamaged") from error
