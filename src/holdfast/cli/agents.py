@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import options
 from holdfast.cli.services import install
 
-DATA = click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="The agent's data folder."
-)
+DATA = click.option("--data", required=True, type=options.FOLDER, help="The agent's data folder.")
 
 
 @click.group()
@@ -27,7 +26,7 @@ def command() -> None:
 @click.option(
     "--credentials",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="File of `holdfast vault credentials`.",
 )
 @DATA
@@ -71,4 +70,4 @@ def install_service(data: Path, only_print: bool) -> None:
     Example:
       holdfast agent install-service --data /var/lib/holdfast-agent --print
     """
-    install("agent", data, "", only_print=only_print)
+    install("agent", data, [], only_print=only_print)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from holdfast import errors
-from holdfast.cli.profile import Profile, config_dir, load_profile, load_token, save_token
+from holdfast.cli.profile import Profile, load_profile, load_token, save_token
 from holdfast.errors import AuthenticationError, HoldfastError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    import ssl
 
 Body = dict[str, Any]
 API_VERSION = "2026-11-01"
-SECONDS = 300.0
+ANSWER_SECONDS, CONNECT_SECONDS = 300.0, 10.0
+UNREACHABLE, UNTRUSTED, FAILED = "ServerUnreachable", "ServerUntrusted", "ServerFailed"
 _KINDS: dict[int, type[HoldfastError]] = {
     400: errors.UsageError,
     401: errors.AuthenticationError,
@@ -26,12 +29,26 @@ _KINDS: dict[int, type[HoldfastError]] = {
     412: errors.ConflictError,
     413: errors.LimitError,
     429: errors.LimitError,
+    500: errors.InternalError,
     507: errors.StoreFullError,
+}
+# what a transport error says -> what to do about it
+_HINTS = {
+    "has expired": "the server's certificate has expired: restart the server, which renews it",
+    "mismatch": "the server's certificate does not name this address: log in by the one it names",
+    "CERTIFICATE_VERIFY_FAILED": "the CA does not fit this server: log in again with its ca.pem",
+    "refused": "start the server (holdfast server start --data DIR), or log in at another address",
+    "name resolution": "check the host name in the server's address",
+    "not known": "check the host name in the server's address",
+    "timed out": "check the network and any firewall between here and the server",
+    "WRONG_VERSION_NUMBER": "what listens at this port does not speak TLS: check the address",
 }
 
 
 def tls_context(ca: str) -> ssl.SSLContext:
-    """Trusts the installation's CA (PEM text) only. UsageError (InvalidCa)."""
+    """Trusts the installation's CA (PEM text) only; TLS 1.2 or newer. UsageError (InvalidCa)."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -46,20 +63,31 @@ def tls_context(ca: str) -> ssl.SSLContext:
 
 
 def http_client(server: str, ca: str) -> Any:
+    """An HTTP client for one server. UsageError (InvalidServer, InvalidCa)."""
     import httpx2
 
-    return httpx2.Client(base_url=server, verify=tls_context(ca), timeout=SECONDS, trust_env=False)
+    limits = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        return httpx2.Client(
+            base_url=server, verify=tls_context(ca), timeout=limits, trust_env=False
+        )
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise errors.UsageError(
+            f"{server!r} is no address: {error}",
+            code="InvalidServer",
+            hint="give it as https://HOST:PORT",
+        ) from error
 
 
 def unreachable(server: str, error: BaseException) -> StoreUnavailableError:
     """A transport error, with what to do about it."""
-    text = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        hint = "the CA does not fit this server: log in again with its own ca.pem"
-    else:
-        hint = "check that the server runs and that the address is right"
+    text = str(error) or type(error).__name__
+    found = [hint for part, hint in _HINTS.items() if part.lower() in text.lower()]
+    untrusted = "CERTIFICATE_VERIFY_FAILED" in text
     return StoreUnavailableError(
-        f"the server {server} does not answer: {text}", code="ServerUnreachable", hint=hint
+        f"the server {server} {'is not trusted' if untrusted else 'does not answer'}: {text}",
+        code=UNTRUSTED if untrusted else UNREACHABLE,
+        hint=found[0] if found else "check that the server runs and that the address is right",
     )
 
 
@@ -77,21 +105,33 @@ def fetch_token(profile: Profile, http: Any) -> tuple[str, float]:
         response = http.post("/adfs/oauth2/token", data=form)
     except httpx2.TransportError as error:
         raise unreachable(profile.server, error) from error
-    if not response.is_success:
-        raise _login_error(response)
-    body = response.json()
-    return str(body["access_token"]), float(body["expires_in"])
+    body = _json_of(response)
+    if not response.is_success or "access_token" not in body:
+        raise _refusal(response.status_code, body.get("holdfast"), "the login")
+    return str(body["access_token"]), float(body.get("expires_in") or 0)
 
 
-def _login_error(response: Any) -> HoldfastError:
+def _json_of(response: Any) -> Body:
     try:
-        body = response.json()["holdfast"]
-    except (ValueError, KeyError, TypeError):
-        return StoreUnavailableError(
-            f"the login answered {response.status_code}", code="ServerFailed"
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refusal(status: int, said: Any, where: str) -> HoldfastError:
+    """The error of a body, or of a server that does not speak our way."""
+    kind = _KINDS.get(status, StoreUnavailableError)
+    if not isinstance(said, dict) or not said.get("message"):
+        return kind(
+            f"{where} answered {status}",
+            code=FAILED,
+            hint="check that the address is that of a Holdfast server, and look into its log",
         )
-    kind = _KINDS.get(response.status_code, StoreUnavailableError)
-    return kind(body["message"], code=body["code"], hint=body.get("hint", ""))
+    hint = str(said.get("hint") or "")
+    if status == 401 and not hint:
+        hint = "log in again: holdfast login"
+    return kind(str(said["message"]), code=str(said.get("code") or FAILED), hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,40 +152,42 @@ class Api:
         self._token = ""
 
     def call(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        if_match: str = "",
     ) -> Answer:
-        """One call; HoldfastError as the server says it."""
+        """One call; HoldfastError as the server says it. A refused token is renewed once."""
+        headers = {"If-Match": if_match} if if_match else {}
+        response = self._send(method, path, body, query, headers, fresh=False)
+        if response.status_code == 401:
+            response = self._send(method, path, body, query, headers, fresh=True)
+        if not response.is_success:
+            said = _json_of(response).get("error")
+            raise _refusal(response.status_code, said, "the server")
+        found = response.json() if response.content else None
+        return Answer(response.status_code, found, response.headers)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Mapping[str, str] | None,
+        headers: dict[str, str],
+        *,
+        fresh: bool,
+    ) -> Any:
         import httpx2
 
-        params = {"api-version": API_VERSION, **(query or {})}
-        for attempt in range(2):
-            headers = {"Authorization": f"Bearer {self._bearer(fresh=attempt > 0)}"}
-            try:
-                response = self._http.request(
-                    method, path, json=body, params=None if "?" in path else params, headers=headers
-                )
-            except httpx2.TransportError as error:
-                raise unreachable(self.profile.server, error) from error
-            if response.status_code != 401 or attempt:
-                break
-        return self._read(response)
-
-    def _read(self, response: Any) -> Answer:
+        params = None if "?" in path else {"api-version": API_VERSION, **(query or {})}
+        sent = {**headers, "Authorization": f"Bearer {self._bearer(fresh=fresh)}"}
         try:
-            body = response.json() if response.content else None
-        except ValueError:
-            body = None
-        if response.is_success:
-            return Answer(response.status_code, body, response.headers)
-        shown = body.get("error") if isinstance(body, dict) else None
-        kind = _KINDS.get(response.status_code, StoreUnavailableError)
-        if not isinstance(shown, dict):
-            raise kind(f"the server answered {response.status_code}", code="ServerFailed")
-        raise kind(
-            str(shown.get("message")),
-            code=str(shown.get("code")),
-            hint=str(shown.get("hint") or ""),
-        )
+            return self._http.request(method, path, json=body, params=params, headers=sent)
+        except httpx2.TransportError as error:
+            raise unreachable(self.profile.server, error) from error
 
     def _bearer(self, *, fresh: bool) -> str:
         if self._token and not fresh:
@@ -173,7 +215,8 @@ class Api:
             link = page.get("nextLink")
             if not link:
                 return
-            page = self.call("GET", link).body
+            parts = urlsplit(link)  # the token goes to our server only, whatever host it names
+            page = self.call("GET", f"{parts.path}?{parts.query}").body
 
     def subscription(self) -> str:
         """The installation's subscription id."""
@@ -181,7 +224,11 @@ class Api:
             return self.profile.subscription_id
         rows = self.listed("/subscriptions")
         if not rows:
-            raise AuthenticationError("this client sees no subscription", code="NoSubscription")
+            raise AuthenticationError(
+                "this client sees no subscription",
+                code="NoSubscription",
+                hint="ask an administrator for a role",
+            )
         return str(rows[0]["subscriptionId"])
 
 
@@ -195,11 +242,13 @@ class Scope:
 
     @property
     def group_path(self) -> str:
-        return f"/subscriptions/{self.api.subscription()}/resourceGroups/{quote(self.group)}"
+        group = quote(self.group, safe="")
+        return f"/subscriptions/{self.api.subscription()}/resourceGroups/{group}"
 
     @property
     def path(self) -> str:
-        return f"{self.group_path}/providers/Microsoft.RecoveryServices/vaults/{quote(self.vault)}"
+        vault = quote(self.vault, safe="")
+        return f"{self.group_path}/providers/Microsoft.RecoveryServices/vaults/{vault}"
 
     @property
     def ours(self) -> str:
@@ -214,14 +263,20 @@ class Scope:
         return f"{self.container(container)}/protectedItems/{quote(full, safe=';')}"
 
     def point(self, container: str, item: str, point: str) -> str:
-        return f"{self.item(container, item)}/recoveryPoints/{quote(point)}"
+        return f"{self.item(container, item)}/recoveryPoints/{quote(point, safe='')}"
+
+    def policy(self, name: str) -> str:
+        return f"{self.path}/backupPolicies/{quote(name, safe='')}"
+
+    def job(self, job_id: str) -> str:
+        return f"{self.path}/backupJobs/{quote(job_id, safe='')}"
 
 
 def find_scope(group: str | None, vault: str | None, *, need_vault: bool = True) -> Scope:
     """From the flags, then HOLDFAST_GROUP and HOLDFAST_VAULT, then the profile."""
-    api = Api()
-    group = group or os.environ.get("HOLDFAST_GROUP") or api.profile.group
-    vault = vault or os.environ.get("HOLDFAST_VAULT") or api.profile.vault
+    profile = load_profile()
+    group = group or os.environ.get("HOLDFAST_GROUP") or profile.group
+    vault = vault or os.environ.get("HOLDFAST_VAULT") or profile.vault
     if not group or (need_vault and not vault):
         import click
 
@@ -229,7 +284,4 @@ def find_scope(group: str | None, vault: str | None, *, need_vault: bool = True)
         raise click.UsageError(
             f"say which {missing}: by the flag, HOLDFAST_GROUP / HOLDFAST_VAULT, or the profile"
         )
-    return Scope(api, group, vault or "")
-
-
-__all__ = ["Api", "Scope", "config_dir", "find_scope"]
+    return Scope(Api(profile), group, vault or "")

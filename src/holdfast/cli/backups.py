@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import follow, options
 from holdfast.cli.api import find_scope
 
 
@@ -41,5 +41,5 @@ def now(
     scope = find_scope(group, vault)
     asked = {"objectType": "FilesBackupRequest", "recoveryPointExpiryTimeInUTC": retain_until}
     answer = scope.api.call("POST", f"{scope.item(container, item)}/backup", {"properties": asked})
-    job = show.job_id_of(scope, answer.headers)
-    raise SystemExit(show.follow(scope, job, wait=wait, output=output))
+    job = follow.job_id_of(scope, answer.headers)
+    raise SystemExit(follow.follow(scope, job, wait=wait, output=output))

@@ -14,7 +14,7 @@ COLUMNS: list[show.Column] = [
     ("health", show.prop("healthStatus")),
     ("items", show.prop("protectedItemCount")),
     ("agent", show.prop("agentVersion")),
-    ("last seen (UTC)", lambda row: show.moment(show.prop("holdfast", "lastSeenAt")(row))),
+    ("last seen (UTC)", show.when("holdfast", "lastSeenAt")),
 ]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import follow, options, show
 from holdfast.cli.api import Scope, find_scope
 
 COLUMNS: list[show.Column] = [
@@ -16,11 +15,10 @@ COLUMNS: list[show.Column] = [
     ("policy", show.prop("policyName")),
     ("state", show.prop("protectionState")),
     ("last backup", show.prop("lastBackupStatus")),
-    ("at (UTC)", lambda row: show.moment(show.prop("lastRecoveryPoint")(row))),
+    ("latest point (UTC)", show.when("lastRecoveryPoint")),
     ("points", show.prop("extendedInfo", "recoveryPointCount")),
     ("health", show.prop("holdfast", "health")),
 ]
-MACHINE = click.option("--container", required=True, help="The machine it is on.")
 
 
 @click.group()
@@ -31,10 +29,6 @@ def command() -> None:
     Example:
       holdfast item protect docs --container web1 --include /home --policy DefaultPolicy
     """
-
-
-def _policy_id(scope: Scope, name: str) -> str:
-    return f"{scope.path}/backupPolicies/{quote(name)}"
 
 
 def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) -> show.Body:
@@ -52,11 +46,10 @@ def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) ->
 
 @command.command()
 @click.argument("name")
-@MACHINE
+@options.container
 @click.option("--include", multiple=True, required=True, help="Absolute path; repeatable.")
 @click.option("--exclude", multiple=True, help="Pattern, e.g. '*.tmp'; repeatable.")
 @click.option("--policy", required=True, help="Name of the policy.")
-@options.vault
 @options.output
 def protect(
     name: str,
@@ -76,7 +69,7 @@ def protect(
     """
     scope = find_scope(group, vault)
     ours = {"includePaths": list(include), "excludeGlobs": list(exclude)}
-    properties = {"policyId": _policy_id(scope, policy), "holdfast": ours}
+    properties = {"policyId": scope.policy(policy), "holdfast": ours}
     show.emit(_put(scope, container, name, properties), output, COLUMNS)
 
 
@@ -96,8 +89,7 @@ def list_(group: str | None, vault: str | None, output: str) -> None:
 
 @command.command("show")
 @click.argument("name")
-@MACHINE
-@options.vault
+@options.container
 @options.output
 def show_(name: str, container: str, group: str | None, vault: str | None, output: str) -> None:
     """Show an item.
@@ -111,20 +103,23 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
     show.emit(body, output, COLUMNS)
     if output == "table":
         ours = body["properties"]["holdfast"]
-        click.echo("includes: " + ", ".join(ours["includePaths"]))
-        click.echo("excludes: " + (", ".join(ours["excludeGlobs"]) or "nothing"))
-        click.echo("next run (UTC): " + show.moment(ours["nextRunAt"]))
+        click.echo("includes: " + show.cell_text(ours["includePaths"]))
+        click.echo("excludes: " + (show.cell_text(ours["excludeGlobs"]) or "nothing"))
+        click.echo("next run (UTC): " + (show.moment(ours["nextRunAt"]) or "none"))
+        if ours.get("lastErrorCode"):
+            click.echo(
+                f"last error: {ours['lastErrorCode']}: holdfast job show {ours['lastJobId']}"
+            )
         for remark in ours["remarks"]:
             click.echo(f"note: {remark}")
 
 
 @command.command()
 @click.argument("name")
-@MACHINE
+@options.container
 @click.option("--include", multiple=True, help="Replaces the includes.")
 @click.option("--exclude", multiple=True, help="Replaces the excludes.")
 @click.option("--policy", help="Another policy; resumes stopped protection.")
-@options.vault
 @options.output
 def update(
     name: str,
@@ -142,6 +137,8 @@ def update(
     Example:
       holdfast item update docs --container web1 --policy nightly
     """
+    if not (include or exclude or policy):
+        raise click.UsageError("say what to change: --include, --exclude or --policy")
     scope = find_scope(group, vault)
     scope.api.get(scope.item(container, name))
     ours: dict[str, Any] = {}
@@ -151,17 +148,16 @@ def update(
         ours["excludeGlobs"] = list(exclude)
     properties: dict[str, Any] = {"holdfast": ours}
     if policy:
-        properties["policyId"] = _policy_id(scope, policy)
+        properties["policyId"] = scope.policy(policy)
     show.emit(_put(scope, container, name, properties), output, COLUMNS)
 
 
 @command.command()
 @click.argument("name")
-@MACHINE
+@options.container
 @click.option("--delete-data", is_flag=True, help="Also delete all its recovery points.")
 @click.option("--keep-policy", is_flag=True, help="Let the policy go on expiring points.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@options.vault
+@options.yes
 @options.output
 def disable(
     name: str,
@@ -179,13 +175,14 @@ def disable(
     Example:
       holdfast item disable docs --container web1
     """
+    if delete_data and keep_policy:
+        raise click.UsageError("give either --delete-data or --keep-policy")
     scope = find_scope(group, vault)
     if delete_data:
-        if not yes:
-            click.confirm(f"Delete all recovery points of {name}?", abort=True, err=True)
+        options.confirm(f"Delete all recovery points of {name}?", yes)
         answer = scope.api.call("DELETE", scope.item(container, name))
-        job = show.job_id_of(scope, answer.headers)
-        raise SystemExit(show.follow(scope, job, wait=True, output=output))
+        job = follow.job_id_of(scope, answer.headers)
+        raise SystemExit(follow.follow(scope, job, wait=True, output=output))
     state = "BackupsSuspended" if keep_policy else "ProtectionStopped"
     body = _put(scope, container, name, {"protectionState": state, "policyId": ""})
     show.emit(body, output, COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import follow, options, show
 from holdfast.cli.api import find_scope
 
 COLUMNS: list[show.Column] = [
@@ -12,7 +12,7 @@ COLUMNS: list[show.Column] = [
     ("operation", show.prop("operation")),
     ("of", show.prop("entityFriendlyName")),
     ("status", show.prop("status")),
-    ("started (UTC)", lambda row: show.moment(show.prop("startTime")(row))),
+    ("started (UTC)", show.when("startTime")),
     ("took", lambda row: (show.prop("duration")(row) or "")[2:]),
     ("findings", show.prop("holdfast", "findingsCount")),
 ]
@@ -47,8 +47,8 @@ def list_(
       holdfast job list --status Failed
     """
     scope = find_scope(group, vault)
-    terms = [f"{key} eq '{value}'" for key, value in
-             (("operation", operation), ("status", status)) if value]  # fmt: skip
+    asked = {"operation": operation, "status": status}
+    terms = [f"{key} eq '{value}'" for key, value in asked.items() if value]
     query = {"$filter": " and ".join(terms)} if terms else None
     show.emit(scope.api.listed(f"{scope.path}/backupJobs", query), output, COLUMNS)
 
@@ -65,18 +65,20 @@ def show_(job_id: str, group: str | None, vault: str | None, output: str) -> Non
       holdfast job show ID
     """
     scope = find_scope(group, vault)
-    body = scope.api.get(f"{scope.path}/backupJobs/{job_id}")
+    body = scope.api.get(scope.job(job_id))
     if output == "json":
         show.emit_json(body)
         return
-    show.summary(body)
+    follow.summary(body)
     ours = body["properties"]["holdfast"]
-    click.echo(f"detail: {ours['detail']}")
-    for finding in ours["findings"][10:]:
-        click.echo(f"  {finding['code']}: {finding['path']}: {finding['message']}")
+    if body["properties"]["status"] not in follow.ENDED:
+        click.echo(f"progress: {follow.progress_text(body) or 'none yet'}")
+        click.echo(f"detail: {show.cell_text(ours['detail'])}")
+    follow.show_findings(ours["findings"][follow.SHOWN_FINDINGS :])
     click.echo("history (UTC):")
     for event in ours["history"]:
-        click.echo(f"  {show.moment(event['at'])}  {event['event']}: {event['message']}")
+        text = show.plain(f"{event['event']}: {event['message']}")
+        click.echo(f"  {show.moment(event['at'])}  {text}")
 
 
 @command.command()
@@ -91,8 +93,8 @@ def wait(job_id: str, group: str | None, vault: str | None, output: str) -> None
       holdfast job wait ID
     """
     scope = find_scope(group, vault)
-    scope.api.get(f"{scope.path}/backupJobs/{job_id}")
-    raise SystemExit(show.follow(scope, job_id, wait=True, output=output))
+    scope.api.get(scope.job(job_id))
+    raise SystemExit(follow.follow(scope, job_id, wait=True, output=output))
 
 
 @command.command()
@@ -106,5 +108,5 @@ def cancel(job_id: str, group: str | None, vault: str | None) -> None:
       holdfast job cancel ID
     """
     scope = find_scope(group, vault)
-    scope.api.call("POST", f"{scope.path}/backupJobs/{job_id}/cancel")
+    scope.api.call("POST", f"{scope.job(job_id)}/cancel")
     click.echo(f"cancelling; see: holdfast job show {job_id}")

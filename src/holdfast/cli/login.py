@@ -7,19 +7,18 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import options
 from holdfast.cli.api import Api, fetch_token, http_client
 from holdfast.cli.profile import Profile, save_profile
 from holdfast.errors import UsageError
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command()
 @click.option("--server", required=True, help="https://HOST:PORT")
-@click.option("--ca", required=True, type=FILE, help="The server's ca.pem.")
-@click.option("--credentials", type=FILE, help="File with client_id and client_secret.")
+@click.option("--ca", required=True, type=options.FILE, help="The server's ca.pem.")
+@click.option("--credentials", type=options.FILE, help="File with client_id and client_secret.")
 @click.option("--client-id", help="Instead of --credentials, with --secret-file.")
-@click.option("--secret-file", type=FILE, help="File that holds the client's secret.")
+@click.option("--secret-file", type=options.FILE, help="File that holds the client's secret.")
 def command(
     server: str,
     ca: Path,
@@ -38,10 +37,10 @@ def command(
     if credentials is not None:
         client_id, secret = _from_file(credentials)
     elif client_id and secret_file is not None:
-        secret = _read(secret_file).strip()
+        secret = options.read_text(secret_file).strip()
     else:
         raise click.UsageError("give --credentials FILE, or --client-id with --secret-file")
-    profile = Profile(server.rstrip("/"), _read(ca), str(client_id), secret)
+    profile = Profile(server.rstrip("/"), options.read_text(ca), str(client_id), secret)
     fetch_token(profile, http_client(profile.server, profile.ca))
     save_profile(profile)
     subscription = Api(profile).subscription()
@@ -49,20 +48,9 @@ def command(
     click.echo(f"logged in to {profile.server}")
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}",
-            code="FileUnreadable",
-            hint="check the path and its permissions",
-        ) from error
-
-
 def _from_file(path: Path) -> tuple[str, str]:
     try:
-        body = json.loads(_read(path))
+        body = json.loads(options.read_text(path))
         return str(body["client_id"]), str(body["client_secret"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from holdfast import __version__
 from holdfast.errors import HoldfastError
 
-# command -> (module, attribute, one line of help)
+# command -> (module, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agents", "Enrol this machine and run its agent."),
     "backup": ("backups", "Back up now."),
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store": ("stores", "Read a vault without a server."),
     "vault": ("vaults", "Vaults and their upkeep."),
 }
+DEBUG = "HOLDFAST_DEBUG"
 
 
 class Lazy(click.Group):
@@ -58,35 +60,77 @@ def root() -> None:
     \b
     Example:
       holdfast server start --data /srv/holdfast
+      holdfast login --server https://127.0.0.1:8443 --ca /srv/holdfast/ca.pem \\
+        --credentials /srv/holdfast/admin.json
+      holdfast vault create office -g home
     """
 
 
-def show_error(error: HoldfastError) -> None:
+def show_error(message: str, code: str, hint: str) -> None:
     """What happened, the code scripts match, and what to do."""
-    click.echo(f"error: {error.message}", err=True)
-    click.echo(f"code: {error.code}", err=True)
-    hint = error.hint or "see `holdfast --help`; `holdfast job show ID` tells more of a job"
-    click.echo(f"what to do: {hint}", err=True)
+    for name, text in (("error", message), ("code", code), ("what to do", hint)):
+        click.echo(f"{name}: {text}", err=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry of the program. Exit codes: 0 done, 3 done with warnings, 1 failed, 2 usage."""
+def _usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "holdfast"
+    show_error(error.format_message(), "InvalidUsage", f"see: {path} --help")
+    return 2
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get(DEBUG):
+        raise error
+    show_error(
+        f"{type(error).__name__}: {error}",
+        "InternalError",
+        f"this is a defect: repeat the command with {DEBUG}=1 and report what it prints",
+    )
+    return 1
+
+
+def _file_error(error: OSError) -> int:
+    where = f"{error.filename}: " if error.filename else ""
+    show_error(
+        f"{where}{error.strerror or error}",
+        "FileError",
+        "check the path, its permissions and the free space, then run the command again",
+    )
+    return 1
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """One command; its exit code: 0 done, 3 done with warnings, 1 failed, 2 usage."""
     options: dict[str, Any] = {"prog_name": "holdfast", "standalone_mode": False}
     try:
         code = root.main(args=list(arguments) if arguments is not None else None, **options)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        sys.exit(1)
+        return 1
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        return _usage(error)
     except HoldfastError as error:
-        show_error(error)
-        sys.exit(1)
+        hint = error.hint or "see what ran and why it failed: holdfast job list"
+        show_error(error.message, error.code, hint)
+        return 1
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: no complaint at exit either
+        return 0
+    except OSError as error:
+        return _file_error(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
+        return _unexpected(error)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry of the program."""
+    sys.exit(run(arguments))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import click
 from holdfast.errors import UsageError
 
 Command = Callable[..., Any]
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def output(command: Command) -> Command:
@@ -32,46 +35,80 @@ def group(command: Command) -> Command:
 
 def vault(command: Command) -> Command:
     """-g and -v"""
-    name = click.option("-v", "--vault-name", "vault", help="Vault.")
-    return group(name(command))
-
-
-def item(command: Command) -> Command:
-    """--item and --container"""
-    named = click.option("--item", "item", required=True, help="The protected item.")
-    machine = click.option("--container", required=True, help="The machine it is on.")
-    return vault(machine(named(command)))
+    return group(click.option("-v", "--vault-name", "vault", help="Vault.")(command))
 
 
 def container(command: Command) -> Command:
-    return vault(click.option("--container", required=True, help="The machine.")(command))
+    """--container, -g and -v"""
+    machine = click.option("--container", required=True, help="The machine it is on.")
+    return machine(vault(command))
+
+
+def item(command: Command) -> Command:
+    """--item, --container, -g and -v"""
+    named = click.option("--item", "item", required=True, help="The protected item.")
+    return named(container(command))
 
 
 def wait(command: Command) -> Command:
     return click.option("--wait", is_flag=True, help="Show progress until the job ends.")(command)
 
 
+def yes(command: Command) -> Command:
+    return click.option("--yes", is_flag=True, help="Do not ask.")(command)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost. click.UsageError when nobody can answer."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} There is no terminal to answer: give --yes")
+    click.confirm(question, abort=True, err=True)
+
+
 def passphrase_file(command: Command) -> Command:
     return click.option(
         "--passphrase-file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=FILE,
         help="File with the passphrase (or HOLDFAST_PASSPHRASE; else it is asked).",
     )(command)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file the user named. UsageError (FileUnreadable)."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}",
+            code="FileUnreadable",
+            hint="check the path and its permissions",
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """A text file the user named. UsageError (FileUnreadable)."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is no text file", code="FileUnreadable", hint="check that it is the right file"
+        ) from error
 
 
 def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
     """From the file, HOLDFAST_PASSPHRASE, or the terminal; never an argument."""
     if file is not None:
-        try:
-            return file.read_text().rstrip("\r\n")
-        except OSError as error:
-            raise UsageError(
-                f"the passphrase file {file} cannot be read: {error.strerror}",
-                code="PassphraseUnreadable",
-                hint="check the path and its permissions",
-            ) from error
+        return read_text(file).rstrip("\r\n")
     given = os.environ.get("HOLDFAST_PASSPHRASE")
     if given is not None:
         return given
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the passphrase",
+            code="PassphraseMissing",
+            hint="give --passphrase-file FILE or set HOLDFAST_PASSPHRASE",
+        )
     text: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
     return text

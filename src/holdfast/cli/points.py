@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from holdfast.cli import options, show
@@ -15,21 +17,32 @@ def _bytes(name: str) -> show.Column:
 
 COLUMNS: list[show.Column] = [
     ("recovery point", lambda row: row["name"]),
-    ("time (UTC)", lambda row: show.moment(show.prop("recoveryPointTime")(row))),
+    ("time (UTC)", show.when("recoveryPointTime")),
     ("tags", show.prop("holdfast", "tags")),
     _bytes("logical"),
     _bytes("transferred"),
     _bytes("stored"),
     ("findings", show.prop("holdfast", "findingsCount")),
+    ("expires (UTC)", show.when("recoveryPointProperties", "expiryTime")),
     ("consistency", show.prop("recoveryPointType")),
 ]
+
+
+def _mode(given: Any) -> Any:
+    """Permission bits in octal, as chmod takes them."""
+    return f"{given & 0o7777:04o}" if isinstance(given, int) else given
+
+
 POINT = click.option("--recovery-point", "point", required=True, help="Id, or latest.")
 ENTRY_COLUMNS: list[show.Column] = [
     ("type", lambda row: row["type"]),
-    ("mode", lambda row: row["mode"]),
+    ("mode", lambda row: _mode(row["mode"])),
     ("size", lambda row: row["size"]),
     ("modified (UTC)", lambda row: show.moment(row["mtime"])),
-    ("name", lambda row: row["name"] + (f" -> {row['linkTarget']}" if row["linkTarget"] else "")),
+    (
+        "name",
+        lambda row: f"{row['name']} -> {row['linkTarget']}" if row["linkTarget"] else row["name"],
+    ),
 ]
 
 
@@ -79,7 +92,14 @@ def show_(
       holdfast recovery-point show --recovery-point latest --item docs --container web1
     """
     scope = find_scope(group, vault)
-    show.emit(scope.api.get(scope.point(container, item, point)), output, COLUMNS)
+    body = scope.api.get(scope.point(container, item, point))
+    show.emit(body, output, COLUMNS)
+    if output == "table":
+        rule = show.prop("recoveryPointProperties", "ruleName")(body)
+        ours = body["properties"]["holdfast"]
+        click.echo(f"kept by: {rule or 'its policy'}; made by job {ours['jobId']}")
+        if show.prop("recoveryPointAdditionalInfo")(body):
+            click.echo(f"consistency: {show.prop('recoveryPointAdditionalInfo')(body)}")
 
 
 @command.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -31,11 +30,19 @@ COLUMNS: list[show.Column] = [
     ("retention", _retention),
     ("items", show.prop("protectedItemsCount")),
 ]
+PREVIEWED: list[show.Column] = [
+    ("item", lambda row: row["itemName"]),
+    ("recovery point", lambda row: row["recoveryPointId"]),
+    ("time (UTC)", lambda row: show.moment(row["recoveryPointTime"])),
+    ("tags", lambda row: row["tags"]),
+    ("keep", lambda row: row["keep"]),
+    ("reason", lambda row: row["reason"]),
+]
 FILE = click.option(
     "--file",
     "file",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="JSON as `policy show -o json` prints it.",
 )
 
@@ -53,16 +60,20 @@ def command() -> None:
 def _read(file: Path) -> dict[str, Any]:
     """The policy of a file: a whole ARM body, or only its properties."""
     try:
-        body = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        body = json.loads(options.read_text(file))
+    except ValueError as error:
         raise UsageError(
             f"{file} is no policy: {error}",
             code="UserErrorInvalidPolicyInput",
             hint="start from: holdfast policy show DefaultPolicy -o json",
         ) from error
-    if not isinstance(body, dict):
-        raise UsageError(f"{file} is no policy", code="UserErrorInvalidPolicyInput")
-    found: dict[str, Any] = body.get("properties", body)
+    found = body.get("properties", body) if isinstance(body, dict) else None
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{file} is no policy: it holds no object",
+            code="UserErrorInvalidPolicyInput",
+            hint="start from: holdfast policy show DefaultPolicy -o json",
+        )
     return found
 
 
@@ -92,28 +103,29 @@ def show_(name: str, group: str | None, vault: str | None, output: str) -> None:
       holdfast policy show DefaultPolicy -o json
     """
     scope = find_scope(group, vault)
-    show.emit(scope.api.get(f"{scope.path}/backupPolicies/{quote(name)}"), output, COLUMNS)
+    show.emit(scope.api.get(scope.policy(name)), output, COLUMNS)
 
 
 def _put(name: str, file: Path, group: str | None, vault: str | None, new: bool) -> show.Body:
-    scope = find_scope(group, vault)
-    path = f"{scope.path}/backupPolicies/{quote(name)}"
     properties = _read(file)
+    scope = find_scope(group, vault)
+    path = scope.policy(name)
     try:
-        scope.api.get(path)
-        exists = True
+        tag = str(scope.api.get(path).get("eTag") or "*")
     except NotFoundError as error:
         if error.code != "BMSUserErrorPolicyNotFound":
             raise
-        exists = False
-    if exists == new:
-        word = "exists already" if exists else "does not exist"
+        tag = ""
+    if bool(tag) == new:
         raise UsageError(
-            f"policy {name} {word}",
-            code="PolicyExists" if exists else "BMSUserErrorPolicyNotFound",
-            hint="change it with `policy set`" if exists else "make it with `policy create`",
+            f"policy {name} exists already" if tag else f"there is no policy {name}",
+            code="PolicyExists" if tag else "BMSUserErrorPolicyNotFound",
+            hint="change it with: holdfast policy set"
+            if tag
+            else "make it: holdfast policy create",
         )
-    body: show.Body = scope.api.call("PUT", path, {"properties": properties}).body
+    answer = scope.api.call("PUT", path, {"properties": properties}, if_match=tag)
+    body: show.Body = answer.body
     return body
 
 
@@ -158,7 +170,7 @@ def delete(name: str, group: str | None, vault: str | None) -> None:
       holdfast policy delete nightly
     """
     scope = find_scope(group, vault)
-    status = scope.api.call("DELETE", f"{scope.path}/backupPolicies/{quote(name)}").status
+    status = scope.api.call("DELETE", scope.policy(name)).status
     click.echo("deleted" if status == 200 else "there was no such policy")
 
 
@@ -174,25 +186,12 @@ def preview(name: str, file: Path, group: str | None, vault: str | None, output:
     Example:
       holdfast policy preview nightly --file policy.json
     """
-    scope = find_scope(group, vault)
     asked = {"name": name, "properties": _read(file)}
+    scope = find_scope(group, vault)
     rows = scope.api.call("POST", f"{scope.ours}/previewPolicy", asked).body["value"]
     if output == "json":
         show.emit_json(rows)
         return
-    show.table(
-        ["item", "recovery point", "time (UTC)", "tags", "keep", "reason"],
-        [
-            [
-                row["itemName"],
-                row["recoveryPointId"],
-                show.moment(row["recoveryPointTime"]),
-                row["tags"],
-                row["keep"],
-                row["reason"],
-            ]
-            for row in rows
-        ],
-    )
+    show.emit(rows, output, PREVIEWED)
     dropped = sum(not row["keep"] for row in rows)
     click.echo(f"{len(rows)} recovery points, {dropped} would be dropped")

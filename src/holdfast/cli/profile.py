@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from holdfast.errors import AuthenticationError, UsageError
-from holdfast.files import write_whole
+from holdfast.files import PRIVATE, write_whole
+
+PROFILE, TOKEN = "profile.json", "token.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,14 @@ def config_dir() -> Path:
 def save_profile(profile: Profile) -> None:
     folder = config_dir()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(folder / "profile.json", json.dumps(asdict(profile), indent=2).encode())
+    _write(profile)
     write_whole(folder / "ca.pem", profile.ca.encode(), 0o644)
     forget_token()
 
 
 def load_profile() -> Profile:
     """AuthenticationError (NotLoggedIn) when there is none."""
-    path = config_dir() / "profile.json"
+    path = config_dir() / PROFILE
     try:
         return Profile(**json.loads(path.read_text()))
     except FileNotFoundError as error:
@@ -61,21 +63,41 @@ def remember(group: str = "", vault: str = "") -> None:
     """Make a group and vault the default when there is none yet."""
     profile = load_profile()
     if not profile.vault and vault:
-        changed = replace(profile, group=group, vault=vault)
-        write_whole(config_dir() / "profile.json", json.dumps(asdict(changed), indent=2).encode())
+        _write(replace(profile, group=group, vault=vault))
+
+
+def forget(group: str, vault: str) -> None:
+    """Drop a default that is gone."""
+    profile = load_profile()
+    if (profile.group.lower(), profile.vault.lower()) == (group.lower(), vault.lower()):
+        _write(replace(profile, group="", vault=""))
+
+
+def _write(profile: Profile) -> None:
+    write_whole(config_dir() / PROFILE, json.dumps(asdict(profile), indent=2).encode())
 
 
 def load_token() -> dict[str, float | str]:
+    """``token`` and ``until``, or nothing."""
     try:
-        found: dict[str, float | str] = json.loads((config_dir() / "token.json").read_text())
+        found = json.loads((config_dir() / TOKEN).read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    known = isinstance(found, dict) and isinstance(found.get("until"), int | float)
+    return found if known and found.get("token") else {}
 
 
 def save_token(token: str, until: float) -> None:
-    write_whole(config_dir() / "token.json", json.dumps({"token": token, "until": until}).encode())
+    """A cache of mode 0600: when it cannot be written, the next command asks for a token again."""
+    staged = config_dir() / f"token.{os.getpid()}.new"
+    try:
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
+        with os.fdopen(fd, "w") as out:
+            json.dump({"token": token, "until": until}, out)
+        staged.replace(config_dir() / TOKEN)
+    except OSError:
+        return
 
 
 def forget_token() -> None:
-    (config_dir() / "token.json").unlink(missing_ok=True)
+    (config_dir() / TOKEN).unlink(missing_ok=True)

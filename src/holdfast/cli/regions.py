@@ -36,7 +36,7 @@ def command() -> None:
 @click.option("--store", required=True, help="file:///PATH or s3://BUCKET/PREFIX")
 @click.option(
     "--credentials",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="JSON: access_key_id, secret_access_key, endpoint, region.",
 )
 @options.output
@@ -50,14 +50,14 @@ def create(name: str, store: str, credentials: Path | None, output: str) -> None
     asked: dict[str, Any] = {"store": store}
     if credentials is not None:
         try:
-            asked["credentials"] = json.loads(credentials.read_text())
-        except (OSError, ValueError) as error:
+            asked["credentials"] = json.loads(options.read_text(credentials))
+        except ValueError as error:
             raise UsageError(
                 f"{credentials} is no credentials file: {error}",
                 code="InvalidStoreCredentials",
                 hint="give a JSON object with access_key_id, secret_access_key, endpoint",
             ) from error
-    body = Api().call("PUT", f"{BASE}/{quote(name)}", {"properties": asked}).body
+    body = Api().call("PUT", f"{BASE}/{quote(name, safe='')}", {"properties": asked}).body
     show.emit(body, output, COLUMNS)
 
 
@@ -83,4 +83,4 @@ def show_(name: str, output: str) -> None:
     Example:
       holdfast region show local
     """
-    show.emit(Api().get(f"{BASE}/{quote(name)}"), output, COLUMNS)
+    show.emit(Api().get(f"{BASE}/{quote(name, safe='')}"), output, COLUMNS)

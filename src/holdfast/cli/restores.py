@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import follow, options
 from holdfast.cli.api import find_scope
 
 
@@ -50,6 +50,8 @@ def command(
     """
     if (target is None) == (not original):
         raise click.UsageError("give either --to DIR or --original")
+    if original and to_container:
+        raise click.UsageError("--to-container needs --to DIR: --original is the machine itself")
     scope = find_scope(group, vault)
     asked = {
         "objectType": "FilesRestoreRequest",
@@ -62,5 +64,5 @@ def command(
     }
     path = f"{scope.point(container, item, point)}/restore"
     answer = scope.api.call("POST", path, {"properties": asked})
-    job = show.job_id_of(scope, answer.headers)
-    raise SystemExit(show.follow(scope, job, wait=wait, output=output))
+    job = follow.job_id_of(scope, answer.headers)
+    raise SystemExit(follow.follow(scope, job, wait=wait, output=output))

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import options
 from holdfast.cli.services import install
 
-DATA = click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="The server's data folder."
-)
+DATA = click.option("--data", required=True, type=options.FOLDER, help="The server's data folder.")
 LISTEN = "127.0.0.1:8443"
 
 
@@ -51,4 +50,4 @@ def install_service(data: Path, listen: str, only_print: bool) -> None:
     Example:
       holdfast server install-service --data /srv/holdfast --print
     """
-    install("server", data, f" --listen {listen}", only_print=only_print)
+    install("server", data, ["--listen", listen], only_print=only_print)

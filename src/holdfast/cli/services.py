@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-ExecStart={program} {kind} start --data {data}{more}
+ExecStart={line}
 Restart=always
 RestartSec=5
 KillSignal=SIGTERM
@@ -30,10 +31,23 @@ WantedBy=multi-user.target
 """
 
 
-def install(kind: str, data: Path, more: str, *, only_print: bool) -> None:
+def _word(text: str) -> str:
+    """A word of a unit's command line: quoted where systemd would read more into it."""
+    text = text.replace("%", "%%").replace("$", "$$")
+    if not any(one in text for one in " \t\"'\\;"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def unit_text(kind: str, program: Path, data: Path, more: Sequence[str]) -> str:
+    """The unit of ``server`` or ``agent``."""
+    words = [str(program), kind, "start", "--data", str(data.absolute()), *more]
+    return TEMPLATE.format(kind=kind, line=" ".join(map(_word, words)))
+
+
+def install(kind: str, data: Path, more: Sequence[str], *, only_print: bool) -> None:
     """Write (or print) the unit. UsageError (ServiceNotInstalled) without permission."""
-    program = Path(sys.argv[0]).resolve()
-    text = TEMPLATE.format(kind=kind, program=program, data=data.absolute(), more=more)
+    text = unit_text(kind, Path(sys.argv[0]).resolve(), data, more)
     if only_print:
         click.echo(text, nl=False)
         return
@@ -46,4 +60,5 @@ def install(kind: str, data: Path, more: str, *, only_print: bool) -> None:
             code="ServiceNotInstalled",
             hint="run it as root, or use --print and install the unit yourself",
         ) from error
-    click.echo(f"wrote {path}; start it: systemctl enable --now holdfast-{kind}")
+    click.echo(f"wrote {path}")
+    click.echo(f"start it: systemctl daemon-reload && systemctl enable --now holdfast-{kind}")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import follow, options, show
 
-FOLDER = click.option(
-    "--path", required=True, type=click.Path(path_type=Path), help="The vault's folder."
-)
+SHOWN_FINDINGS = 20
+FOLDER = click.option("--path", required=True, type=options.FOLDER, help="The vault's folder.")
 KEY = click.option(
     "--key",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="The exported key file.",
 )
+COLUMNS: list[show.Column] = [
+    ("item", lambda row: row["item"]),
+    ("machine", lambda row: row["container"]),
+    ("recovery point", lambda row: row["recoveryPoint"]),
+    ("time (UTC)", lambda row: show.moment(row["time"])),
+    ("logical", lambda row: show.size(row["logicalBytes"])),
+    ("files", lambda row: row["files"]),
+    ("findings", lambda row: row["findings"]),
+]
 
 
 @click.group()
@@ -53,25 +62,7 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
     from holdfast.workloads.files.standalone import point_rows
 
     reader = _open(path, key, passphrase_file)
-    rows = point_rows(reader)
-    if output == "json":
-        show.emit_json(rows)
-        return
-    names = ["item", "container", "recovery point", "time (UTC)", "logical", "files"]
-    show.table(
-        names,
-        [
-            [
-                row["item"],
-                row["container"],
-                row["recoveryPoint"],
-                show.moment(row["time"]),
-                show.size(row["logicalBytes"]),
-                row["files"],
-            ]
-            for row in rows
-        ],
-    )
+    show.emit(point_rows(reader), output, COLUMNS)
 
 
 @command.command()
@@ -80,7 +71,7 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
 @click.option("--item", required=True, help="Name of the item.")
 @click.option("--container", default="", help="Its machine, when several have the item.")
 @click.option("--recovery-point", "point", required=True, help="Id, or latest.")
-@click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--to", "target", required=True, type=options.FOLDER, help="Folder.")
 @click.option("--only", "paths", multiple=True, help="Only this path; repeatable.")
 @options.passphrase_file
 def restore(
@@ -104,7 +95,12 @@ def restore(
     reader = _open(path, key, passphrase_file)
     done, findings = restore_point(reader, item, container, point, target, paths)
     click.echo(f"{done.files:,} files restored, {show.size(done.logical_bytes)}")
-    for one in findings[:20]:
-        click.echo(f"  {one.code}: {one.path.decode(errors='backslashreplace')}: {one.message}")
+    shown = [
+        {"code": one.code, "path": os.fsdecode(one.path), "message": one.message}
+        for one in findings[:SHOWN_FINDINGS]
+    ]
+    follow.show_findings(shown)
+    if len(findings) > SHOWN_FINDINGS:
+        click.echo(f"  ... {len(findings):,} findings in all")
     if findings:
         raise SystemExit(3)

@@ -1,0 +1,224 @@
+"""Following a job: bars on a terminal, plain lines otherwise, then how it ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+import click
+
+from holdfast.cli.api import FAILED, UNREACHABLE, Scope
+from holdfast.cli.show import Body, emit_json, plain, prop, size
+from holdfast.errors import HoldfastError
+
+POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.1, 1.0
+PLAIN_SECONDS = 5.0
+PATIENCE_SECONDS = 180.0  # how long a server may be away while a job is followed
+SHOWN_FINDINGS = 10
+ENDED = {"Completed": 0, "CompletedWithWarnings": 3, "Failed": 1, "Cancelled": 1}
+
+
+def job_id_of(scope: Scope, headers: Any) -> str:
+    """The job behind a 202."""
+    operation = headers["Azure-AsyncOperation"].partition("?")[0].rpartition("/")[2]
+    body = scope.api.get(f"{scope.path}/backupOperations/{operation}")
+    return str((body.get("properties") or {}).get("jobId") or "")
+
+
+def follow(scope: Scope, job_id: str, *, wait: bool, output: str) -> int:
+    """Show a started job, and its progress with ``wait``; the exit code."""
+    if not wait:
+        if output == "json":
+            emit_json(scope.api.get(scope.job(job_id)))
+        else:
+            click.echo(f"job {job_id} started; follow it: holdfast job wait {job_id}")
+        return 0
+    try:
+        body = _watch(scope, job_id, quiet=output == "json")
+    except KeyboardInterrupt:
+        click.echo(
+            f"\ndetached; the job goes on. Follow it: holdfast job wait {job_id}\n"
+            f"cancel it: holdfast job cancel {job_id}",
+            err=True,
+        )
+        return 1
+    if output == "json":
+        emit_json(body)
+    else:
+        summary(body)
+    return ENDED.get(body["properties"]["status"], 1)
+
+
+class Painter(Protocol):
+    """Shows a job while it runs."""
+
+    def show(self, body: Body) -> None: ...
+    def say(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def _watch(scope: Scope, job_id: str, *, quiet: bool) -> Body:
+    painter: Painter = Bars() if sys.stderr.isatty() and not quiet else Lines(quiet=quiet)
+    pause = POLL_SECONDS
+    try:
+        while True:
+            body = _ask(scope, job_id, painter)
+            painter.show(body)
+            if body["properties"]["status"] in ENDED:
+                return body
+            time.sleep(pause)
+            pause = min(pause * 1.05, SLOWEST_POLL_SECONDS)
+    finally:
+        painter.close()
+
+
+def _ask(scope: Scope, job_id: str, painter: Painter) -> Body:
+    """The job; a server that is away is asked again for a while."""
+    give_up, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            body: Body = scope.api.get(scope.job(job_id))
+            return body
+        except HoldfastError as error:
+            if error.code not in (UNREACHABLE, FAILED) or time.monotonic() > give_up:
+                raise
+            if not told:
+                painter.say("the server does not answer; asking again")
+            told = True
+            time.sleep(SLOWEST_POLL_SECONDS / 2)
+
+
+def progress_text(body: Body) -> str:
+    """Files and bytes done, sent, and the speed."""
+    one: Body = prop("holdfast", "progress")(body) or {}
+    parts = []
+    if one.get("doneFiles"):
+        total = f" of {one['totalFiles']:,}" if one.get("totalFiles") else ""
+        parts.append(f"{one['doneFiles']:,}{total} files")
+    if one.get("doneBytes"):
+        total = f" of {size(one['totalBytes'])}" if one.get("totalBytes") else ""
+        parts.append(f"{size(one['doneBytes'])}{total}")
+    if one.get("transferredBytes"):
+        parts.append(f"sent {size(one['transferredBytes'])}")
+    if one.get("bytesPerSecond"):
+        parts.append(f"{size(one['bytesPerSecond'])}/s")
+    return ", ".join(parts)
+
+
+def _phase(body: Body) -> str:
+    one: Body = prop("holdfast", "progress")(body) or {}
+    return str(one.get("phase") or prop("holdfast", "detail")(body) or body["properties"]["status"])
+
+
+class Lines:
+    """Plain lines: one per phase, and one every few seconds."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._next = time.monotonic() + PLAIN_SECONDS
+        self._phase = ""
+
+    def show(self, body: Body) -> None:
+        phase, now = _phase(body), time.monotonic()
+        if body["properties"]["status"] in ENDED or (phase == self._phase and now < self._next):
+            return
+        self._phase, self._next = phase, now + PLAIN_SECONDS
+        text = progress_text(body)
+        self.say(f"{phase}: {text}" if text else phase)
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            click.echo(plain(text), err=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Bars:
+    """A live line on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[done]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=None, done="")
+        self._progress.start()
+
+    def show(self, body: Body) -> None:
+        one: Body = prop("holdfast", "progress")(body) or {}
+        self._progress.update(
+            self._task,
+            description=plain(_phase(body)),
+            total=one.get("totalBytes"),
+            completed=one.get("doneBytes") or 0,
+            done=progress_text(body),
+        )
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._task, description=plain(text))
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def summary(body: Body) -> None:
+    """How a job ended, in a few lines."""
+    properties = body["properties"]
+    ours = properties.get("holdfast") or {}
+    took = _seconds(properties.get("duration"))
+    status = f"{properties['operation']} of {plain(str(properties['entityFriendlyName']))}: "
+    click.echo(f"{status}{properties['status']}{f' in {took}' if took else ''}")
+    figures = _figures(ours.get("result") or {})
+    if figures:
+        click.echo("  " + ", ".join(figures))
+    show_findings((ours.get("findings") or [])[:SHOWN_FINDINGS])
+    count = ours.get("findingsCount") or 0
+    if count > SHOWN_FINDINGS:
+        click.echo(f"  ... {count:,} findings in all: holdfast job show {body['name']}")
+    for error in properties.get("errorDetails") or []:
+        advice = error.get("recommendations") or [f"holdfast job show {body['name']}"]
+        click.echo(f"error: {plain(str(error['errorString']))}", err=True)
+        click.echo(f"code: {error['errorCode']}", err=True)
+        click.echo(f"what to do: {plain(str(advice[0]))}", err=True)
+
+
+def _seconds(duration: Any) -> str:
+    """``PT12.345S`` as "12.3 s"."""
+    try:
+        return f"{float(str(duration).removeprefix('PT').removesuffix('S')):.1f} s"
+    except ValueError:
+        return ""
+
+
+def _figures(result: Body) -> list[str]:
+    parts = []
+    if result.get("filesRestored") is not None:
+        word = "would be restored" if result.get("dryRun") else "restored"
+        parts.append(f"{result['filesRestored']:,} files {word}")
+    if result.get("recoveryPointId"):
+        parts.append(f"recovery point {result['recoveryPointId']}")
+    for key, name in (("logicalBytes", "logical"), ("transferredBytes", "sent"),
+                      ("storedBytes", "stored"), ("freedBytes", "freed")):  # fmt: skip
+        if result.get(key) is not None:
+            parts.append(f"{name} {size(result[key])}")
+    for key, name in (("filesSkipped", "files left as they are"),
+                      ("droppedPoints", "recovery points dropped")):  # fmt: skip
+        if result.get(key):
+            parts.append(f"{result[key]:,} {name}")
+    return parts
+
+
+def show_findings(findings: list[Body]) -> None:
+    """One line each."""
+    for one in findings:
+        click.echo(f"  {one['code']}: {plain(str(one['path']))}: {plain(str(one['message']))}")
