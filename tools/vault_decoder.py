@@ -546,7 +546,17 @@ class Vault:
         return fields
 
     def check(self) -> int:
-        """Hash every pack and open every frame of it. Number of problems."""
+        """Hash every pack and open every frame of it; hash refsets. Number of problems."""
+        for point in self.points.values():
+            name = point["refset"]["name"]
+            try:
+                if (
+                    blake3((self.path / "refsets" / name).read_bytes()).digest()
+                    != point["refset"]["hash"]
+                ):
+                    raise Unreadable(f"refset {name} is damaged (restores do not need it)")
+            except (OSError, Unreadable) as error:
+                self.problems.append(str(error))
         for pack_id, pack in self.packs.items():
             try:
                 found = Pack(self, pack_id, pack["session_id"])
