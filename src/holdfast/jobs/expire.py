@@ -110,13 +110,18 @@ class ExpireProcedure:
         return outcome.go(dropped=len(dropped), refused=len(plan.refused))
 
     def _mirror(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
-        """Drop the rows of points the vault no longer has."""
+        """Drop the rows of points the vault no longer has, and of an item to remove that has none
+        left."""
         vault = self._context.open_vault(job.vault_id)
-        live = {record.rp_id for record in vault.recovery_points()}
+        records = vault.recovery_points()
         with self._context.catalog.write() as connection:
-            gone = sorted(points.point_ids(connection, job.vault_id) - live)
+            kept = points.point_ids(connection, job.vault_id)
+            gone = sorted(kept - {record.rp_id for record in records})
             points.remove_points(connection, job.vault_id, gone)
             _refresh_latest(connection, job.vault_id)
+            item = items.get_item(connection, str(job.parameters.get("removeItem") or ""))
+            if item is not None and item.item_key not in {one.item_key for one in records}:
+                items.remove_item(connection, item.id)
         count = memory["dropped"]
         result = {"droppedPoints": count, "refusedPoints": memory["refused"]}
         return outcome.done(result, ["expired", f"{count} recovery points dropped"])
