@@ -29,6 +29,7 @@ STATUS: dict[type[errors.HoldfastError], int] = {
 BY_CODE: dict[str, int] = {
     "ServiceResourceNotEmptyWithBackendMessage": 400,
     "BMSUserErrorPolicyInUse": 400,
+    "ContainerHasProtectedItems": 400,
     "PreconditionFailed": 412,
     "MethodNotAllowed": 405,
     "RequestTooLarge": 413,

@@ -92,6 +92,11 @@ def backup_running(entity: str, job_id: str) -> ConflictError:
     )
 
 
+def _operation(spec: JobSpec) -> str:
+    """Azure's word for the job."""
+    return "DeleteBackupData" if "removeItem" in spec.parameters else OPERATIONS[spec.kind]
+
+
 def _new_row(job_id: str, spec: JobSpec, now: datetime) -> JobRow:
     nothing: dict[str, Any] = {}
     return JobRow(
@@ -100,7 +105,7 @@ def _new_row(job_id: str, spec: JobSpec, now: datetime) -> JobRow:
         item_id=spec.item_id,
         container_id=spec.container_id,
         kind=spec.kind,
-        operation=OPERATIONS[spec.kind],
+        operation=_operation(spec),
         entity_name=spec.entity_name,
         status="InProgress",
         phase=QUEUED,
