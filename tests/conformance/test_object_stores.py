@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from holdfast.adapters.object_store import check_store_url, open_store
+from holdfast.adapters.object_store import check_store_url
 from holdfast.adapters.object_store.layers.base import StoreLayer
 from holdfast.adapters.object_store.layers.fault import (
     Fault,
@@ -259,22 +258,6 @@ def test_the_throttle_keeps_to_its_rate() -> None:
     assert now[0] == pytest.approx(101.0), "an idle time buys no burst"
     with pytest.raises(UsageError):
         ThrottleStore(MemoryStore(), 0)
-
-
-def test_a_local_store_removes_what_dead_processes_left(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    upload = store.upload("a")
-    upload.write(b"being written")
-    dead = tmp_path / "+tmp" / "999999999-0-1"
-    dead.write_bytes(b"half")
-    old = tmp_path / "+tmp" / f"{os.getpid()}-0-0"
-    old.write_bytes(b"of an earlier process of this number")
-    os.utime(old, (0, 0))
-    open_store(tmp_path.as_uri())
-    assert not dead.exists()
-    assert not old.exists()
-    upload.publish()
-    assert store.read("a") == b"being written"
 
 
 def test_a_local_store_whose_disk_is_gone_misses_nothing(tmp_path: Path) -> None:

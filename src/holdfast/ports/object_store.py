@@ -1,10 +1,10 @@
 """The object store port: the few operations the vault store needs, and what each promises.
 
-Keys are relative, ``/``-separated, of ``[A-Za-z0-9._-]`` segments (no empty, ``.`` or ``..``),
-at most 512 characters; anything else is a UsageError (InvalidObjectKey), also in a ``prefix``. No
-object is empty: creating one is a UsageError (EmptyObject), so an empty object in a store is always
-damage. A key should not be the folder of another (``a`` beside ``a/b``): a store may refuse the
-second as ObjectExistsError; what exists stays as it is.
+Keys are relative, ``/``-separated, of ``[A-Za-z0-9._-]`` segments (no empty, ``.`` or ``..``, at
+most 255 characters), at most 512 characters; anything else is a UsageError (InvalidObjectKey), also
+in a ``prefix``. No object is empty: creating one is a UsageError (EmptyObject), so an empty object
+in a store is always damage. A key should not be the folder of another (``a`` beside ``a/b``): a
+store may refuse the second as ObjectExistsError; what exists stays as it is.
 
 All methods may be called from several threads at once. Every method may raise
 ``StoreUnavailableError`` (outcome unknown for writes) or ``StoreFullError`` (writes; nothing of the

@@ -3,79 +3,45 @@
 A write goes to a temporary file of ``+tmp/`` (no key can be named so) in the same file system, is
 synced, and gets its name by ``link`` (which fails when the name exists); then the folders that
 changed are synced. A crash leaves at most a temporary file, which the next start removes.
+
+The kernel tells of lost pages once and then calls the file sound, so an upload whose sync failed
+never becomes an object. A folder whose sync failed is synced before anything in it is told to be
+there: a name that was seen is a name that lasts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from holdfast.adapters.object_store.local_disk import (
+    ABSENT,
+    FORBIDDEN,
+    failed,
+    is_same,
+    make_folder,
+    open_temporary,
+    remove_abandoned,
+    sync_folder,
+    translated,
+)
 from holdfast.adapters.object_store.rules import (
+    SEGMENT,
     check_content,
     check_key,
     check_prefix,
     check_span,
     truncated,
 )
-from holdfast.errors import (
-    ObjectExistsError,
-    ObjectMissingError,
-    StoreFullError,
-    StoreUnavailableError,
-)
+from holdfast.errors import ObjectExistsError, ObjectMissingError, StoreUnavailableError
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 TEMPORARY = "+tmp"
-STALE_SECONDS = 86_400  # no write takes so long: a temporary file of this age has no owner
-
-
-@contextlib.contextmanager
-def _translated(what: str, home: Path) -> Iterator[None]:
-    """Errors of the port. Absence counts only while ``home``, a folder of every store, is there:
-    a disk that is not mounted has lost nothing."""
-    try:
-        yield
-    except ABSENT as error:
-        if not home.is_dir():
-            raise _failed(what, error) from error
-        raise ObjectMissingError(f"no object {what}") from error
-    except OSError as error:
-        if error.errno in FULL:
-            raise StoreFullError(
-                f"the store is full while writing {what}",
-                hint="free space on the store's disk, or expire and collect the vault",
-            ) from error
-        raise _failed(what, error) from error
-
-
-def _failed(what: str, error: OSError) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"the store failed at {what}: {error.strerror}",
-        hint="check the disk and its mount; nothing that was committed is affected",
-    )
-
-
-def _has_owner(path: Path) -> bool:
-    """Whether the process that named a temporary file may still be writing it."""
-    owner = path.name.split("-")[0]
-    alive = owner.isdigit() and Path(f"/proc/{owner}").exists()
-    return alive and time.time() - path.stat().st_mtime < STALE_SECONDS
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+WRITEBACK_BYTES = 1024 * 1024  # the disk starts on so many bytes at once, not at the sync
 
 
 class LocalUpload:
@@ -84,25 +50,47 @@ class LocalUpload:
     def __init__(self, store: LocalStore, key: str) -> None:
         self._store = store
         self._key = key
-        self._path = store.temporary_path()
         self._size = 0
-        with store.translated(key):
-            self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._started = 0
+        self._sound = True
+        self._path, self._handle = store.begin(key)
 
     def write(self, data: Buffer) -> None:
-        with self._store.translated(self._key):
+        with self._must_succeed():
             view = memoryview(data).cast("B")
             while view:
                 done = os.write(self._handle, view)
                 self._size += done
                 view = view[done:]
+            self._start_writeback()
+
+    def _start_writeback(self) -> None:
+        pending = self._size - self._started
+        if pending >= WRITEBACK_BYTES:
+            os.posix_fadvise(self._handle, self._started, pending, os.POSIX_FADV_DONTNEED)
+            self._started = self._size
 
     def publish(self) -> None:
         check_content(self._key, self._size)
-        with self._store.translated(self._key):
+        if not self._sound:
+            raise StoreUnavailableError(
+                f"bytes of {self._key} were lost on their way to the disk",
+                hint="check the disk; the object is not there, send it again",
+            )
+        with self._must_succeed():
             os.fsync(self._handle)
         self._store.link(self._path, self._key)
         self.abort()
+
+    @contextlib.contextmanager
+    def _must_succeed(self) -> Iterator[None]:
+        """After an error nobody knows which bytes the file holds."""
+        try:
+            with self._store.translated(self._key):
+                yield
+        except BaseException:
+            self._sound = False
+            raise
 
     def abort(self) -> None:
         if self._handle >= 0:
@@ -114,7 +102,8 @@ class LocalUpload:
 
 
 class LocalStore:
-    """An object store over the folder ``root``, which is made if absent."""
+    """An object store over the folder ``root``, which is made if absent. One that may not be
+    written to can be read."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -122,8 +111,20 @@ class LocalStore:
         self._lock = threading.Lock()
         self._count = 0
         self._synced: set[Path] = set()  # folders whose own names are known to be durable
-        with _translated(str(root), root):
-            self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._doubtful: set[Path] = set()  # folders in which a name may not last
+        with translated(str(root), root):
+            self._home = self._make_home()
+
+    def _make_home(self) -> Path:
+        """The folder that is there as long as the store is."""
+        try:
+            make_folder(self._root)
+            make_folder(self._temporary, 0o700)
+        except OSError as error:
+            if error.errno in FORBIDDEN and self._root.is_dir():
+                return self._root
+            raise
+        return self._temporary
 
     @property
     def traits(self) -> StoreTraits:
@@ -131,35 +132,57 @@ class LocalStore:
 
     def translated(self, key: str) -> contextlib.AbstractContextManager[None]:
         """Turns errors of the file system into those of the port."""
-        return _translated(key, self._temporary)
+        return translated(key, self._home)
 
     def remove_leftovers(self) -> int:
         """Delete temporary files of processes that are gone; returns how many."""
-        gone = 0
-        for path in self._temporary.iterdir():
-            with contextlib.suppress(OSError):
-                if not _has_owner(path):
-                    path.unlink()
-                    gone += 1
-        return gone
+        if self._home != self._temporary:
+            return 0
+        return sum(remove_abandoned(path) for path in self._temporary.iterdir())
 
-    def temporary_path(self) -> Path:
-        with self._lock:
-            self._count += 1
-            return self._temporary / f"{os.getpid()}-{id(self):x}-{self._count}"
+    def begin(self, key: str) -> tuple[Path, int]:
+        """A new temporary file and a handle to write to it."""
+        if self._home != self._temporary:
+            raise StoreUnavailableError(
+                f"{key} cannot be written: the store's folder may only be read",
+                hint="check how the disk is mounted and whose the folder is, then start again",
+            )
+        with self.translated(key):
+            while True:
+                with self._lock:
+                    self._count += 1
+                    name = f"{os.getpid()}-{id(self):x}-{self._count}"
+                path = self._temporary / name
+                handle = open_temporary(path)
+                if handle is not None:
+                    return path, handle
 
     def link(self, temporary: Path, key: str) -> None:
-        """Give a synced temporary file its name, durably. ObjectExistsError when taken."""
+        """Give a synced temporary file its name, durably. ObjectExistsError when another has it."""
         path = self._path(key)
         with self.translated(key):
             try:
                 self._make_folder(path.parent)
                 os.link(temporary, path)
-            except FileExistsError as error:
-                raise ObjectExistsError(f"object {key} exists") from error
+                ours = True
+            except FileExistsError:
+                ours = is_same(path, temporary)
             except NotADirectoryError as error:
                 raise ObjectExistsError(f"a part of the path {key} is an object") from error
-            _sync_folder(path.parent)
+            except FileNotFoundError as error:
+                raise failed(key, error) from error
+        try:
+            self._sync(path.parent)
+        except OSError as error:
+            raise failed(key, error) from error
+        if not ours:
+            raise ObjectExistsError(f"object {key} exists")
+
+    def _sync(self, folder: Path) -> None:
+        """Make the names in ``folder`` durable; until that is so they are doubtful."""
+        self._doubtful.add(folder)
+        sync_folder(folder)
+        self._doubtful.discard(folder)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder whose name survives a power cut, whoever made it."""
@@ -167,11 +190,18 @@ class LocalStore:
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._synced.add(folder)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    def _lasting(self, key: str) -> Path:
+        """The path of an object that is to be looked at. For use under ``translated``."""
+        path = self._path(key)
+        if path.parent in self._doubtful:
+            self._sync(path.parent)
+        return path
 
     def create(self, key: str, data: Buffer) -> None:
         check_content(key, memoryview(data).nbytes)
@@ -188,12 +218,12 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         with self.translated(key):
-            return self._path(key).read_bytes()
+            return self._lasting(key).read_bytes()
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         check_span(key, offset, length)
         with self.translated(key):
-            handle = os.open(self._path(key), os.O_RDONLY)
+            handle = os.open(self._lasting(key), os.O_RDONLY)
             try:
                 data = os.pread(handle, length, offset)
             finally:
@@ -205,7 +235,7 @@ class LocalStore:
     def size(self, key: str) -> int | None:
         try:
             with self.translated(key):
-                found = self._path(key).stat()
+                found = self._lasting(key).stat()
         except ObjectMissingError:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -218,16 +248,17 @@ class LocalStore:
     def _walk(self, folder: Path, base: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
         """Keys of a folder in code point order: a folder sorts as its name plus a slash."""
         try:
+            if folder in self._doubtful:
+                self._sync(folder)
             with os.scandir(folder) as scan:
-                entries = [(entry.name + "/" * entry.is_dir(), entry) for entry in scan]
+                known = [entry for entry in scan if SEGMENT.fullmatch(entry.name)]
+            entries = [(entry.name + "/" * entry.is_dir(), entry) for entry in known]
         except OSError as error:
-            if isinstance(error, ABSENT) and self._temporary.is_dir():
+            if isinstance(error, ABSENT) and self._home.is_dir():
                 return
-            raise _failed(str(folder), error) from error
+            raise failed(str(folder), error) from error
         for name, entry in sorted(entries, key=lambda pair: pair[0]):
             key = base + name
-            if key == TEMPORARY + "/":
-                continue
             if name.endswith("/"):
                 ahead = key > after or after.startswith(key)  # else all its keys sort before
                 if ahead and (key.startswith(prefix) or prefix.startswith(key)):
@@ -242,7 +273,7 @@ class LocalStore:
             if path.is_dir():
                 return
             path.unlink()
-            _sync_folder(path.parent)
+            self._sync(path.parent)
 
     def free_bytes(self) -> int | None:
         with self.translated(str(self._root)):

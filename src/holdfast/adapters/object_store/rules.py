@@ -8,13 +8,15 @@ from holdfast.errors import IntegrityError, UsageError
 
 KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
+SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 MAX_KEY = 512
+MAX_SEGMENT = 255  # of file systems
 
 
 def check_key(key: str) -> str:
     """``key`` itself, or UsageError (InvalidObjectKey) when it could escape the store's folder."""
     bad = len(key) > MAX_KEY or not KEY.fullmatch(key)
-    if bad or any(part in (".", "..") for part in key.split("/")):
+    if bad or any(part in (".", "..") or len(part) > MAX_SEGMENT for part in key.split("/")):
         raise _invalid("key", key)
     return key
 
@@ -56,5 +58,6 @@ def _invalid(what: str, text: str) -> UsageError:
     return UsageError(
         f"bad object {what} {text[:80]!r}",
         code="InvalidObjectKey",
-        hint=f"segments of A-Z a-z 0-9 . _ - joined by slashes, at most {MAX_KEY} characters",
+        hint=f"segments of A-Z a-z 0-9 . _ -, at most {MAX_SEGMENT} characters each, joined by "
+        f"slashes, at most {MAX_KEY} characters in all",
     )
