@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the source: settings and error codes.
+"""Write the reference pages that are made from the source: settings, error codes, addresses.
 
 python tools/gen_docs.py            write them
 python tools/gen_docs.py --check    say which are out of date, exit 1
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from holdfast import errors
 from holdfast.arm.errors import BY_CODE, STATUS
+from holdfast.domain.access import ROLES
 from holdfast.settings import DESCRIPTIONS, FILE_NAME, LIMITS, PREFIX, Settings
+from holdfast.testing.api_routes import Route, all_routes
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "holdfast"
@@ -157,8 +160,53 @@ def errors_page() -> str:
     )
 
 
+def summary(route: Route) -> str:
+    """The first paragraph, without what it raises."""
+    text = " ".join(route.doc.strip().split("\n\n")[0].split()).replace("``", "`")
+    return re.split(r" (?=\w+Error )", text)[0]
+
+
+def rest_page() -> str:
+    lines = [
+        "# REST API",
+        "",
+        "All calls are HTTPS with `Authorization: Bearer TOKEN` and `?api-version=` (any value).",
+        "Tokens come from `POST /adfs/oauth2/token` (client credentials). Fixed words of an",
+        "address match in any case; `GET /openapi.json` is the same list for programs. Lists are",
+        '`{"value": [...], "nextLink": URL}`; long operations answer 202 with',
+        "`Azure-AsyncOperation`, `Location` and `Retry-After`. Errors: [errors](errors.md).",
+        "",
+        "## Roles",
+        "",
+        "A role is given to a client at a subscription, a resource group or a vault and counts for",
+        "everything below. `*` stands for any part of an action.",
+        "",
+        "| role | may | but not |",
+        "|---|---|---|",
+    ]
+    for role in ROLES.values():
+        may = ", ".join(f"`{one}`" for one in role.actions)
+        never = ", ".join(f"`{one}`" for one in role.not_actions)
+        lines.append(f"| {role.name} | {may} | {never} |")
+    lines += ["", "## Addresses", "", "| call | what it does | action |", "|---|---|---|"]
+    for route in all_routes():
+        action = route.options.get("action")
+        if route.is_public:
+            shown = "none: open to all"
+        elif route.is_agents:
+            shown = "the agent itself"
+        else:
+            shown = f"`{action}`" if action else "any client"
+        lines.append(f"| {route.method} `{route.path}` | {summary(route)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
-    return {PAGES / "settings.md": settings_page(), PAGES / "errors.md": errors_page()}
+    return {
+        PAGES / "settings.md": settings_page(),
+        PAGES / "errors.md": errors_page(),
+        PAGES / "rest-api.md": rest_page(),
+    }
 
 
 def main() -> int:

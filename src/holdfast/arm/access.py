@@ -71,6 +71,7 @@ def list_clients(request: ArmRequest) -> Body:
 @get(CLIENTS + "/{client:str}", opt=needs_on_installation(f"{HB}/clients/read"))
 @threaded
 def get_client(request: ArmRequest, client: str) -> Body:
+    """One client."""
     with call_of(request).platform.catalog.read() as connection:
         return _client_body(service.find_client(connection, client))
 
@@ -182,6 +183,7 @@ def list_assignments(request: ArmRequest, sub: str, group: str = "", vault: str 
 def get_assignment(
     request: ArmRequest, sub: str, assignment: str, group: str = "", vault: str = ""
 ) -> Body:
+    """One role assignment."""
     platform, scope = call_of(request).platform, _scope(request, sub)
     return _assignment_body(service.find_assignment(platform, scope, assignment))
 

@@ -69,6 +69,7 @@ def description() -> bytes:
         version=__version__,
         description="Azure Backup compatible API of a Holdfast server.",
         operation_id_creator=_operation_id,
+        use_handler_docstrings=True,
     )
     app = Litestar(route_handlers=_handlers(), openapi_config=config, logging_config=None)
     return msgspec.json.encode(app.openapi_schema.to_schema())

@@ -77,6 +77,7 @@ class _Exchange:
             request_id = self._scope["state"]["request_id"]
             message["headers"] = [
                 *message.get("headers", []),
+                (b"cache-control", b"no-store"),
                 (b"x-ms-request-id", request_id.encode()),
                 (b"x-ms-correlation-request-id", self._correlation(request_id).encode()),
             ]

@@ -48,6 +48,7 @@ def _container(found: VaultCall, row: ContainerRow) -> Body:
 @get(VAULT + "/backupProtectionContainers", opt={"action": f"{CONTAINERS}/read"})
 @threaded
 def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Registered machines; ``$filter``: backupManagementType, friendlyName."""
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
     if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
@@ -67,6 +68,7 @@ def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Bo
 def get_container(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
 ) -> Body:
+    """One registered machine."""
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
         row = service.find_container(connection, found.row, container)
@@ -78,6 +80,7 @@ def get_container(
 def unregister(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
 ) -> Response[None]:
+    """Remove a machine that protects nothing, and revoke its agent."""
     found = vault_call(request, sub, group, vault)
     row = recovery.unregister_container(found.call.platform, found.row, container)
     holder = Answering(wire.container_id(found.id, row.name))
@@ -99,6 +102,7 @@ def _item(found: VaultCall, row: ItemRow) -> Body:
 @get(VAULT + "/backupProtectedItems", opt={"action": f"{ITEMS}/read"})
 @threaded
 def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Protected items and how they are doing; ``$filter``: backupManagementType, policyName."""
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
     if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
@@ -120,6 +124,7 @@ def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
 def get_item(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Body:
+    """One protected item."""
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
@@ -153,6 +158,7 @@ def put_item(
 def delete_item(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Response[None]:
+    """Stop protection and delete the data, by a job."""
     found = vault_call(request, sub, group, vault)
     call = found.call
     job = service.delete_item(call.platform, found.row, container, item, call.principal.name)
@@ -172,6 +178,7 @@ def back_up(
     item: str,
     data: dict[str, Any],
 ) -> Response[None]:
+    """Back an item up now, by a job."""
     found = vault_call(request, sub, group, vault)
     call = found.call
     retain = read_time(properties_of(data).get("recoveryPointExpiryTimeInUTC"), "the expiry time")
@@ -189,6 +196,7 @@ def back_up(
 def list_points(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Body:
+    """Recovery points, newest first; ``$filter``: startDate, endDate."""
     found = vault_call(request, sub, group, vault)
     call, wanted = found.call, parse_filter(found.call.query("$filter"))
     since, until = parse_date(wanted.get("startdate")), parse_date(wanted.get("enddate"))
@@ -218,6 +226,7 @@ def get_point(
     item: str,
     point: str,
 ) -> Body:
+    """One recovery point, by id or ``latest``."""
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
@@ -241,6 +250,7 @@ def restore(
     point: str,
     data: dict[str, Any],
 ) -> Response[None]:
+    """Restore a recovery point, by a job."""
     found = vault_call(request, sub, group, vault)
     call = found.call
     asked = recovery.read_restore(properties_of(data))

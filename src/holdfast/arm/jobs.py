@@ -42,6 +42,7 @@ def find_job(found: VaultCall, job_id: str) -> JobRow:
 @get(VAULT + "/backupJobs", opt=READ)
 @threaded
 def list_jobs(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Jobs, newest first; ``$filter``: status, operation, startTime, endTime."""
     found = vault_call(request, sub, group, vault)
     call, wanted = found.call, parse_filter(found.call.query("$filter"))
     if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
@@ -64,6 +65,7 @@ def list_jobs(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
 @get(JOB, opt=READ)
 @threaded
 def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Body:
+    """One job with its sub-tasks, progress, findings and history."""
     found = vault_call(request, sub, group, vault)
     row = find_job(found, job)
     with found.call.platform.catalog.read() as connection:
@@ -75,6 +77,7 @@ def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> 
 @post(JOB + "/cancel", opt={"action": f"{KIND}/cancel/action"}, status_code=202)
 @threaded
 def cancel_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Response[None]:
+    """Ask a job to stop."""
     found = vault_call(request, sub, group, vault)
     row = find_job(found, job)
     found.call.platform.jobs.cancel(row.id, found.call.principal.name)

@@ -46,6 +46,7 @@ def metadata(request: Open) -> Body:
 
 @get("/adfs/.well-known/openid-configuration", opt=PUBLIC, sync_to_thread=False)
 def openid_configuration(request: Open) -> Body:
+    """Where tokens come from."""
     base = f"{_base(request)}/adfs"
     return {
         "issuer": base,
@@ -69,10 +70,7 @@ async def token(request: Open, tenant: str = "") -> Response[Body]:
     except HoldfastError as error:
         return Response(_refusal(error), status_code=status_of(error))
     seconds = platform.settings.token_seconds
-    return Response(
-        {"token_type": "Bearer", "expires_in": seconds, "access_token": access},
-        headers={"Cache-Control": "no-store"},
-    )
+    return Response({"token_type": "Bearer", "expires_in": seconds, "access_token": access})
 
 
 def _grant(platform: Platform, fields: dict[str, str], address: str) -> str:

@@ -38,6 +38,7 @@ DEFAULT_CREDENTIAL_SECONDS = 48 * 3600
 @get(REGIONS, opt=needs_on_installation(f"{HB}/regions/read"))
 @threaded
 def list_regions(request: ArmRequest) -> Body:
+    """Regions and their stores."""
     call = call_of(request)
     return listed([wire.region_body(row) for row in regions.list_regions(call.platform)], call)
 
@@ -45,12 +46,14 @@ def list_regions(request: ArmRequest) -> Body:
 @get(REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/read"))
 @threaded
 def get_region(request: ArmRequest, region: str) -> Body:
+    """One region; credentials are never shown."""
     return wire.region_body(regions.get_region(call_of(request).platform, region))
 
 
 @put(REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/write"))
 @threaded
 def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
+    """Create a region, or change its credentials."""
     asked = properties_of(data)
     store, credentials = asked.get("store"), asked.get("credentials")
     if not isinstance(store, str) or not isinstance(credentials, dict | None):
@@ -64,6 +67,7 @@ def put_region(request: ArmRequest, region: str, data: dict[str, Any]) -> Body:
 )
 @threaded
 def delete_region(request: ArmRequest, region: str) -> None:
+    """Delete a region no vault lies in."""
     regions.remove_region(call_of(request).platform, region)
 
 
@@ -108,6 +112,7 @@ def create_credentials(
 @post(OURS + "/exportKey", opt={"action": f"{HB}/vaults/exportKey/action"}, status_code=200)
 @threaded
 def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]) -> Body:
+    """The recovery key of a vault, sealed under a passphrase."""
     found = vault_call(request, sub, group, vault)
     passphrase = properties_of(data).get("passphrase")
     if not isinstance(passphrase, str):
@@ -128,6 +133,7 @@ def export_key(request: ArmRequest, sub: str, group: str, vault: str, data: dict
 )
 @threaded
 def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[None]:
+    """Bring a vault in by its exported key, by a job."""
     call = call_of(request)
     check_subscription(call, sub)
     asked = properties_of(data)
@@ -174,6 +180,7 @@ def _shown(row: Body) -> Body:
 def verify(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
+    """Decrypt and recompute everything, by a job."""
     found: Response[Any] = _upkeep(request, "verify", data, (sub, group, vault))
     return found
 
@@ -183,6 +190,7 @@ def verify(
 def expire(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
+    """Drop recovery points whose time is over, by a job; ``planOnly`` shows which."""
     found: Response[Any] = _upkeep(request, "expire", data, (sub, group, vault))
     return found
 
@@ -192,6 +200,7 @@ def expire(
 def collect(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Any]:
+    """Free what nothing needs, by a job; ``planOnly`` shows how much."""
     found: Response[Any] = _upkeep(request, "collect", data, (sub, group, vault))
     return found
 
@@ -201,6 +210,7 @@ def collect(
 def confirm_clock(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> None:
+    """Say that the clock is right, so that expire and collect go on."""
     found = vault_call(request, sub, group, vault)
     maintenance.confirm_clock(found.call.platform, found.row)
 
@@ -210,6 +220,7 @@ def confirm_clock(
 def preview_policy(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
+    """What a draft policy would keep and drop of the real recovery points, and why."""
     found = vault_call(request, sub, group, vault)
     name = str(data.get("name") or "")
     rows = policies.preview_policy(found.call.platform, found.row, properties_of(data), name)

@@ -26,6 +26,7 @@ def _body(found: VaultCall, row: PolicyRow) -> Body:
 @get(VAULT + "/backupPolicies", opt={"action": f"{KIND}/read"})
 @threaded
 def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Policies of a vault; ``$filter``: backupManagementType."""
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
     kind = wanted.get("backupmanagementtype", "").lower()
@@ -38,6 +39,7 @@ def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body
 @get(POLICY, opt={"action": f"{KIND}/read"})
 @threaded
 def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: str) -> Body:
+    """One policy, with the number of items it protects."""
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
         row = service.find_policy(connection, found.row, policy)
@@ -49,6 +51,7 @@ def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: st
 def put_policy(
     request: ArmRequest, sub: str, group: str, vault: str, policy: str, data: dict[str, Any]
 ) -> Body:
+    """Create or change a policy."""
     found = vault_call(request, sub, group, vault)
     properties = properties_of(data)
     call = found.call
@@ -61,6 +64,7 @@ def put_policy(
 def delete_policy(
     request: ArmRequest, sub: str, group: str, vault: str, policy: str
 ) -> Response[None]:
+    """Delete a policy nothing is protected by."""
     found = vault_call(request, sub, group, vault)
     gone = service.delete_policy(found.call.platform, found.row, policy)
     return Response(content=None, status_code=200 if gone else 204)

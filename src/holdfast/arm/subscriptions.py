@@ -67,6 +67,7 @@ async def list_subscriptions(request: ArmRequest) -> Body:
 
 @get("/tenants", opt={"action": None})
 async def list_tenants(request: ArmRequest) -> Body:
+    """The installation is its one tenant."""
     tenant = call_of(request).platform.tenant_id
     row = {"id": f"/tenants/{tenant}", "tenantId": tenant, "displayName": "Holdfast"}
     return {"value": [row]}
@@ -74,6 +75,7 @@ async def list_tenants(request: ArmRequest) -> Body:
 
 @get(SUB, opt={"action": None})
 async def get_subscription(request: ArmRequest, sub: str) -> Body:
+    """The installation's one subscription."""
     call = call_of(request)
     check_subscription(call, sub)
     return _subscription(call)
@@ -131,6 +133,7 @@ async def get_provider(request: ArmRequest, sub: str, namespace: str = "") -> Bo
 @get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"})
 @threaded
 def list_groups(request: ArmRequest, sub: str) -> Body:
+    """Resource groups, by name."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     with call.platform.catalog.read() as connection:
@@ -153,18 +156,21 @@ def find_group(call: Call, sub: str, group: str) -> ResourceGroup:
 @get(GROUP_PATH, opt={"action": f"{GROUP}/read"})
 @threaded
 def get_group(request: ArmRequest, sub: str, group: str) -> Body:
+    """One resource group."""
     return wire.group_body(find_group(call_of(request), sub, group))
 
 
 @head(GROUP_PATH, opt={"action": f"{GROUP}/read"}, status_code=204)
 @threaded
 def head_group(request: ArmRequest, sub: str, group: str) -> None:
+    """Whether a resource group exists."""
     find_group(call_of(request), sub, group)
 
 
 @put(GROUP_PATH, opt={"action": f"{GROUP}/write"})
 @threaded
 def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[Body]:
+    """Create a resource group, or change its tags."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     check_group(group)

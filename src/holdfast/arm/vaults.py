@@ -68,6 +68,7 @@ def _body(call: Call, row: VaultRow, *, whole: bool = True) -> Body:
 @get([IN_SUB, IN_GROUP], opt=READ)
 @threaded
 def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body:
+    """Vaults of a group or of the subscription, by name."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     with call.platform.catalog.read() as connection:
@@ -79,6 +80,7 @@ def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body
 @get(VAULT, opt=READ)
 @threaded
 def get_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """A vault, where it lies, and what is to be done about it."""
     found = vault_call(request, sub, group, vault)
     return _body(found.call, found.row)
 
@@ -88,6 +90,7 @@ def get_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
 def put_vault(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Response[Body]:
+    """Create a vault with its default policies, or change it."""
     call = call_of(request)
     check_subscription(call, sub)
     row, new = service.create_vault(call.platform, group, vault, data, call.if_match)
@@ -99,6 +102,7 @@ def put_vault(
 def patch_vault(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
+    """Merge a partial body into a vault."""
     call = call_of(request)
     check_subscription(call, sub)
     return _body(call, service.change_vault(call.platform, group, vault, data, call.if_match))
@@ -107,6 +111,7 @@ def patch_vault(
 @delete(VAULT, opt={"action": f"{RS}/delete"}, status_code=202)
 @threaded
 def delete_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Response[None]:
+    """Forget an empty vault; its objects stay in the store."""
     call = call_of(request)
     check_subscription(call, sub)
     if not service.delete_vault(call.platform, group, vault):

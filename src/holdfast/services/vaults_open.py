@@ -43,6 +43,7 @@ class VaultDesk:
         self._clock = clock
         self._rng = rng
         self._open: dict[str, Vault] = {}
+        self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._making = threading.Lock()
 
@@ -50,8 +51,16 @@ class VaultDesk:
         """The opened vault of a catalog id. NotFoundError (VaultNotFound, VaultStoreMissing)."""
         with self._lock:
             found = self._open.get(vault_id)
+            opening = self._opening.setdefault(vault_id, threading.Lock())
+        if found is not None:
+            return found
+        with opening:  # one vault's slow store must not hold up the others
+            with self._lock:
+                found = self._open.get(vault_id)
             if found is None:
-                found = self._open[vault_id] = self._open_row(self._row(vault_id))
+                found = self._open_row(self._row(vault_id))
+                with self._lock:
+                    self._open[vault_id] = found
             return found
 
     def _row(self, vault_id: str) -> VaultRow:

@@ -17,6 +17,7 @@ class Route:
     method: str
     path: str
     options: dict[str, Any]
+    doc: str
 
     @property
     def is_public(self) -> bool:
@@ -55,4 +56,4 @@ def _walk() -> Iterator[Route]:
             for method in handler.http_methods:
                 name = str(getattr(method, "value", method))
                 if name != "OPTIONS":
-                    yield Route(name, "/" + "/".join(parts), handler.opt)
+                    yield Route(name, "/" + "/".join(parts), handler.opt, handler.fn.__doc__ or "")
