@@ -18,7 +18,7 @@ demo: setup
 	@$(BIN)/python tools/demo.py --source "$(SOURCE)"
 
 test: setup
-	$(BIN)/python -m pytest -q --ignore=tests/recovery
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/recovery
 
 test-recovery: setup
 	$(BIN)/python -m pytest -q tests/recovery

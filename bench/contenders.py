@@ -180,7 +180,7 @@ class Holdfast(Contender):
         key = self.folder / "vault.key"
         self.cli("vault", "export-key", "bench-vault", "-g", "bench", "-o", str(key))
         verified = self.cli("vault", "verify", "bench-vault", "-g", "bench")
-        vault = next((self.folder / "server" / "vaults").iterdir())
+        vault = next((self.folder / "server" / "vaults").glob("*/descriptor")).parent
         decoder = Path(__file__).parents[1] / "tools" / "vault_decoder.py"
         listing = subprocess.run(
             [sys.executable, str(decoder), "list", "--path", str(vault), "--key", str(key)],
@@ -190,7 +190,7 @@ class Holdfast(Contender):
 
     def decode(self, target: Path) -> bool:
         """Restore the newest point with the independent decoder."""
-        vault = next((self.folder / "server" / "vaults").iterdir())
+        vault = next((self.folder / "server" / "vaults").glob("*/descriptor")).parent
         decoder = Path(__file__).parents[1] / "tools" / "vault_decoder.py"
         done = subprocess.run(
             [sys.executable, str(decoder), "restore", "--path", str(vault),
