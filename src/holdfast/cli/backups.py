@@ -31,7 +31,7 @@ def now(
     group: str | None,
     vault: str | None,
     output: str,
-) -> None:
+) -> int:
     """Start a backup outside the schedule.
 
     \b
@@ -42,4 +42,4 @@ def now(
     asked = {"objectType": "FilesBackupRequest", "recoveryPointExpiryTimeInUTC": retain_until}
     answer = scope.api.call("POST", f"{scope.item(container, item)}/backup", {"properties": asked})
     job = follow.job_id_of(scope, answer.headers)
-    raise SystemExit(follow.follow(scope, job, wait=wait, output=output))
+    return follow.follow(scope, job, wait=wait, output=output)

@@ -13,7 +13,7 @@ from holdfast.cli.show import Body, emit_json, plain, prop, size
 from holdfast.errors import HoldfastError
 
 POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.1, 1.0
-PLAIN_SECONDS = 5.0
+FIRST_SECONDS, PLAIN_SECONDS = 1.0, 5.0
 PATIENCE_SECONDS = 180.0  # how long a server may be away while a job is followed
 SHOWN_FINDINGS = 10
 ENDED = {"Completed": 0, "CompletedWithWarnings": 3, "Failed": 1, "Cancelled": 1}
@@ -112,16 +112,17 @@ def _phase(body: Body) -> str:
 
 
 class Lines:
-    """Plain lines: one per phase, and one every few seconds."""
+    """Plain lines, of jobs that take a while: one per phase, and one every few seconds."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._next = time.monotonic() + PLAIN_SECONDS
+        self._next = time.monotonic() + FIRST_SECONDS
         self._phase = ""
 
     def show(self, body: Body) -> None:
         phase, now = _phase(body), time.monotonic()
-        if body["properties"]["status"] in ENDED or (phase == self._phase and now < self._next):
+        changed = bool(self._phase) and phase != self._phase
+        if body["properties"]["status"] in ENDED or (now < self._next and not changed):
             return
         self._phase, self._next = phase, now + PLAIN_SECONDS
         text = progress_text(body)

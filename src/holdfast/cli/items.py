@@ -168,7 +168,7 @@ def disable(
     group: str | None,
     vault: str | None,
     output: str,
-) -> None:
+) -> int:
     """Stop backups of an item and keep its recovery points (or delete them).
 
     \b
@@ -182,7 +182,8 @@ def disable(
         options.confirm(f"Delete all recovery points of {name}?", yes)
         answer = scope.api.call("DELETE", scope.item(container, name))
         job = follow.job_id_of(scope, answer.headers)
-        raise SystemExit(follow.follow(scope, job, wait=True, output=output))
+        return follow.follow(scope, job, wait=True, output=output)
     state = "BackupsSuspended" if keep_policy else "ProtectionStopped"
     body = _put(scope, container, name, {"protectionState": state, "policyId": ""})
     show.emit(body, output, COLUMNS)
+    return 0

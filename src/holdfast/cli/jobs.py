@@ -85,7 +85,7 @@ def show_(job_id: str, group: str | None, vault: str | None, output: str) -> Non
 @click.argument("job_id")
 @options.vault
 @options.output
-def wait(job_id: str, group: str | None, vault: str | None, output: str) -> None:
+def wait(job_id: str, group: str | None, vault: str | None, output: str) -> int:
     """Show progress until a job ends.
 
     \b
@@ -94,7 +94,7 @@ def wait(job_id: str, group: str | None, vault: str | None, output: str) -> None
     """
     scope = find_scope(group, vault)
     scope.api.get(scope.job(job_id))
-    raise SystemExit(follow.follow(scope, job_id, wait=True, output=output))
+    return follow.follow(scope, job_id, wait=True, output=output)
 
 
 @command.command()

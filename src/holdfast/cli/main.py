@@ -121,7 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: no complaint at exit either
-        return 0
+        return 1
     except OSError as error:
         return _file_error(error)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user

@@ -41,7 +41,7 @@ def command(
     group: str | None,
     vault: str | None,
     output: str,
-) -> None:
+) -> int:
     """Restore files. --to puts them at DIR/<source path>.
 
     \b
@@ -65,4 +65,4 @@ def command(
     path = f"{scope.point(container, item, point)}/restore"
     answer = scope.api.call("POST", path, {"properties": asked})
     job = follow.job_id_of(scope, answer.headers)
-    raise SystemExit(follow.follow(scope, job, wait=wait, output=output))
+    return follow.follow(scope, job, wait=wait, output=output)

@@ -82,7 +82,7 @@ def import_(
     name: str,
     passphrase_file: Path | None,
     output: str,
-) -> None:
+) -> int:
     """Bring a vault in by its exported key: items and recovery points are rebuilt.
 
     \b
@@ -107,4 +107,4 @@ def import_(
     code = follow.follow(found, job, wait=True, output=output)
     if code == 0 and output == "table":
         click.echo(f"the vault is {made} in {scope.group}")
-    raise SystemExit(code)
+    return code

@@ -25,15 +25,15 @@ COLLECTED: list[show.Column] = [
 ]
 
 
-def _run(kind: str, name: str, group: str | None, plan: bool, output: str) -> None:
+def _run(kind: str, name: str, group: str | None, plan: bool, output: str) -> int:
     scope = find_scope(group, name)
     body = {"properties": {"planOnly": plan}}
     answer = scope.api.call("POST", f"{scope.ours}/{kind}", body)
     if plan:
         _show_plan(answer.body, output)
-        return
+        return 0
     job = follow.job_id_of(scope, answer.headers)
-    raise SystemExit(follow.follow(scope, job, wait=True, output=output))
+    return follow.follow(scope, job, wait=True, output=output)
 
 
 def _show_plan(body: show.Body, output: str) -> None:
@@ -60,8 +60,8 @@ def _make(kind: str, text: str) -> Any:
     @options.group
     @click.option("--plan", is_flag=True, help="Only show what it would do.")
     @options.output
-    def run(name: str, group: str | None, plan: bool, output: str) -> None:
-        _run(kind, name, group, plan, output)
+    def run(name: str, group: str | None, plan: bool, output: str) -> int:
+        return _run(kind, name, group, plan, output)
 
     return run
 
