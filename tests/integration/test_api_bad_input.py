@@ -120,6 +120,13 @@ def test_bodies_of_the_wrong_kind(live: LiveServer, path: str, body: Any, code: 
     refused(live.call("PUT", path.format(**names), body), 400, code)
 
 
+@pytest.mark.parametrize("store", ["file:///proc/nowhere", "file:///dev/null/x"])
+def test_a_region_whose_store_cannot_be_used(live: LiveServer, store: str) -> None:
+    address = "/providers/Holdfast.Backup/regions/unusable"
+    refused(live.call("PUT", address, {"properties": {"store": store}}), 400, "StoreUnusable")
+    refused(live.get(address), 404, "RegionNotFound")
+
+
 def test_policies_out_of_range(live: LiveServer) -> None:
     address = f"{live.vault()}/backupPolicies/refused"
     for count in (0, 6, 10_000, -1, "7", 7.5, None, 10**30):

@@ -235,6 +235,21 @@ def test_recovery_key_and_the_warning(live: LiveServer) -> None:
     assert "a long enough passphrase" not in live.log()
 
 
+def test_a_vault_folder_that_was_moved_is_named_and_found_again(live: LiveServer) -> None:
+    vault = live.make_vault("moved")
+    ours = live.ok("GET", vault)["properties"]["holdfast"]
+    folder = live.data / "vaults" / ours["vaultId"]
+    folder.rename(folder.with_name("elsewhere"))
+    warnings_shown = live.ok("GET", vault)["properties"]["holdfast"]["warnings"]
+    assert any("VaultStoreMissing" in text for text in warnings_shown)
+    plan = f"{vault}/providers/Holdfast.Backup/collect"
+    answer = live.call("POST", plan, {"properties": {"planOnly": True}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "VaultStoreMissing")
+    folder.with_name("elsewhere").rename(folder)
+    shown = live.ok("GET", vault)["properties"]["holdfast"]
+    assert shown["head"] == ours["head"]
+
+
 def test_the_description_is_openapi(live: LiveServer) -> None:
     document = live.raw("GET", "/openapi.json").json()
     assert document["openapi"].startswith("3.1")

@@ -21,6 +21,7 @@ from holdfast.domain.names import check_vault
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
 from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION, local_store_url
+from holdfast.services.vaults_open import store_missing
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
@@ -341,6 +342,8 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
             "the next collect"
         )
     try:
+        if not platform.vaults.is_there(row):
+            raise store_missing(row)
         figures = platform.vaults.open(row.id).statistics()
     except HoldfastError as error:
         found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")

@@ -15,13 +15,24 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.vaults import VaultRow
-from holdfast.errors import ConflictError, HoldfastError, IntegrityError, NotFoundError, UsageError
+from holdfast.errors import ConflictError, NotFoundError, StoreError, UsageError
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
+from holdfast.vaultstore.layout import DESCRIPTOR
+from holdfast.vaultstore.probe import probe_store
 from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
 
 OpenStore = Callable[[str, Mapping[str, str] | None], ObjectStore]
+
+
+def store_missing(row: VaultRow) -> NotFoundError:
+    return NotFoundError(
+        f"the store of vault {row.name} ({row.store_url}) does not hold it any more",
+        code="VaultStoreMissing",
+        hint="put the vault's folder or bucket back where it was, or bring it in from where it is "
+        "now: holdfast vault import",
+    )
 
 
 class VaultDesk:
@@ -44,6 +55,7 @@ class VaultDesk:
         self._rng = rng
         self._open: dict[str, Vault] = {}
         self._opening: dict[str, threading.Lock] = {}
+        self._stores: dict[tuple[str, str | None], ObjectStore] = {}
         self._lock = threading.Lock()
         self._making = threading.Lock()
 
@@ -85,23 +97,39 @@ class VaultDesk:
                 cache_dir=self._cache_dir / row.id,
             )
         except NotFoundError as error:
-            raise NotFoundError(
-                f"the store of vault {row.name} ({row.store_url}) does not hold it any more",
-                code="VaultStoreMissing",
-                hint="put the vault's folder or bucket back where it was, or bring it in from "
-                "where it is now: holdfast vault import",
-            ) from error
+            raise store_missing(row) from error
 
     def store(self, url: str, region: str) -> ObjectStore:
-        """The object store of an address, with its region's credentials."""
+        """The object store of an address, with its region's credentials. Opened once."""
         with self._catalog.read() as connection:
             row = places.get_region(connection, region)
         sealed = row.sealed_credentials if row is not None and row.store_url == url else None
-        return self._open_store(url, self.unseal(sealed) if sealed else None)
+        with self._lock:
+            found = self._stores.get((url, sealed))
+        if found is None:
+            found = self._open_store(url, self.unseal(sealed) if sealed else None)
+            with self._lock:
+                found = self._stores.setdefault((url, sealed), found)
+        return found
 
     def try_store(self, url: str, credentials: Mapping[str, str] | None) -> None:
-        """Open an address and list it once. UsageError, StoreUnavailableError."""
-        next(iter(self._open_store(url, credentials).list("probe/")), None)
+        """Open an address and see that it keeps a store's promises. UsageError (InvalidStoreUrl,
+        StoreUnusable)."""
+        try:
+            probe_store(self._open_store(url, credentials), self._rng)
+        except StoreError as error:
+            raise UsageError(
+                f"the store {url} cannot be used: {error.message}",
+                code="StoreUnusable",
+                hint=error.hint or "check the address and the credentials",
+            ) from error
+
+    def is_there(self, row: VaultRow) -> bool:
+        """Whether the store still holds a vault; one that is not there is opened anew next time."""
+        there = self.store(row.store_url, row.region).size(f"{row.id}/{DESCRIPTOR}") is not None
+        if not there:
+            self.forget(row.id)
+        return there
 
     def create(
         self, vault_id: str, store: ObjectStore, ids: VaultIds, options: VaultOptions
@@ -131,11 +159,6 @@ class VaultDesk:
             found = self._open.pop(vault_id, None)
         if found is not None:
             found.close()
-
-    def forget_damaged(self, vault_id: str, error: HoldfastError) -> None:
-        """After an error that a moved or damaged store explains, open anew next time."""
-        if isinstance(error, NotFoundError | IntegrityError):
-            self.forget(vault_id)
 
     @property
     def platform_key(self) -> bytes:
