@@ -1,4 +1,5 @@
-"""Write the reference pages that are made from the source: settings, error codes, addresses.
+"""Write the reference pages that are made from the source: settings, error codes, addresses,
+commands.
 
 python tools/gen_docs.py            write them
 python tools/gen_docs.py --check    say which are out of date, exit 1
@@ -8,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from holdfast import errors
 from holdfast.arm.errors import BY_CODE, STATUS
+from holdfast.cli.main import root
 from holdfast.domain.access import ROLES
 from holdfast.settings import DESCRIPTIONS, FILE_NAME, LIMITS, PREFIX, Settings
 from holdfast.testing.api_routes import Route, all_routes
@@ -65,6 +70,7 @@ def settings_page() -> str:
 
 
 Texts = Mapping[str, str]
+Named = tuple[tuple[str, ...], click.Command]
 
 
 def constants(tree: ast.Module) -> Texts:
@@ -201,11 +207,63 @@ def rest_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[Named]:
+    """Every command that is no group, with its words."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        if inner is not None:
+            yield from commands(inner, (*path, name))
+
+
+def _parameters(command: click.Command) -> tuple[list[str], list[str]]:
+    """(arguments, rows of the options)."""
+    arguments, rows = [], []
+    for one in command.params:
+        if isinstance(one, click.Argument):
+            arguments.append(
+                str(one.name).upper() if one.required else f"[{str(one.name).upper()}]"
+            )
+        elif isinstance(one, click.Option):
+            choices = one.type.choices if isinstance(one.type, click.Choice) else ()
+            value = "" if one.is_flag else " " + ("|".join(map(str, choices)) or "VALUE")
+            notes = [one.help or ""]
+            notes += ["Required."] if one.required else []
+            notes += [f"Default: {one.default}."] if one.show_default else []
+            name = ", ".join(one.opts).replace("|", "\\|") + value.replace("|", "\\|")
+            rows.append(f"| `{name}` | {' '.join(notes).strip()} |")
+    return arguments, rows
+
+
+def cli_page() -> str:
+    lines = [
+        "# The command line",
+        "",
+        "A client of the REST API. `-o json` prints exactly the API's body, lists as an array.",
+        "`-g` and `-v` come from the flag, then `HOLDFAST_GROUP` and `HOLDFAST_VAULT`, then the",
+        "profile under `$HOLDFAST_CONFIG_DIR` (default `~/.config/holdfast`).",
+        "Exit codes: 0 done, 3 done with warnings, 1 failed, 2 wrong usage. Ctrl-C while a job is",
+        "followed leaves the job running.",
+    ]
+    for words, command in commands(root):
+        arguments, rows = _parameters(command)
+        text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:\n")
+        code = [line.removeprefix("  ") for line in example.rstrip().splitlines()]
+        lines += ["", f"## {' '.join(['holdfast', *words, *arguments])}", "", text.strip(), ""]
+        lines += ["```", *code, "```"]
+        lines += ["", "| option | what it does |", "|---|---|", *rows] if rows else []
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     return {
         PAGES / "settings.md": settings_page(),
         PAGES / "errors.md": errors_page(),
         PAGES / "rest-api.md": rest_page(),
+        PAGES / "cli.md": cli_page(),
     }
 
 
