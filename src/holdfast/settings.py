@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     catalog_url: str = ""
     names: str = ""
-    pack_target_bytes: int = 64 * 1024 * 1024
+    pack_target_bytes: int = 32 * 1024 * 1024
     zstd_level: int = 1
     reserve_bytes: int = 256 * 1024 * 1024
     agent_wait_seconds: float = 900.0

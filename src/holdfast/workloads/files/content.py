@@ -26,7 +26,7 @@ from holdfast.workloads.files.scan import open_path
 from holdfast.workloads.packing import ChunkWriter
 
 WINDOW_BYTES = 2 * MAX_CHUNK
-MAX_SMALL_KNOWN = 120_000  # digests of small files remembered, two generations: about 60 MB
+MAX_SMALL_KNOWN = 80_000  # digests of small files remembered, two generations: about 40 MB
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOATIME = getattr(os, "O_NOATIME", 0)
 Place = tuple[bytes, int]
