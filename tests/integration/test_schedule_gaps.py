@@ -1,0 +1,91 @@
+"""Slots without a backup, whatever the reason, hand their tag on; deleted items are gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from holdfast.catalog import items, jobs, points
+from holdfast.catalog.points import PointRow
+from holdfast.catalog.tasks import TaskRow
+from holdfast.jobs.settings import JobSettings
+from holdfast.testing.job_yard import VAULT_ID, JobYard
+from holdfast.testing.ports import MovableClock
+from holdfast.testing.wait import eventually
+
+SATURDAY = datetime(2026, 3, 7, 12, tzinfo=UTC)
+SETTINGS = JobSettings(tick_seconds=0.05, retry_seconds=(30.0, 60.0), lease_seconds=60.0)
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[JobYard]:
+    """Daily at 13:00, a weekly tag on Sundays; the clock is moved by hand."""
+    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    with JobYard(tmp_path, url, clock=MovableClock(SATURDAY), settings=SETTINGS) as made:
+        eventually(lambda: made.item().next_run_at is not None, "the first run is planned")
+        yield made
+
+
+def pass_to(yard: JobYard, moment: datetime) -> None:
+    assert isinstance(yard.clock, MovableClock)
+    yard.clock.pass_time(moment - yard.clock.now())
+
+
+def made(yard: JobYard) -> list[PointRow]:
+    """Points, newest first."""
+    with yard.catalog.read() as connection:
+        return points.points_of_item(connection, yard.item().id)
+
+
+def idle(yard: JobYard) -> bool:
+    with yard.catalog.read() as connection:
+        return not jobs.active_jobs(connection)
+
+
+def test_a_sunday_the_server_slept_through(yard: JobYard) -> None:
+    pass_to(yard, SATURDAY + timedelta(days=3, hours=2))
+    eventually(lambda: len(made(yard)) == 1 and idle(yard), "the run after the sleep")
+    assert made(yard)[0].tags == ["daily", "weekly"]
+    assert yard.item().missed_ranges == []
+    pass_to(yard, SATURDAY + timedelta(days=4, hours=2))
+    eventually(lambda: len(made(yard)) == 2 and idle(yard), "the next run")
+    assert made(yard)[0].tags == ["daily"]
+
+
+def test_a_sunday_that_was_cancelled(yard: JobYard) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_task: TaskRow) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    yard.agent.before = wait
+    pass_to(yard, SATURDAY + timedelta(days=1, hours=2))
+    assert begun.wait(20)
+    with yard.catalog.read() as connection:
+        (running,) = [job for job in jobs.active_jobs(connection) if job.kind == "backup"]
+    yard.engine.cancel(running.id, "test")
+    go_on.set()
+    assert yard.ended(running.id).status in ("Cancelled", "Completed")
+    if yard.job(running.id).status == "Cancelled":
+        assert "weekly" in yard.item().missed_ranges
+    yard.agent.before = lambda _task: None
+    pass_to(yard, SATURDAY + timedelta(days=2, hours=2))
+    eventually(lambda: bool(made(yard)) and idle(yard), "Monday's run")
+    assert sum("weekly" in point.tags for point in made(yard)) == 1
+
+
+def test_an_item_whose_data_is_deleted_is_gone(yard: JobYard) -> None:
+    first = yard.run("backup").result["recoveryPointId"]
+    item = yard.item()
+    kept = yard.run("expire", drops={}, explicit=True, removeItem=item.id)
+    assert kept.status == "Completed"
+    assert yard.item().id == item.id, "it has a recovery point still"
+    yard.run("expire", drops={first: "deleted by test"}, explicit=True, removeItem=item.id)
+    with yard.catalog.read() as connection:
+        assert items.get_item(connection, item.id) is None
+        assert not points.point_ids(connection, VAULT_ID)
