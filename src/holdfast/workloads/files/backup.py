@@ -44,7 +44,7 @@ from holdfast.workloads.files.cache import (
     stat_rows,
 )
 from holdfast.workloads.files.content import ContentReader, Source
-from holdfast.workloads.files.metadata import entry_type, new_entry, read_xattrs
+from holdfast.workloads.files.metadata import entry_type, new_entry, read_link, read_xattrs
 from holdfast.workloads.files.scan import Directory, scan
 from holdfast.workloads.files.selection import compile_excludes, normalise_includes
 from holdfast.workloads.findings import Findings
@@ -105,7 +105,7 @@ class _Pending:
     segments: list[bytes] | None = None
     entries: list[Entry] = field(default_factory=list)
     sources: dict[int, Source] = field(default_factory=dict)
-    twins: list[tuple[Entry, Entry]] = field(default_factory=list)
+    twins: list[tuple[Entry, Source]] = field(default_factory=list)
     tasks: list[Future[None]] = field(default_factory=list)
     unsent: bool = False
 
@@ -189,7 +189,7 @@ class _Run:
         self._batch: list[Source] = []
         self._batch_owners: list[_Pending] = []
         self._batch_bytes = 0
-        self._links: dict[int, tuple[Entry, int]] = {}
+        self._links: dict[int, tuple[Source, int]] = {}
         self._owners: set[int] = set()
         self._groups: set[int] = set()
         self._files = 0
@@ -266,7 +266,7 @@ class _Run:
         try:
             entry.xattrs = read_xattrs(full)
             if kind is EntryType.SYMLINK:
-                entry.link_target = os.readlink(full)  # noqa: PTH115 - bytes
+                entry.link_target = read_link(full)
         except FileNotFoundError:
             self._findings.add("FileVanished", path, "it vanished while it was read")
             return None
@@ -283,7 +283,7 @@ class _Run:
             if left <= 2 and first is not None:
                 self._links.pop(entry.link_group, None)
             else:
-                self._links[entry.link_group] = (first or entry, left - 1)
+                self._links[entry.link_group] = (first or source, left - 1)
             if first is not None:
                 pending.twins.append((entry, first))
                 return
@@ -352,11 +352,10 @@ class _Run:
         directory = pending.directory
         unsure: list[int] = []
         if pending.segments is None:
-            for entry, first in pending.twins:
-                entry.extents, entry.digest, entry.size = first.extents, first.digest, first.size
+            lost = self._join_twins(pending)
             if not all(source.read or source.gone for source in pending.sources.values()):
                 raise InternalError("a directory was closed before its files were read")
-            gone = {id(source.entry) for source in pending.sources.values() if source.gone}
+            gone = lost | {id(one.entry) for one in pending.sources.values() if one.gone}
             unsure = [n for n, source in pending.sources.items() if source.gone or source.unsure]
             kept = [entry for entry in pending.entries if id(entry) not in gone]
             pending.segments = self._encode(directory.path, kept)
@@ -366,6 +365,21 @@ class _Run:
             directory.path, directory.names, pending.rows, directory.stats, pending.segments, unsure
         )
         self._count(directory)
+
+    def _join_twins(self, pending: _Pending) -> set[int]:
+        """Give hard links the content of the name that was read; the ids of entries whose content
+        could not be."""
+        lost: set[int] = set()
+        for entry, first in pending.twins:
+            if first.gone:
+                lost.add(id(entry))
+                path = pending.directory.path + b"/" + entry.name
+                self._findings.add("Unreadable", path, "another name of it could not be read")
+                continue
+            read = first.entry
+            entry.extents, entry.digest, entry.size = read.extents, read.digest, read.size
+            entry.mtime_ns = read.mtime_ns
+        return lost
 
     def _encode(self, path: bytes, entries: list[Entry]) -> list[bytes]:
         segments: list[bytes] = []

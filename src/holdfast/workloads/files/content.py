@@ -21,7 +21,7 @@ from holdfast.vaultstore.chunker import (
     closes_bundle,
 )
 from holdfast.vaultstore.entries import Entry, ExtentTuple
-from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher
+from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher, hash_zeros
 from holdfast.workloads.files.scan import open_path
 from holdfast.workloads.packing import ChunkWriter
 
@@ -75,6 +75,7 @@ class ContentReader:
         self._local = threading.local()
         self._noatime = _NOATIME
         self._user = os.geteuid()
+        self._reading = threading.Lock()
 
     def prepare(self, id_keys: dict[int, bytes], seed: int) -> None:
         self._keys = id_keys
@@ -106,26 +107,39 @@ class ContentReader:
     # small files
 
     def read_small(self, sources: list[Source]) -> None:
-        """A batch of small files: bundles end where content says, and at the batch's end."""
+        """A batch of small files: bundles end where content says, and at the batch's end.
+
+        Reading is many short system calls, which threads only slow each other down in; so one
+        thread reads at a time while the others compress."""
         buffer = self._buffer()
-        bundle = _Bundle(buffer)
-        ready: list[_Bundle] = []
-        for source in sources:
-            digest = self._take(source, bundle)
-            if digest is None:
-                continue
-            if closes_bundle(bundle.size, digest, source.entry.size):
-                ready.append(bundle)
-                end = bundle.start + bundle.size
-                if end + BUNDLE_MAX + SMALL_FILE_BYTES > len(buffer):
-                    self._store(ready)
-                    ready, end = [], 0
-                bundle = _Bundle(buffer, end)
-        if bundle.members:
-            ready.append(bundle)
-        self._store(ready)
+        at = 0
+        while at < len(sources):
+            with self._reading:
+                ready, at = self._fill(buffer, sources, at)
+            self._store(ready)
         for source in sources:
             source.read = not source.gone
+
+    def _fill(
+        self, buffer: memoryview, sources: list[Source], at: int
+    ) -> tuple[list[_Bundle], int]:
+        """Bundles read from ``sources[at:]`` until the buffer is full; where to go on."""
+        bundle = _Bundle(buffer)
+        ready: list[_Bundle] = []
+        while at < len(sources):
+            source = sources[at]
+            at += 1
+            digest = self._take(source, bundle)
+            if digest is None or not closes_bundle(bundle.size, digest, source.entry.size):
+                continue
+            ready.append(bundle)
+            end = bundle.start + bundle.size
+            bundle = _Bundle(buffer, end)
+            if end + BUNDLE_MAX + SMALL_FILE_BYTES > len(buffer):
+                break
+        if bundle.members:
+            ready.append(bundle)
+        return ready, at
 
     def _take(self, source: Source, bundle: _Bundle) -> bytes | None:
         """Read a file to the bundle's end; its digest when it became a member."""
@@ -209,8 +223,12 @@ class ContentReader:
     def _windows(self, fd: int, size: int) -> tuple[list[ExtentTuple], bytes]:
         extents: list[ExtentTuple] = []
         hasher = content_hasher(self._keys)
+        reached = 0
         for start, end in data_ranges(fd, size):
+            hash_zeros(hasher, start - reached)
             self._range(fd, start, end, extents, hasher.update)
+            reached = max(start, extents[-1][2] + extents[-1][3]) if extents else start
+        hash_zeros(hasher, size - reached)
         return extents, hasher.digest()
 
     def _range(
