@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from holdfast.arm.edge import AGENTS
 from holdfast.testing.api_routes import Route, all_routes
 from holdfast.testing.live_server import LiveServer, live_server
+from holdfast.testing.scripted_agent import ScriptedAgent
 
 AUTH = "/providers/Microsoft.Authorization/roleAssignments"
 OWNERS_ONLY = {"/providers/Holdfast.Backup/audit"}
@@ -86,6 +88,74 @@ def test_a_reader_reads_and_changes_nothing(live: LiveServer, reader: str, route
     else:
         assert answer.status_code == 403, answer.text
         assert answer.json()["error"]["code"] == "AuthorizationFailed"
+
+
+@pytest.fixture(scope="session")
+def machines(live: LiveServer) -> str:
+    """A vault of its own with the machines web1 and web2 and the item docs on web1."""
+    vault = live.make_vault("roles")
+    for host in ("web1", "web2"):
+        ScriptedAgent(live, vault, host, datetime.now(UTC))
+    item = f"{vault}/backupFabrics/Azure/protectionContainers/Linux;web1/protectedItems/docs"
+    live.ok("PUT", item, {"properties": PROTECT | {"policyId": "DefaultPolicy"}})
+    return vault
+
+
+PROTECT: dict[str, Any] = {"holdfast": {"includePaths": ["/srv"]}}
+ITEM = "backupFabrics/Azure/protectionContainers/Linux;web1/protectedItems/docs"
+OWNER, CONTRIBUTOR, OPERATOR, READER = (
+    "Owner",
+    "Backup Contributor",
+    "Backup Operator",
+    "Backup Reader",
+)
+ELSEWHERE = {"recoveryType": "OriginalLocation", "targetContainerName": "web2"}
+EVERYONE = {OWNER, CONTRIBUTOR, OPERATOR, READER}
+MATRIX = [
+    ("GET", "", None, EVERYONE),
+    ("GET", ITEM, None, EVERYONE),
+    ("GET", "backupJobs", None, EVERYONE),
+    ("PUT", ITEM, PROTECT, {OWNER, CONTRIBUTOR, OPERATOR}),
+    ("POST", f"{ITEM}/recoveryPoints/1/restore", {"recoveryType": "OriginalLocation"},
+     {OWNER, CONTRIBUTOR, OPERATOR}),
+    ("POST", f"{ITEM}/recoveryPoints/1/restore", ELSEWHERE, {OWNER}),
+    ("POST", "backupJobs/none/cancel", {}, {OWNER, CONTRIBUTOR, OPERATOR}),
+    ("PUT", ITEM, {"protectionState": "BackupsSuspended"}, {OWNER, CONTRIBUTOR}),
+    ("DELETE", f"{ITEM}-none", None, {OWNER, CONTRIBUTOR}),
+    ("DELETE", "backupFabrics/Azure/protectionContainers/Linux;none", None, {OWNER, CONTRIBUTOR}),
+    ("PUT", "backupPolicies/p-1", {}, {OWNER, CONTRIBUTOR}),
+    ("DELETE", "backupPolicies/none", None, {OWNER, CONTRIBUTOR}),
+    ("PATCH", "", {}, {OWNER, CONTRIBUTOR}),
+    ("POST", "providers/Holdfast.Backup/createVaultCredentials", {},
+     {OWNER, CONTRIBUTOR, OPERATOR}),
+    ("POST", "providers/Holdfast.Backup/exportKey", {}, {OWNER}),
+    ("POST", "providers/Holdfast.Backup/expire", {"planOnly": True}, {OWNER, CONTRIBUTOR}),
+    ("PUT", f"providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}", {}, {OWNER}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tokens(live: LiveServer, machines: str) -> dict[str, str]:
+    return {role: client_with_role(live, role, machines) for role in sorted(EVERYONE)}
+
+
+@pytest.mark.parametrize(("method", "path", "properties", "may"), MATRIX)
+def test_what_each_role_may_do(
+    live: LiveServer,
+    machines: str,
+    tokens: dict[str, str],
+    method: str,
+    path: str,
+    properties: dict[str, Any] | None,
+    may: set[str],
+) -> None:
+    """Refused with 403, or answered in any other way."""
+    address = f"{machines}/{path}".rstrip("/")
+    body = None if properties is None else {"properties": properties}
+    for role, token in tokens.items():
+        answer = live.call(method, address, body, token=token)
+        assert (answer.status_code != 403) == (role in may), (role, answer.text)
+        assert answer.status_code < 500
 
 
 def test_a_client_without_roles_sees_the_subscription_and_no_vault(live: LiveServer) -> None:

@@ -11,14 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from holdfast.identity.tokens import sign_assertion
 from holdfast.testing.live_server import LiveServer, live_server
+from holdfast.testing.scripted_agent import AGENTS, ScriptedAgent
 from holdfast.testing.wait import eventually
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-AGENTS = "/providers/Holdfast.Backup/agents"
 ENVIRONMENT = {
     "HOLDFAST_RESERVE_BYTES": "0",
     "HOLDFAST_TICK_SECONDS": "0.1",
@@ -67,57 +65,8 @@ class Office:
         return result
 
 
-class Machine:
-    """An enrolled machine that does what a test says."""
-
-    def __init__(self, office: Office, host: str) -> None:
-        self.office, self.host = office, host
-        self.key = Ed25519PrivateKey.generate()
-        ours = f"{office.vault}/providers/Holdfast.Backup/createVaultCredentials"
-        made = office.server.ok("POST", ours, {"properties": {"expiresInSeconds": 3600}})
-        public = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        body = {
-            "vaultCredentials": made["properties"]["credentials"]["token"],
-            "host": host,
-            "platform": "linux",
-            "publicKeyPem": public.decode(),
-        }
-        answer = office.server.raw("POST", f"{AGENTS}/enroll", json=body)
-        assert answer.status_code == 200, answer.text
-        self.enrolled = answer.json()
-
-    def assertion(self) -> dict[str, str]:
-        signed = sign_assertion(
-            self.key, self.enrolled["clientId"], self.office.now, uuid.uuid4().hex
-        )
-        return {
-            "grant_type": "client_credentials",
-            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": signed,
-        }
-
-    def token(self) -> str:
-        answer = self.office.server.raw(
-            "POST", self.enrolled["tokenEndpoint"], data=self.assertion()
-        )
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
-
-    def call(self, path: str, body: Any) -> httpx2.Response:
-        address = f"{AGENTS}/{self.enrolled['agentId']}/{path}"
-        headers = {"Authorization": f"Bearer {self.token()}"}
-        return self.office.server.raw("POST", address, json=body, headers=headers)
-
-    def next_task(self) -> Any:
-        answer = self.call("next", {"waitSeconds": 10, "running": []})
-        assert answer.status_code == 200, answer.text
-        return answer.json()["task"]
-
-    def fail(self, task: dict[str, Any]) -> None:
-        error = {"code": "SourcePathMissing", "message": "it is gone", "hint": "bring it back"}
-        body = {"fence": task["fence"], "outcome": "failed", "error": error, "result": {}}
-        answer = self.call(f"tasks/{task['taskId']}/complete", body)
-        assert answer.status_code == 200, answer.text
+def enrolled(office: Office, host: str) -> ScriptedAgent:
+    return ScriptedAgent(office.server, office.vault, host, office.now)
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +85,8 @@ def refused(answer: httpx2.Response, status: int, code: str) -> None:
 
 
 def test_an_enrolled_machine_is_a_container(office: Office) -> None:
-    Machine(office, "Web1")
-    Machine(office, "web2")
+    enrolled(office, "Web1")
+    enrolled(office, "web2")
     listed = office.server.ok("GET", f"{office.vault}/backupProtectionContainers")["value"]
     assert {row["name"] for row in listed} >= {"Linux;Web1", "Linux;web2"}
     wanted = {"$filter": "backupManagementType eq 'MAB' and friendlyName eq 'web1'"}
@@ -154,20 +103,14 @@ def test_an_enrolled_machine_is_a_container(office: Office) -> None:
 
 
 def test_an_assertion_counts_once_and_an_agent_reads_no_vault(office: Office) -> None:
-    machine = Machine(office, "agent1")
+    machine = enrolled(office, "agent1")
     form = machine.assertion()
-    endpoint = machine.enrolled["tokenEndpoint"]
-    assert office.server.raw("POST", endpoint, data=form).status_code == 200
-    again = office.server.raw("POST", endpoint, data=form)
+    assert machine.log_in(form).status_code == 200
+    again = machine.log_in(form)
     assert (again.status_code, again.json()["error"]) == (401, "invalid_client")
-    stranger = Ed25519PrivateKey.generate()
-    signed = sign_assertion(stranger, machine.enrolled["clientId"], office.now, uuid.uuid4().hex)
-    forged = office.server.raw("POST", endpoint, data={**form, "client_assertion": signed})
-    assert forged.status_code == 401
-    stale = sign_assertion(
-        machine.key, machine.enrolled["clientId"], office.now - timedelta(hours=1), "x"
-    )
-    late = office.server.raw("POST", endpoint, data={**form, "client_assertion": stale})
+    forged = machine.assertion(Ed25519PrivateKey.generate())
+    assert machine.log_in(forged).status_code == 401
+    late = machine.log_in(machine.assertion(now=office.now - timedelta(hours=1)))
     assert (late.status_code, late.json()["error"]) == (401, "ExpiredAuthenticationToken")
     refused(office.server.get(office.vault, token=machine.token()), 403, "AuthorizationFailed")
     foreign = f"{AGENTS}/{uuid.uuid4()}/next"
@@ -177,7 +120,7 @@ def test_an_assertion_counts_once_and_an_agent_reads_no_vault(office: Office) ->
 
 
 def test_a_protected_item(office: Office) -> None:
-    Machine(office, "items1")
+    enrolled(office, "items1")
     made = office.protect("items1")
     assert made.status_code == 200
     assert office.server.finish(made)["status"] == "Succeeded"
@@ -202,7 +145,7 @@ def test_a_protected_item(office: Office) -> None:
 
 
 def test_what_holds_an_item_stays(office: Office) -> None:
-    Machine(office, "held1")
+    enrolled(office, "held1")
     office.protect("held1")
     policy = f"{office.vault}/backupPolicies/DefaultPolicy"
     refused(office.server.call("DELETE", policy), 400, "BMSUserErrorPolicyInUse")
@@ -232,13 +175,13 @@ def test_items_that_cannot_be(
 ) -> None:
     host = "refused1"
     if office.server.get(office.container(host)).status_code == 404:
-        Machine(office, host)
+        enrolled(office, host)
     refused(office.protect(host, "other", **properties), status, code)
     assert office.server.get(office.item(host, "other")).status_code == 404
 
 
 def test_policies_of_other_workloads_and_unknown_machines(office: Office) -> None:
-    Machine(office, "refused2")
+    enrolled(office, "refused2")
     other = f"{office.vault}/backupPolicies/HourlyLogBackup"
     assert office.protect("refused2", policyId=other).status_code == 400
     refused(office.protect("nobody"), 404, "ContainerNotFound")
@@ -246,7 +189,7 @@ def test_policies_of_other_workloads_and_unknown_machines(office: Office) -> Non
 
 
 def test_a_backup_that_fails_is_shown_everywhere(office: Office) -> None:
-    machine = Machine(office, "failing1")
+    machine = enrolled(office, "failing1")
     office.protect("failing1")
     backup = f"{office.item('failing1')}/backup"
     body = {"properties": {"objectType": "FilesBackupRequest"}}
@@ -284,7 +227,7 @@ def test_a_backup_that_fails_is_shown_everywhere(office: Office) -> None:
 
 
 def test_a_waiting_backup_can_be_cancelled(office: Office) -> None:
-    Machine(office, "cancel1")
+    enrolled(office, "cancel1")
     office.protect("cancel1")
     body = {"properties": {"recoveryPointExpiryTimeInUTC": "2026-05-01T00:00:00Z"}}
     started = office.server.call("POST", f"{office.item('cancel1')}/backup", body)
@@ -300,7 +243,7 @@ def test_a_waiting_backup_can_be_cancelled(office: Office) -> None:
 
 
 def test_suspend_stop_and_resume(office: Office) -> None:
-    Machine(office, "stop1")
+    enrolled(office, "stop1")
     office.protect("stop1")
     suspended = office.protect("stop1", protectionState="BackupsSuspended")
     assert suspended.json()["properties"]["protectionState"] == "BackupsSuspended"
@@ -331,14 +274,14 @@ def test_restores_that_cannot_be(
 ) -> None:
     host = "restore1"
     if office.server.get(office.container(host)).status_code == 404:
-        Machine(office, host)
+        enrolled(office, host)
         office.protect(host)
     address = f"{office.item(host)}/recoveryPoints/latest/restore"
     refused(office.server.call("POST", address, {"properties": properties}), status, code)
 
 
 def test_deleting_data_then_the_machine(office: Office) -> None:
-    machine = Machine(office, "leaving1")
+    machine = enrolled(office, "leaving1")
     token = machine.token()
     office.protect("leaving1")
     gone = office.server.call("DELETE", office.item("leaving1"))
@@ -351,20 +294,15 @@ def test_deleting_data_then_the_machine(office: Office) -> None:
     refused(office.server.get(office.item("leaving1")), 404, "ItemNotFound")
     assert office.server.call("DELETE", office.container("leaving1")).status_code == 202
     refused(office.server.get(office.container("leaving1")), 404, "ContainerNotFound")
-    answer = office.server.raw(
-        "POST",
-        f"{AGENTS}/{machine.enrolled['agentId']}/next",
-        json={},
-        headers={"Authorization": f"Bearer {token}"},
-    )
+    answer = machine.call("next", {}, token)
     assert answer.status_code == 401, "an unregistered agent's token is refused at once"
-    login = office.server.raw("POST", machine.enrolled["tokenEndpoint"], data=machine.assertion())
+    login = machine.log_in()
     assert (login.status_code, login.json()["error"]) == (401, "AgentRevoked")
 
 
 def test_missed_backups_are_overdue(office: Office) -> None:
     """Runs last: it moves the clock by days."""
-    Machine(office, "overdue1")
+    enrolled(office, "overdue1")
     office.protect("overdue1")
     assert office.shown("overdue1")["holdfast"]["health"] == "Healthy"
     office.pass_time(timedelta(days=3))

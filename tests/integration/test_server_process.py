@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 
 from holdfast.testing.live_server import START, LiveServer, live_server
+from holdfast.testing.scripted_agent import ScriptedAgent
 from holdfast.testing.wait import eventually
 from holdfast.testing.world import free_port
 
@@ -57,27 +60,37 @@ def test_a_restart_keeps_everything_and_ends_with_zero(tmp_path: Path) -> None:
     assert admin["client_secret"] not in server.log()
 
 
-def test_a_stop_waits_for_requests_and_ends_long_polls(tmp_path: Path) -> None:
-    """The slow request: scrypt of many logins at once."""
+def test_a_stop_finishes_requests_and_ends_long_polls(tmp_path: Path) -> None:
+    """Logins (slow by intent) are answered; an agent's poll for 25 seconds ends at once."""
     with live_server(tmp_path / "server", QUICK) as server:
-        results: list[int] = []
+        agent = ScriptedAgent(server, server.make_vault(), "web1", datetime.now(UTC))
+        token, results, polls = agent.token(), [], []
 
         def log_in() -> None:
-            client = LiveServer.client(server)
             form = {"grant_type": "client_credentials", **server.admin}
-            results.append(client.post("/adfs/oauth2/token", data=form).status_code)
+            answer = server.client().post("/adfs/oauth2/token", data=form)
+            results.append(answer.status_code)
 
-        threads = [threading.Thread(target=log_in) for _ in range(6)]
+        def poll() -> None:
+            headers = {"Authorization": f"Bearer {token}"}
+            body = {"waitSeconds": 25, "running": []}
+            answer = server.client().post(f"{agent.address}/next", json=body, headers=headers)
+            polls.append((answer.status_code, answer.json()["task"]))
+
+        threads = [threading.Thread(target=work) for work in (poll, log_in, log_in, log_in)]
         for thread in threads:
             thread.start()
-        eventually(lambda: results or server.process is None, "a first answer")
+        eventually(lambda: results, "a first answer")
         process = server.process
         assert process is not None
+        asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join(timeout=30)
         assert process.wait(timeout=30) == 0
-        assert set(results) == {200}
+        assert time.monotonic() - asked < 15
+        assert results == [200] * 3
+        assert polls == [(200, None)]
 
 
 def test_a_second_server_on_one_folder_is_refused(tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_a_vault_whose_making_was_cut_off_is_finished_by_the_next_start(tmp_path
 
     thread = threading.Thread(target=ask)
     thread.start()
-    eventually(lambda: any((server.data / "vaults").glob("*/*")), "the vault's first object")
+    eventually(lambda: any((server.data / "vaults").glob("*-*-*/*")), "the vault's first object")
     assert server.process is not None
     server.process.kill()
     thread.join(timeout=30)
