@@ -12,6 +12,7 @@ from holdfast.errors import HoldfastError, NotFoundError, UsageError
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.descriptor import Descriptor
+from holdfast.vaultstore.ids import IdKeys
 from holdfast.vaultstore.layout import find_vaults
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.opening import open_core
@@ -64,6 +65,11 @@ class VaultReader:
     def damage(self) -> HoldfastError | None:
         """The first damaged log record, or None."""
         return self._core.chain.damage
+
+    @property
+    def id_keys(self) -> IdKeys:
+        """The keys that name chunks and files' contents."""
+        return self._core.id_keys
 
     def items(self) -> list[str]:
         """Keys of the items that have recovery points."""

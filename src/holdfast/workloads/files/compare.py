@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import stat as st
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from blake3 import blake3
 
-from holdfast.workloads.files.metadata import read_xattrs
+from holdfast.workloads.files.content import data_ranges
+from holdfast.workloads.files.metadata import read_link, read_xattrs
 from holdfast.workloads.files.scan import open_path
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 V = TypeVar("V")
 BLOCK = 1024 * 1024
+SPARSE_FROM = 128 * 1024  # [bytes] smaller files may lose their holes
+SPARSE_SLACK = 64 * 1024  # [bytes] a file system may fill, a range of data
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What must be equal. ``content``: hash of a file, target of a link; ``links``: the number of
-    names, for files with several."""
+class Attributes(NamedTuple):
+    """What must be equal. ``content``: hash of a file, target of a link. ``inode``: (device,
+    number) of a file with several names, else None. ``holes``: bytes that are not stored."""
 
     kind: int
     mode: int
@@ -31,9 +35,10 @@ class Attributes:
     mtime_ns: int
     size: int
     content: bytes
-    links: int
     rdev: int
     xattrs: tuple[tuple[bytes, bytes], ...]
+    inode: tuple[int, int] | None
+    holes: int
 
 
 @dataclass(slots=True)
@@ -53,51 +58,76 @@ class Difference:
     compared: int = 0
 
 
-def take_inventory(roots: Iterable[Path]) -> Inventory:
-    """Everything below ``roots``, themselves included; sockets are left out."""
+def take_inventory(roots: Iterable[Path], threads: int = 3) -> Inventory:
+    """Everything below ``roots``, themselves included; sockets are left out, other file systems
+    are not entered."""
     inventory = Inventory()
-    for root in roots:
-        for path, info in _walk(os.fsencode(root)):
-            if st.S_ISSOCK(info.st_mode):
-                continue
-            try:
-                inventory.entries[path] = _attributes(path, info)
-            except OSError as error:
-                inventory.unreadable[path] = error.strerror or str(error)
+    with ThreadPoolExecutor(threads, "inventory") as pool:
+        waiting: set[Future[_Folder]] = set()
+        for root in roots:
+            path = os.fsencode(root)
+            info = os.lstat(path)
+            _add(inventory, path, info, path)
+            if st.S_ISDIR(info.st_mode):
+                waiting.add(pool.submit(_folder, path, info.st_dev))
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for found in (task.result() for task in done):
+                inventory.entries.update(found.inventory.entries)
+                inventory.unreadable.update(found.inventory.unreadable)
+                waiting.update(pool.submit(_folder, path, found.device) for path in found.below)
     return inventory
 
 
-def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    device = os.lstat(root).st_dev
-    stack = [root]
-    yield root, os.lstat(root)
-    while stack:
-        folder = stack.pop()
-        try:
-            fd = open_path(folder.lstrip(b"/"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            with os.scandir(fd) as listing:
-                for entry in listing:
-                    path = folder + b"/" + os.fsencode(entry.name)
-                    info = entry.stat(follow_symlinks=False)
-                    yield path, info
-                    if st.S_ISDIR(info.st_mode) and info.st_dev == device:
-                        stack.append(path)
-        finally:
-            os.close(fd)
+@dataclass(slots=True)
+class _Folder:
+    """What one directory holds."""
+
+    device: int
+    inventory: Inventory = field(default_factory=Inventory)
+    below: list[bytes] = field(default_factory=list)
 
 
-def _attributes(path: bytes, info: os.stat_result) -> Attributes:
+def _folder(path: bytes, device: int) -> _Folder:
+    found = _Folder(device)
+    try:
+        fd = open_path(path.lstrip(b"/"), _FOLDER)
+    except OSError as error:
+        found.inventory.unreadable[path] = error.strerror or str(error)
+        return found
+    try:
+        with os.scandir(fd) as listing:
+            for entry in listing:
+                name = os.fsencode(entry.name)
+                info = entry.stat(follow_symlinks=False)
+                full = path.rstrip(b"/") + b"/" + name
+                _add(found.inventory, full, info, b"/proc/self/fd/%d/%s" % (fd, name))
+                if st.S_ISDIR(info.st_mode) and info.st_dev == device:
+                    found.below.append(full)
+    finally:
+        os.close(fd)
+    return found
+
+
+def _add(inventory: Inventory, path: bytes, info: os.stat_result, way: bytes) -> None:
+    """``way``: a short path to the same entry."""
+    if st.S_ISSOCK(info.st_mode):
+        return
+    try:
+        inventory.entries[path] = _attributes(way, info)
+    except OSError as error:
+        inventory.unreadable[path] = error.strerror or str(error)
+
+
+def _attributes(way: bytes, info: os.stat_result) -> Attributes:
     kind = st.S_IFMT(info.st_mode)
-    size, links, content = 0, 0, b""
-    if st.S_ISREG(info.st_mode):
+    size, content, inode, holes = 0, b"", None, 0
+    if kind == st.S_IFREG:
         size = info.st_size
-        links = info.st_nlink
-        content = _hash(path)
-    elif st.S_ISLNK(info.st_mode):
-        content = os.readlink(path)  # noqa: PTH115 - bytes
+        inode = (info.st_dev, info.st_ino) if info.st_nlink > 1 else None
+        content, holes = _content(way, info)
+    elif kind == st.S_IFLNK:
+        content = read_link(way)
     return Attributes(
         kind,
         st.S_IMODE(info.st_mode),
@@ -106,21 +136,31 @@ def _attributes(path: bytes, info: os.stat_result) -> Attributes:
         info.st_mtime_ns,
         size,
         content,
-        links,
         info.st_rdev if kind in (st.S_IFCHR, st.S_IFBLK) else 0,
-        tuple(sorted(read_xattrs(path).items())),
+        tuple(sorted(read_xattrs(way).items())),
+        inode,
+        holes,
     )
 
 
-def _hash(path: bytes) -> bytes:
-    hasher = blake3()
-    fd = open_path(path.lstrip(b"/"), _READ)
+def _content(way: bytes, info: os.stat_result) -> tuple[bytes, int]:
+    """(hash, bytes in holes) of a file."""
+    size = info.st_size
+    if not size:
+        return b"", 0
+    fd = os.open(way, _READ)
     try:
-        while data := os.read(fd, BLOCK):
+        hasher = blake3()
+        while data := os.read(fd, min(size + 1, BLOCK)):
             hasher.update(data)
+            if len(data) == size:
+                break
+        holes = 0
+        if size >= SPARSE_FROM and info.st_blocks * 512 + SPARSE_SLACK < size:
+            holes = size - sum(end - start for start, end in data_ranges(fd, size))
+        return hasher.digest(), holes
     finally:
         os.close(fd)
-    return hasher.digest()
 
 
 _FIELDS = ("kind", "mode", "uid", "gid", "mtime_ns", "size", "content", "rdev", "xattrs")
@@ -140,14 +180,20 @@ def compare_inventories(
     left = _strip(before.entries, strip_left)
     right = _strip(after.entries, strip_right)
     skipped = _strip(before.unreadable, strip_left)
-    found.unreadable = [f"{os.fsdecode(path)}: {why}" for path, why in sorted(skipped.items())]
+    found.unreadable = [f"{_show(path)}: {why}" for path, why in sorted(skipped.items())]
+    left_links, right_links = _link_names(left), _link_names(right)
     for path, was in left.items():
         now = right.get(path)
         if now is None:
             found.lines.append(f"{_show(path)}: missing")
             continue
         found.compared += 1
-        if different := _different(was, now, owners=owners):
+        different = [] if was[:9] == now[:9] else _different(was, now, owners=owners)
+        if was.holes - now.holes > SPARSE_SLACK:
+            different.append(f"holes ({was.holes} -> {now.holes})")
+        if was.inode is not None and left_links[was.inode] != _names(right_links, path, now):
+            different.append("hard links")
+        if different:
             found.lines.append(f"{_show(path)}: {', '.join(different)}")
     extra = right.keys() - left.keys() - skipped.keys()
     found.lines += [f"{_show(path)}: not in the original" for path in sorted(extra)]
@@ -157,6 +203,19 @@ def compare_inventories(
 def _strip(entries: dict[bytes, V], prefix: str) -> dict[bytes, V]:
     cut = os.fsencode(prefix)
     return {path.removeprefix(cut): value for path, value in entries.items()}
+
+
+def _link_names(entries: dict[bytes, Attributes]) -> dict[tuple[int, int], set[bytes]]:
+    """Which paths are names of one file."""
+    names: dict[tuple[int, int], set[bytes]] = {}
+    for path, entry in entries.items():
+        if entry.inode is not None:
+            names.setdefault(entry.inode, set()).add(path)
+    return names
+
+
+def _names(links: dict[tuple[int, int], set[bytes]], path: bytes, entry: Attributes) -> set[bytes]:
+    return {path} if entry.inode is None else links[entry.inode]
 
 
 def _different(was: Attributes, now: Attributes, *, owners: bool) -> list[str]:
@@ -171,7 +230,7 @@ def _different(was: Attributes, now: Attributes, *, owners: bool) -> list[str]:
             if name == "xattrs":
                 old, new = _plain(old), _plain(new)
         if old != new:
-            shown = "" if isinstance(old, bytes | tuple) else f" ({old} -> {new})"
+            shown = "" if isinstance(old, bytes | tuple | list) else f" ({old} -> {new})"
             names.append(name + shown)
     return names
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.ids import IdKeys
 from holdfast.vaultstore.seal import FrameBinding, check_id, open_frame
 from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.transport import RestoreTransport
@@ -38,6 +39,9 @@ class ChunkSource(Protocol):
     @property
     def root_id(self) -> bytes: ...
 
+    @property
+    def keys(self) -> IdKeys: ...
+
     def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]: ...
 
     def runs(self, rows: Iterable[FrameLocation]) -> Iterator[list[FrameLocation]]: ...
@@ -48,6 +52,8 @@ class ChunkSource(Protocol):
 
     def page(self, page_id: bytes) -> Buffer: ...
 
+    def pages(self, page_ids: Sequence[bytes]) -> list[Buffer]: ...
+
 
 class ChunkFetcher:
     """Chunks through a restore session: each is authenticated and its id recomputed here."""
@@ -55,7 +61,7 @@ class ChunkFetcher:
     def __init__(self, transport: RestoreTransport) -> None:
         self._transport = transport
         self.root_id = transport.grant.root_id
-        self._keys = transport.grant.id_keys
+        self.keys: IdKeys = transport.grant.id_keys
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -99,7 +105,7 @@ class ChunkFetcher:
     def _open(self, row: FrameLocation, sealed: Buffer) -> Buffer:
         binding = binding_of(row)
         plain = open_frame(row.key, binding, sealed)
-        check_id(self._keys, binding, plain)
+        check_id(self.keys, binding, plain)
         return plain
 
     def page(self, page_id: bytes) -> Buffer:
@@ -108,10 +114,16 @@ class ChunkFetcher:
             if page_id in self._pages:
                 self._pages.move_to_end(page_id)
                 return self._pages[page_id]
-        found: list[Buffer] = []
-        self.read_run(self.locate([page_id]), lambda _, plain: found.append(plain))
+        found = self.pages([page_id])[0]
         with self._lock:
-            self._pages[page_id] = found[0]
+            self._pages[page_id] = found
             while len(self._pages) > PAGE_CACHE:
                 self._pages.popitem(last=False)
-        return found[0]
+        return found
+
+    def pages(self, page_ids: Sequence[bytes]) -> list[Buffer]:
+        """Several chunks at once, in the order asked; not cached."""
+        found: dict[bytes, Buffer] = {}
+        for run in self.runs(self.locate(dict.fromkeys(page_ids))):
+            self.read_run(run, lambda row, plain: found.update({row.id: plain}))
+        return [found[page_id] for page_id in page_ids]

@@ -1,8 +1,7 @@
 """Making one entry at the target: whole under its name, or not at all.
 
 Content goes to a temporary name in the same directory; owner, mode, attributes and times are set
-on the open descriptor; then the name is given by ``rename``. Nothing is synced here: one ``syncfs``
-per file system ends a restore.
+on the open descriptor; then the name is given by ``rename``. Nothing is synced here.
 """
 
 from __future__ import annotations
@@ -12,19 +11,26 @@ import errno
 import itertools
 import os
 import stat as st
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable
+from typing import NoReturn
 
-from holdfast.errors import StoreFullError, TargetError
+from holdfast.errors import TargetError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry, EntryType
-from holdfast.workloads.files.metadata import apply_xattrs
-from holdfast.workloads.files.paths import lstat_at, remove_at
+from holdfast.workloads.files.metadata import (
+    Found,
+    Report,
+    apply_attributes,
+    apply_xattrs,
+    drop_foreign_xattrs,
+    found_of,
+)
+from holdfast.workloads.files.paths import Folder, chmod_way, remove_at
 
-Conflict = Literal["overwrite", "skip", "keep-both"]
-Report = Callable[[str, bytes, str], None]
+PathReport = Callable[[str, bytes, str], None]
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EROFS, errno.EIO)
 PARTIAL = b".holdfast-partial-"
 
 
@@ -43,117 +49,112 @@ class Owners:
 
 
 class EntryWriter:
-    """Writes entries; thread safe. ``suffix``: of copies kept beside an existing file."""
+    """Writes entries; thread safe. ``token`` (8 hex digits) marks this restore's partial files.
+    Failures of one entry are OSErrors; TargetError (TargetFull, TargetUnavailable) ends the run."""
 
-    def __init__(self, owners: Owners, conflict: Conflict, suffix: bytes, report: Report) -> None:
+    def __init__(self, owners: Owners, token: bytes, report: PathReport) -> None:
         self._owners = owners
-        self._conflict = conflict
-        self._suffix = suffix
         self._report = report
-        self._root = os.geteuid() == 0
-        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._uid = os.geteuid()
+        self._umask = _umask()
         self._numbers = itertools.count()
-        self._prefix = PARTIAL + str(os.getpid()).encode() + b"-"
+        self.partial_prefix = PARTIAL + token + b"-"
+        self._prefix = self.partial_prefix + b"%d-" % os.getpid()
 
-    def choose_name(self, folder: int, entry: Entry, *, resumed: bool) -> bytes | None:
-        """The name to write, or None to leave what is there."""
-        found = lstat_at(folder, entry.name)
-        if found is None:
-            return entry.name
-        if resumed and _is_restored(found, entry):
-            return None
-        if self._conflict == "skip":
-            return None
-        if self._conflict == "overwrite":
-            return entry.name
-        copy = entry.name[: 255 - len(self._suffix)] + self._suffix
-        there = lstat_at(folder, copy)
-        return None if there is not None and _is_restored(there, entry) else copy
+    def _temporary(self) -> bytes:
+        return self._prefix + b"%d" % next(self._numbers)
 
-    def begin_file(self, folder: int, path: bytes) -> tuple[int, bytes]:
-        """(descriptor, temporary name) of a new file in ``folder``."""
-        name = self._prefix + str(next(self._numbers)).encode()
-        with _target_errors(path):
-            return os.open(name, _CREATE, 0o600, dir_fd=folder), name
+    def _reporter(self, path: bytes) -> Report:
+        return lambda code, message: self._report(code, path, message)
+
+    # files
+
+    def begin_file(self, folder: Folder, entry: Entry) -> tuple[int, bytes]:
+        """(descriptor, temporary name) of a new empty file in ``folder``."""
+        temporary, mode = self._temporary(), self._first_mode(folder, entry)
+        try:
+            return os.open(temporary, _CREATE, mode, dir_fd=folder.fd), temporary
+        except OSError as error:
+            fail(error, folder.path)
+
+    def _first_mode(self, folder: Folder, entry: Entry) -> int:
+        """What a file is created with: its own mode, unless that would open it to others than it
+        is for."""
+        plain = self._owners.of(entry) == (self._uid, folder.gid) and not folder.inherits
+        return entry.mode & 0o777 if plain else 0o600
 
     def finish_file(
-        self, fd: int, folder: int, temporary: bytes, name: bytes, entry: Entry, path: bytes
+        self, fd: int, folder: Folder, temporary: bytes, name: bytes, entry: Entry
     ) -> None:
-        """Attributes, then the name. Closes ``fd``."""
+        """Attributes, then the name. Closes ``fd``; drops the file when that fails."""
         try:
-            with _target_errors(path):
-                self._attributes(fd, entry, path)
+            try:
+                self._file_attributes(fd, folder, name, entry)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-        finally:
-            os.close(fd)
-        self._give_name(folder, temporary, name, path)
+            finally:
+                os.close(fd)
+            self._give_name(folder, temporary, name)
+        except OSError as error:
+            self.drop(folder, temporary)
+            fail(error, folder.path_of(name))
 
-    def write_small(
-        self, folder: int, name: bytes, entry: Entry, data: Buffer, path: bytes
-    ) -> None:
-        """A file whose whole content is at hand."""
-        fd, temporary = self.begin_file(folder, path)
+    def write_whole(self, folder: Folder, name: bytes, entry: Entry, data: Buffer) -> None:
+        """A file whose whole content is at hand; what ``data`` lacks at its end is a hole."""
+        fd, temporary = self.begin_file(folder, entry)
         try:
-            with _target_errors(path):
-                if len(data):
-                    write_all(fd, data, 0)
-                if entry.size != len(data):
-                    os.ftruncate(fd, entry.size)
-        except BaseException:
+            size = len(data)
+            if size and os.write(fd, data) != size:
+                write_all(fd, data, 0)
+            if entry.size != size:
+                os.ftruncate(fd, entry.size)
+        except OSError as error:
             os.close(fd)
             self.drop(folder, temporary)
-            raise
-        self.finish_file(fd, folder, temporary, name, entry, path)
+            fail(error, folder.path_of(name))
+        self.finish_file(fd, folder, temporary, name, entry)
 
-    def drop(self, folder: int, temporary: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-
-    def _give_name(self, folder: int, temporary: bytes, name: bytes, path: bytes) -> None:
-        try:
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except IsADirectoryError:
-            try:
-                os.rmdir(name, dir_fd=folder)
-                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as error:
-                self.drop(folder, temporary)
-                self._report("TargetBlocked", path, f"a folder has the name: {error.strerror}")
-
-    def _attributes(self, fd: int, entry: Entry, path: bytes) -> None:
-        mode = entry.mode
-        if not self._own(fd, entry, path):
-            mode &= ~(st.S_ISUID | st.S_ISGID)
-        os.fchmod(fd, mode)
-        if entry.xattrs:
-            apply_xattrs(fd, entry, lambda code, message: self._report(code, path, message))
-
-    def _own(self, fd: int, entry: Entry, path: bytes) -> bool:
-        uid, gid = self._owners.of(entry)
-        if self._root:
-            os.fchown(fd, uid, gid)
-            return True
-        if gid != self._gid:
-            try:
-                os.fchown(fd, -1, gid)
-            except PermissionError:
-                self._report("GroupNotRestored", path, f"group {gid} needs root")
-        if uid != self._uid:
-            self._report("OwnerNotRestored", path, f"owner {uid} needs root")
-            return False
-        return True
-
-    def make_special(self, folder: int, name: bytes, entry: Entry, path: bytes) -> None:
-        """A symlink, FIFO or device node."""
-        temporary = self._prefix + str(next(self._numbers)).encode()
-        try:
-            with _target_errors(path):
-                self._make(folder, temporary, entry)
-        except PermissionError as error:
-            self._report("NodeNotRestored", path, f"needs root: {error.strerror}")
+    def _file_attributes(self, fd: int, folder: Folder, name: bytes, entry: Entry) -> None:
+        """Most new files have what they need from their creation on."""
+        owner, mode = self._owners.of(entry), self._first_mode(folder, entry)
+        made = Found(self._uid, folder.gid, mode & ~self._umask)
+        if folder.inherits:
+            drop_foreign_xattrs(fd, entry)
+            made = found_of(fd)
+        elif owner == made[:2] and entry.mode == made.mode and not entry.xattrs:
             return
-        self._special_attributes(folder, temporary, entry, path)
-        self._give_name(folder, temporary, name, path)
+        apply_attributes(fd, entry, *owner, made, self._reporter(folder.path_of(name)))
+
+    def drop(self, folder: Folder, temporary: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder.fd)
+
+    def _give_name(self, folder: Folder, temporary: bytes, name: bytes) -> None:
+        try:
+            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=folder.fd)  # only an empty one gives way
+            os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+
+    # everything else
+
+    def make_special(self, folder: Folder, name: bytes, entry: Entry) -> None:
+        """A symlink, FIFO or device node."""
+        temporary, path = self._temporary(), folder.path_of(name)
+        try:
+            self._make(folder.fd, temporary, entry)
+        except PermissionError as error:
+            if entry.type in (EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE):
+                self._report("NodeNotRestored", path, "device nodes can be made by root only")
+                return
+            fail(error, path)
+        except OSError as error:
+            fail(error, path)
+        try:
+            self._special_attributes(folder, temporary, entry, path)
+            self._give_name(folder, temporary, name)
+        except OSError as error:
+            self.drop(folder, temporary)
+            fail(error, path)
 
     @staticmethod
     def _make(folder: int, name: bytes, entry: Entry) -> None:
@@ -165,45 +166,67 @@ class EntryWriter:
             kind = st.S_IFCHR if entry.type == EntryType.CHARACTER_DEVICE else st.S_IFBLK
             os.mknod(name, kind | 0o600, entry.rdev, dir_fd=folder)
 
-    def _special_attributes(self, folder: int, name: bytes, entry: Entry, path: bytes) -> None:
+    def _special_attributes(self, folder: Folder, name: bytes, entry: Entry, path: bytes) -> None:
         uid, gid = self._owners.of(entry)
-        if self._root:
-            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
-        elif uid != self._uid:
-            self._report("OwnerNotRestored", path, f"owner {uid} needs root")
+        report = self._reporter(path)
+        if (uid, gid) != (self._uid, folder.gid):
+            try:
+                os.chown(name, uid, gid, dir_fd=folder.fd, follow_symlinks=False)
+            except PermissionError:
+                report("OwnerNotRestored", f"its owner {uid}:{gid} can be set by root only")
         if entry.type != EntryType.SYMLINK:
-            os.chmod(name, entry.mode, dir_fd=folder)
+            way = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+            try:
+                chmod_way(way, entry.mode)
+            finally:
+                os.close(way)
         if entry.xattrs:
-            where = f"/proc/self/fd/{folder}/".encode() + name
-            apply_xattrs(where, entry, lambda code, message: self._report(code, path, message))
+            apply_xattrs(b"/proc/self/fd/%d/%s" % (folder.fd, name), entry, report)
         times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+        os.utime(name, ns=times, dir_fd=folder.fd, follow_symlinks=False)
 
-    def link(self, source: tuple[int, bytes], folder: int, name: bytes, path: bytes) -> None:
-        """Another name of a restored file."""
-        temporary = self._prefix + str(next(self._numbers)).encode()
-        with _target_errors(path):
-            os.link(source[1], temporary, src_dir_fd=source[0], dst_dir_fd=folder,
-                    follow_symlinks=False)  # fmt: skip
-        self._give_name(folder, temporary, name, path)
-        self.drop(folder, temporary)  # rename of two names of one file does nothing
+    def link(self, source: Folder, source_name: bytes, folder: Folder, name: bytes) -> None:
+        """Another name of a restored file. OSError when it cannot be."""
+        temporary = self._temporary()
+        os.link(
+            source_name,
+            temporary,
+            src_dir_fd=source.fd,
+            dst_dir_fd=folder.fd,
+            follow_symlinks=False,
+        )
+        try:
+            self._give_name(folder, temporary, name)
+        finally:
+            self.drop(folder, temporary)  # rename of two names of one file does nothing
 
-    def clear_way(self, folder: int, name: bytes, path: bytes) -> bool:
+    def clear_way(self, folder: Folder, name: bytes) -> bool:
         """Make room for a directory where something else stands; whether that worked."""
         try:
-            remove_at(folder, name)
+            remove_at(folder.fd, name)
         except OSError as error:
-            self._report("TargetBlocked", path, error.strerror or str(error))
+            self._report("TargetBlocked", folder.path_of(name), error.strerror or str(error))
             return False
         return True
 
     def finish_directory(self, fd: int, entry: Entry, path: bytes) -> None:
         """A directory's own attributes, once its children are in place."""
         try:
-            self._attributes(fd, entry, path)
+            drop_foreign_xattrs(fd, entry)
+            owner = self._owners.of(entry)
+            apply_attributes(fd, entry, *owner, found_of(fd), self._reporter(path))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         except OSError as error:
+            if error.errno in (*_FULL, *_BROKEN):
+                fail(error, path)
             self._report("AttributeNotRestored", path, error.strerror or str(error))
+
+    def remove_partials(self, folder: Folder) -> None:
+        """Take away what an interrupted run of this restore left half done in ``folder``."""
+        for name in os.listdir(folder.fd):
+            raw = os.fsencode(name)
+            if raw.startswith(self.partial_prefix):
+                self.drop(folder, raw)
 
 
 def write_all(fd: int, data: Buffer, offset: int) -> None:
@@ -213,28 +236,31 @@ def write_all(fd: int, data: Buffer, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
-def _is_restored(found: os.stat_result, entry: Entry) -> bool:
-    """Whether what is there looks like this very entry, restored before an interruption."""
-    if entry.type == EntryType.FILE:
-        same = st.S_ISREG(found.st_mode) and found.st_size == entry.size
-        return same and found.st_mtime_ns == entry.mtime_ns
-    return st.S_ISLNK(found.st_mode) and found.st_mtime_ns == entry.mtime_ns
+def fail(error: OSError, path: bytes) -> NoReturn:
+    """Raise TargetError when the whole target is unusable; otherwise the error of this entry."""
+    shown = os.fsdecode(path)
+    if error.errno in _FULL:
+        raise TargetError(
+            f"the target is full while writing /{shown}",
+            code="TargetFull",
+            hint="free space there and start the restore again: it goes on where it stopped",
+            retry="later",
+        ) from error
+    if error.errno in _BROKEN:
+        raise TargetError(
+            f"the target failed at /{shown}: {error.strerror}",
+            hint="check the target's file system; the restore can be started again",
+        ) from error
+    raise error
 
 
-@contextlib.contextmanager
-def _target_errors(path: bytes) -> Iterator[None]:
+def _umask() -> int:
+    """This process's umask; 0o777 (assume nothing) where it cannot be read without changing it."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFullError(
-                f"the target is full while writing /{os.fsdecode(path)}",
-                code="TargetFull",
-                hint="free space there and start the restore again: it goes on where it stopped",
-            ) from error
-        if error.errno in (errno.EROFS, errno.EIO):
-            raise TargetError(
-                f"the target failed at /{os.fsdecode(path)}: {error.strerror}",
-                hint="check the target's file system; the restore can be started again",
-            ) from error
-        raise
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return 0o777

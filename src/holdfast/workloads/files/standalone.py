@@ -101,6 +101,7 @@ class ReaderSource:
         self._reader = reader
         self._rp_id = record.rp_id
         self.root_id = record.root_id[:32]
+        self.keys = reader.id_keys
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]:
@@ -118,6 +119,9 @@ class ReaderSource:
         found = self._reader.fetch(self._rp_id, [row.id for row in run])
         for row, plain in zip(run, found, strict=True):
             take(row, plain)
+
+    def pages(self, page_ids: Sequence[bytes]) -> list[Buffer]:
+        return self._reader.fetch(self._rp_id, page_ids)
 
     def page(self, page_id: bytes) -> Buffer:
         if page_id not in self._pages:

@@ -1,0 +1,143 @@
+"""Content of files on its way to the target: checked against the file's digest while written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from holdfast.errors import IntegrityError
+from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.entries import Entry
+from holdfast.vaultstore.ids import ChunkKind, IdKeys, chunk_name, content_hasher, hash_zeros
+from holdfast.workloads.files.paths import Folder
+from holdfast.workloads.files.restore_writer import EntryWriter, fail, write_all
+
+BLOCK = 1024 * 1024
+
+
+def check_small(keys: IdKeys, entry: Entry, kind: int, chunk_id: bytes, data: Buffer) -> None:
+    """A file whose content lies in one chunk. IntegrityError (ContentDamaged)."""
+    if not entry.digest or (kind == ChunkKind.DATA and chunk_id == entry.digest):
+        return
+    if len(data) == entry.size:
+        digest = chunk_name(keys, ChunkKind.DATA, data)[:32]
+    else:
+        hasher = content_hasher(keys)
+        hasher.update(data)
+        hash_zeros(hasher, entry.size - len(data))
+        digest = hasher.digest()
+    if digest != entry.digest:
+        raise _damaged()
+
+
+def digest_of(fd: int, keys: IdKeys) -> bytes:
+    """The digest of an open file's content."""
+    hasher, at = content_hasher(keys), 0
+    while data := os.pread(fd, BLOCK, at):
+        hasher.update(data)
+        at += len(data)
+    return hasher.digest()
+
+
+def _damaged() -> IntegrityError:
+    return IntegrityError("its content is not what its digest says", code="ContentDamaged")
+
+
+class GrowingFile:
+    """A file of several extents, whose pieces come in any order and from any thread. It takes its
+    name when the last piece is written and the digest holds. What is no extent stays a hole."""
+
+    def __init__(
+        self, writer: EntryWriter, keys: IdKeys, folder: Folder, name: bytes, entry: Entry
+    ) -> None:
+        self._writer = writer
+        self._keys = keys
+        self._folder = folder
+        self._name = name
+        self._entry = entry
+        self._fd = -1
+        self._temporary = b""
+        self._lock = threading.Lock()
+        self._left = len(entry.extents)
+        self._writing = 0
+        self._given_up = False
+        self._hasher = content_hasher(keys)
+        self._hashed = 0  # extents hashed so far, in order
+        self._hashed_to = 0  # [bytes]
+        self._early: set[int] = set()
+
+    def put(self, number: int, data: memoryview) -> bool:
+        """Write extent ``number``; True when that completed the file. OSError, TargetError,
+        IntegrityError (ContentDamaged)."""
+        with self._lock:
+            if self._dead():
+                return False
+            if self._fd < 0:
+                self._begin()
+            fd = self._fd
+            self._writing += 1
+        try:
+            write_all(fd, data, self._entry.extents[number][2])
+        except OSError as error:
+            self.give_up()
+            fail(error, self._folder.path_of(self._name))
+        finally:
+            with self._lock:
+                self._writing -= 1
+        with self._lock:
+            if self._dead():
+                self._close_given_up()
+                return False
+            self._left -= 1
+            self._hash(number, data)
+            if self._left:
+                return False
+        self._finish()
+        return True
+
+    def _dead(self) -> bool:
+        return self._given_up
+
+    def _begin(self) -> None:
+        self._fd, self._temporary = self._writer.begin_file(self._folder, self._entry)
+        os.ftruncate(self._fd, self._entry.size)
+
+    def _hash(self, number: int, data: memoryview) -> None:
+        """Take a piece into the digest when its turn is there; earlier ones are read back."""
+        if number != self._hashed:
+            self._early.add(number)
+            return
+        self._hash_piece(data)
+        while self._hashed in self._early:
+            self._early.remove(self._hashed)
+            _, _, at, length = self._entry.extents[self._hashed]
+            self._hash_piece(os.pread(self._fd, length, at))
+
+    def _hash_piece(self, data: Buffer) -> None:
+        _, _, at, length = self._entry.extents[self._hashed]
+        hash_zeros(self._hasher, at - self._hashed_to)
+        self._hasher.update(data)
+        self._hashed += 1
+        self._hashed_to = at + length
+
+    def _finish(self) -> None:
+        hash_zeros(self._hasher, self._entry.size - self._hashed_to)
+        if self._entry.digest and self._hasher.digest() != self._entry.digest:
+            self.give_up()
+            raise _damaged()
+        fd, self._fd = self._fd, -1
+        self._writer.finish_file(fd, self._folder, self._temporary, self._name, self._entry)
+
+    def give_up(self) -> None:
+        """The file will not become whole: close and remove what there is of it."""
+        with self._lock:
+            self._given_up = True
+            self._close_given_up()
+
+    def _close_given_up(self) -> None:
+        if self._fd >= 0 and not self._writing:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+            self._writer.drop(self._folder, self._temporary)
