@@ -265,8 +265,17 @@ def test_sizes(count: float | None, text: str) -> None:
     assert show.size(count) == text
 
 
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [("PT0.04S", "0.0 s"), ("PT12.345S", "12.3 s"), ("PT302S", "5 min 2 s"), (None, "")]
+    + [("PT11220.4S", "3 h 7 min"), ("PT7199.9S", "2 h 0 min")],
+)
+def test_durations(duration: str | None, text: str) -> None:
+    assert follow.seconds_text(duration) == text
+
+
 def test_where_group_and_vault_come_from(
-    server: Responder, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    server: Responder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     assert run(["policy", "list"]) == 2
     assert "--resource-group" in capsys.readouterr().err
@@ -283,6 +292,8 @@ def test_where_group_and_vault_come_from(
     for group, vault in (("home", "office"), ("g2", "v2"), ("g3", "v3")):
         server.on(f"GET {base.format(group, vault)}/backupPolicies", {"value": []})
     assert run(["policy", "list"]) == 0
+    assert log_in(server, tmp_path) == 0  # keeps it
+    assert load_profile().vault == "office"
     monkeypatch.setenv("HOLDFAST_GROUP", "g2")
     monkeypatch.setenv("HOLDFAST_VAULT", "v2")
     assert run(["policy", "list"]) == 0

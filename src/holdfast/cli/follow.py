@@ -100,7 +100,8 @@ def progress_text(body: Body) -> str:
         total = f" of {size(one['totalBytes'])}" if one.get("totalBytes") else ""
         parts.append(f"{size(one['doneBytes'])}{total}")
     if one.get("transferredBytes"):
-        parts.append(f"sent {size(one['transferredBytes'])}")
+        word = "received" if body["properties"].get("operation") == "Restore" else "sent"
+        parts.append(f"{word} {size(one['transferredBytes'])}")
     if one.get("bytesPerSecond"):
         parts.append(f"{size(one['bytesPerSecond'])}/s")
     return ", ".join(parts)
@@ -176,7 +177,7 @@ def summary(body: Body) -> None:
     """How a job ended, in a few lines."""
     properties = body["properties"]
     ours = properties.get("holdfast") or {}
-    took = _seconds(properties.get("duration"))
+    took = seconds_text(properties.get("duration"))
     status = f"{properties['operation']} of {plain(str(properties['entityFriendlyName']))}: "
     click.echo(f"{status}{properties['status']}{f' in {took}' if took else ''}")
     figures = _figures(ours.get("result") or {})
@@ -193,12 +194,18 @@ def summary(body: Body) -> None:
         click.echo(f"what to do: {plain(str(advice[0]))}", err=True)
 
 
-def _seconds(duration: Any) -> str:
-    """``PT12.345S`` as "12.3 s"."""
+def seconds_text(duration: Any) -> str:
+    """``PT12.345S`` as "12.3 s", longer ones as "5 min 2 s" or "3 h 7 min"."""
     try:
-        return f"{float(str(duration).removeprefix('PT').removesuffix('S')):.1f} s"
+        found = float(str(duration).removeprefix("PT").removesuffix("S"))
     except ValueError:
         return ""
+    if found < 120:
+        return f"{found:.1f} s"
+    minutes, seconds = divmod(round(found), 60)
+    return (
+        f"{minutes} min {seconds} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+    )
 
 
 def _figures(result: Body) -> list[str]:

@@ -13,7 +13,7 @@ COLUMNS: list[show.Column] = [
     ("of", show.prop("entityFriendlyName")),
     ("status", show.prop("status")),
     ("started (UTC)", show.when("startTime")),
-    ("took", lambda row: (show.prop("duration")(row) or "")[2:]),
+    ("took", lambda row: follow.seconds_text(show.prop("duration")(row))),
     ("findings", show.prop("holdfast", "findingsCount")),
 ]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from holdfast.cli import options
 from holdfast.cli.api import Api, fetch_token, http_client
-from holdfast.cli.profile import Profile, save_profile
-from holdfast.errors import UsageError
+from holdfast.cli.profile import Profile, load_profile, save_profile
+from holdfast.errors import HoldfastError, UsageError
 
 
 @click.command()
@@ -40,12 +41,24 @@ def command(
         secret = options.read_text(secret_file).strip()
     else:
         raise click.UsageError("give --credentials FILE, or --client-id with --secret-file")
-    profile = Profile(server.rstrip("/"), options.read_text(ca), str(client_id), secret)
+    group, vault = _defaults_at(server.rstrip("/"))
+    profile = Profile(
+        server.rstrip("/"), options.read_text(ca), str(client_id), secret, group=group, vault=vault
+    )
     fetch_token(profile, http_client(profile.server, profile.ca))
     save_profile(profile)
     subscription = Api(profile).subscription()
-    save_profile(Profile(profile.server, profile.ca, profile.client_id, secret, subscription))
+    save_profile(replace(profile, subscription_id=subscription))
     click.echo(f"logged in to {profile.server}")
+
+
+def _defaults_at(server: str) -> tuple[str, str]:
+    """Group and vault of an earlier login at the same server."""
+    try:
+        before = load_profile()
+    except HoldfastError:
+        return "", ""
+    return (before.group, before.vault) if before.server == server else ("", "")
 
 
 def _from_file(path: Path) -> tuple[str, str]:
