@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.adapters.object_store import check_store_url
+from holdfast.adapters.object_store import open_store
 from holdfast.adapters.object_store.layers.base import StoreLayer
 from holdfast.adapters.object_store.layers.fault import (
     Fault,
@@ -279,9 +279,16 @@ def test_a_local_store_whose_disk_is_gone_misses_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "url", ["", "file://host/x", "file:relative", "s3:", "s3://", "http://x/y", "x"]
-)
+    "url",
+    [
+        "", "file://host/x", "file:relative", "s3:", "s3://", "http://x/y", "x", "s3://[x/y",
+        "file:///a?b", "s3://bucket/a#b", "s3://key:hidden@bucket/x", "file:///a%00b",
+        "s3://bucket/a//b", "s3://bucket/a/../b", "s3://b!/x", "s3://x/y",
+    ],
+)  # fmt: skip
 def test_bad_addresses_are_refused(url: str) -> None:
     with pytest.raises(HoldfastError) as caught:
-        check_store_url(url)
-    assert caught.value.code == "InvalidStoreUrl"
+        open_store(url, {"access_key_id": "a", "secret_access_key": "b"})
+    assert caught.value.code in ("InvalidStoreUrl", "InvalidObjectKey")
+    assert caught.value.hint
+    assert "hidden" not in str(caught.value)

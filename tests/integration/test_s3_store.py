@@ -14,8 +14,8 @@ import pytest
 from holdfast.adapters.object_store import open_store
 from holdfast.adapters.object_store.layers.fault import FaultStore, SeededFaults
 from holdfast.adapters.object_store.layers.retry import Patience, RetryStore
-from holdfast.adapters.object_store.s3 import open_s3
-from holdfast.errors import HoldfastError, StoreUnavailableError, UsageError
+from holdfast.adapters.object_store.s3_access import open_s3
+from holdfast.errors import HoldfastError, StoreUnavailableError
 from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.little_agent import LittleAgent
 from holdfast.testing.object_store_suite import ObjectStoreSuite, Stand, check_names
@@ -139,11 +139,16 @@ def test_wrong_credentials_are_told(service: S3Service) -> None:
     ):
         with pytest.raises(StoreUnavailableError) as caught:
             call()
-        assert caught.value.hint
-    with pytest.raises(UsageError):
-        open_s3(BUCKET, "x", {"endpoint": "http://example.org", "access_key_id": "a"})
-    with pytest.raises(UsageError):
-        open_s3(BUCKET, "x", {"secret": "a"})
+        assert caught.value.code == "StoreAccessDenied"
+        assert "key" in caught.value.hint
+
+
+def test_a_bucket_that_is_not_there_has_lost_nothing(service: S3Service) -> None:
+    store = open_store("s3://no-such-bucket/x", service.credentials)
+    for call in (lambda: store.read("a"), lambda: list(store.list())):
+        with pytest.raises(StoreUnavailableError) as caught:
+            call()
+        assert caught.value.code == "StoreBucketMissing"
 
 
 def test_a_service_that_does_not_answer_is_unavailable() -> None:

@@ -22,6 +22,8 @@ WAITING, RUNNING, RETRYING = "Waiting", "Transfer data to vault", "Retrying"
 PASSING_CODES = frozenset(
     {
         "StoreUnavailable",
+        "StoreAccessDenied",
+        "StoreBucketMissing",
         "StoreFailed",
         "StoreFull",
         "CatalogUnavailable",

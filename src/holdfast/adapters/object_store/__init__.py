@@ -16,12 +16,23 @@ _HINT = "give file:///PATH or s3://BUCKET/PREFIX"
 
 def check_store_url(url: str) -> str:
     """The address itself; UsageError (InvalidStoreUrl) when no adapter knows it."""
-    parts = urlsplit(url)
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return url
-    if parts.scheme == "s3" and parts.netloc:
-        return url
-    raise UsageError(f"{url!r} is no address of a store", code="InvalidStoreUrl", hint=_HINT)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError("no address of a store", code="InvalidStoreUrl", hint=_HINT) from error
+    if "@" in parts.netloc:
+        raise UsageError(
+            "the address of a store holds no credentials",
+            code="InvalidStoreUrl",
+            hint=f"{_HINT}, and credentials as a file",
+        )
+    known = False
+    if not parts.query and not parts.fragment and unquote(parts.path).isprintable():
+        folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        known = folder or (parts.scheme == "s3" and bool(parts.netloc))
+    if not known:
+        raise UsageError(f"{url!r} is no address of a store", code="InvalidStoreUrl", hint=_HINT)
+    return url
 
 
 def open_store(url: str, credentials: Mapping[str, str] | None = None) -> ObjectStore:
@@ -33,6 +44,6 @@ def open_store(url: str, credentials: Mapping[str, str] | None = None) -> Object
         local = LocalStore(Path(unquote(parts.path)))
         local.remove_leftovers()
         return local
-    from holdfast.adapters.object_store.s3 import open_s3
+    from holdfast.adapters.object_store.s3_access import open_s3
 
     return RetryStore(open_s3(parts.netloc, parts.path.strip("/"), credentials or {}))

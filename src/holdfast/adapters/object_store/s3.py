@@ -1,17 +1,26 @@
 """Objects in an S3-compatible bucket: create-if-absent by ``If-None-Match: *``, single PUTs only.
 
-Credentials: access_key_id, secret_access_key, endpoint, region (and session_token). Plain HTTP is
-accepted for loopback endpoints only.
+Services list in orders of their own (SeaweedFS gives ``a/b`` before ``a-b``), so a list is sorted
+here and takes no offset of the service's.
 """
 
 from __future__ import annotations
 
+import errno
+import mmap
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import Any
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 
 from holdfast.adapters.object_store.rules import (
     check_content,
@@ -21,104 +30,109 @@ from holdfast.adapters.object_store.rules import (
     truncated,
 )
 from holdfast.errors import (
+    HoldfastError,
     ObjectExistsError,
     ObjectMissingError,
     StoreFullError,
     StoreUnavailableError,
-    UsageError,
 )
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SPOOL_BYTES = 8 * 1024 * 1024  # an upload is kept in memory up to this size, then in a file
-FULL = ("QuotaExceeded", "StorageFull", "InsufficientCapacity", "InsufficientStorage")
-_FIELDS = ("access_key_id", "secret_access_key", "session_token", "endpoint", "region")
-
-
-def open_s3(bucket: str, prefix: str, credentials: Mapping[str, str]) -> S3Store:
-    """UsageError (InvalidStoreCredentials, AdapterMissing)."""
-    try:
-        from obstore.store import S3Store as Bucket
-    except ImportError as error:
-        raise UsageError(
-            "S3 stores need the extra 's3'",
-            code="AdapterMissing",
-            hint="install it: pipx install 'holdfast[s3]'",
-        ) from error
-    unknown = set(credentials) - set(_FIELDS)
-    endpoint = credentials.get("endpoint", "")
-    plain = endpoint.startswith("http://")
-    if unknown or (plain and urlsplit(endpoint).hostname not in LOOPBACK):
-        why = f"unknown fields {sorted(unknown)}" if unknown else "plain HTTP is for loopback only"
-        raise UsageError(
-            f"the S3 credentials cannot be used: {why}",
-            code="InvalidStoreCredentials",
-            hint=f"give a JSON file with {', '.join(_FIELDS)}",
-        )
-    config = {name: value for name, value in credentials.items() if name != "region" or value}
-    config.setdefault("region", "us-east-1")
-    options: dict[str, Any] = {"timeout": timedelta(seconds=120), "allow_http": plain}
-    retry: dict[str, Any] = {"max_retries": 0}  # the retry layer repeats, and settles creates
-    store = Bucket(
-        bucket,
-        prefix=prefix or None,
-        config=config,
-        client_options=options,
-        retry_config=retry,
-    )
-    return S3Store(store, f"s3://{bucket}/{prefix}")
+FULL = ("QuotaExceeded", "StorageFull", "InsufficientCapacity", "InsufficientStorage", " 507 ")
+DENIED = (PermissionDeniedError, UnauthenticatedError)
+DENIED_STATUS = ("status code: 401", "status code: 403")  # of a list
+CONFLICT = "ConditionalRequestConflict"  # others are at the key; whether one succeeds is open
 
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
     try:
         yield
-    except FileNotFoundError as error:
-        raise ObjectMissingError(f"no object {what}") from error
-    except (AlreadyExistsError, PreconditionError) as error:
-        raise ObjectExistsError(f"object {what} exists") from error
     except (BaseError, OSError) as error:
-        if any(word in str(error) for word in FULL):
+        raise _meaning(what, error) from error
+
+
+def _meaning(what: str, error: Exception) -> HoldfastError:
+    """The port's error of a refused request. The cause is kept, its text is not: it holds the
+    service's whole answer."""
+    text = str(error)
+    if "NoSuchBucket" in text:
+        return StoreUnavailableError(
+            f"the store's bucket does not exist (asked for {what})",
+            code="StoreBucketMissing",
+            hint="create the bucket, or correct its name in the region's address",
+        )
+    if isinstance(error, FileNotFoundError):
+        return ObjectMissingError(f"no object {what}")
+    if isinstance(error, AlreadyExistsError | PreconditionError) and CONFLICT not in text:
+        return ObjectExistsError(f"object {what} exists")
+    if any(word in text for word in FULL):
+        return StoreFullError(
+            f"the store is full while writing {what}",
+            hint="raise the bucket's quota, or expire and collect the vault",
+        )
+    if isinstance(error, DENIED) or any(status in text for status in DENIED_STATUS):
+        return StoreUnavailableError(
+            f"the store refuses its credentials at {what}",
+            code="StoreAccessDenied",
+            hint="give the region a key that may read, write, list and delete in the bucket, and "
+            "compare the clocks of server and store",
+        )
+    return StoreUnavailableError(
+        f"the store did not answer as it should at {what} ({type(error).__name__})",
+        hint="check the endpoint and the bucket; it can be tried again",
+    )
+
+
+@contextmanager
+def _spooling(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(
-                f"the store is full while writing {what}",
-                hint="raise the bucket's quota, or expire and collect the vault",
+                f"no room to spool {key} on its way to the store",
+                code="SpoolFull",
+                hint=f"free space in {tempfile.gettempdir()}, or set TMPDIR to another folder",
             ) from error
-        reason = type(error).__name__
         raise StoreUnavailableError(
-            f"the store did not answer as it should at {what} ({reason})",
-            hint="check the endpoint, the bucket and the credentials; it can be tried again",
+            f"{key} cannot be spooled on its way to the store: {error.strerror}",
+            hint=f"check the disk of {tempfile.gettempdir()}",
         ) from error
 
 
 class S3Upload:
-    """Spools an object, then sends it in one conditional PUT."""
+    """Spools an object in a file without a name, then sends it in one conditional PUT."""
 
     def __init__(self, store: S3Store, key: str) -> None:
         self._store = store
         self._key = key
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - ended by abort
-            max_size=SPOOL_BYTES
-        )
+        self._size = 0
+        self._sound = True
+        with _spooling(key):
+            self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - ended by abort
 
     def write(self, data: Buffer) -> None:
-        with _translated(self._key):
-            self._spool.write(data)
+        self._sound = False
+        with _spooling(self._key):
+            view = memoryview(data).cast("B")
+            while view:
+                done = self._spool.write(view)
+                self._size += done
+                view = view[done:]
+        self._sound = True
 
     def publish(self) -> None:
-        with _translated(self._key):
-            size = self._spool.tell()
-            check_content(self._key, size)
-            self._spool.seek(0)
-        try:
-            self._store.put(self._key, self._spool)
-        except StoreUnavailableError:
-            self._spool.seek(size)
-            raise
-        except BaseException:
-            self.abort()
-            raise
+        check_content(self._key, self._size)
+        if not self._sound:
+            raise StoreUnavailableError(
+                f"bytes of {self._key} were lost on their way to the spool",
+                hint="the object is not there, send it again",
+            )
+        with _spooling(self._key):
+            mapped = mmap.mmap(self._spool.fileno(), 0, access=mmap.ACCESS_READ)
+        with mapped:
+            self._store.put_large(self._key, mapped)
         self.abort()
 
     def abort(self) -> None:
@@ -127,10 +141,12 @@ class S3Upload:
 
 
 class S3Store:
-    """An object store over a bucket's prefix. ``inner``: obstore's store."""
+    """An object store over a bucket's prefix. ``inner``, ``patient``: obstore's store of the same
+    place, the second with time for large bodies."""
 
-    def __init__(self, inner: Any, name: str) -> None:
+    def __init__(self, inner: Any, patient: Any, name: str) -> None:
         self._inner = inner
+        self._patient = patient
         self._name = name
 
     def __repr__(self) -> str:
@@ -140,37 +156,33 @@ class S3Store:
     def traits(self) -> StoreTraits:
         return StoreTraits("s3", atomic_create=True, durable=True)
 
-    def put(self, key: str, data: Buffer | IO[bytes]) -> None:
-        """Create if absent."""
-        import obstore
-
+    def put_large(self, key: str, data: mmap.mmap) -> None:
+        """Create if absent, without a copy."""
         with _translated(key):
-            obstore.put(self._inner, check_key(key), data, mode="create", use_multipart=False)
+            obstore.put(self._patient, check_key(key), data, mode="create", use_multipart=False)
 
     def create(self, key: str, data: Buffer) -> None:
         check_content(check_key(key), memoryview(data).nbytes)
-        self.put(key, bytes(data))
+        with _translated(key):
+            obstore.put(self._inner, key, bytes(data), mode="create", use_multipart=False)
 
     def upload(self, key: str) -> S3Upload:
         return S3Upload(self, check_key(key))
 
     def read(self, key: str) -> bytes:
-        import obstore
-
         with _translated(key):
             return bytes(obstore.get(self._inner, check_key(key)).bytes())
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        import obstore
-
         check_span(key, offset, length)
         try:
             with _translated(key):
                 data = bytes(
                     obstore.get_range(self._inner, check_key(key), start=offset, length=length)
                 )
-        except StoreUnavailableError:
-            self._require_length(key, offset + length)
+        except StoreUnavailableError as error:
+            if error.code == StoreUnavailableError.code:
+                self._require_length(key, offset + length)
             raise
         if len(data) != length:
             raise truncated(key, offset + length)
@@ -185,8 +197,6 @@ class S3Store:
             raise truncated(key, end)
 
     def size(self, key: str) -> int | None:
-        import obstore
-
         try:
             with _translated(key):
                 return int(obstore.head(self._inner, check_key(key))["size"])
@@ -194,8 +204,6 @@ class S3Store:
             return None
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
-        import obstore
-
         folder = check_prefix(prefix).rpartition("/")[0]
         found: list[ObjectInfo] = []
         with _translated(prefix or "/"):
@@ -205,8 +213,6 @@ class S3Store:
         return iter([info for info in found if info.key.startswith(prefix) and info.key > after])
 
     def delete(self, key: str) -> None:
-        import obstore
-
         try:
             with _translated(key):
                 obstore.delete(self._inner, check_key(key))

@@ -21,6 +21,7 @@ from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, Upload
 
 T = TypeVar("T")
 COMPARE_BYTES = 4 * 1024 * 1024
+SETTLED = ("StoreAccessDenied", "StoreBucketMissing")  # somebody has to do something first
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class RetryStore(StoreLayer):
         for pause in self._patience.pauses():
             try:
                 return action()
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
+                if error.code in SETTLED:
+                    raise
                 self._sleep(pause)
         return action()
 
@@ -72,11 +75,11 @@ class RetryStore(StoreLayer):
                 if unclear and self.repeat(took_effect):
                     return None
                 raise
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
                 unclear = True
                 if self._found(took_effect):
                     return None
-                if pause is None:
+                if pause is None or error.code in SETTLED:
                     raise
                 self._sleep(pause)
         return None
@@ -116,9 +119,9 @@ class RetryStore(StoreLayer):
                     pauses = self._patience.pauses()
                     yield info
                 return
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
                 pause = next(pauses, None)
-                if pause is None:
+                if pause is None or error.code in SETTLED:
                     raise
                 self._sleep(pause)
 
