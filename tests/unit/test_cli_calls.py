@@ -267,8 +267,14 @@ def test_sizes(count: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "text"),
-    [("PT0.04S", "0.0 s"), ("PT12.345S", "12.3 s"), ("PT302S", "5 min 2 s"), (None, "")]
-    + [("PT11220.4S", "3 h 7 min"), ("PT7199.9S", "2 h 0 min")],
+    [
+        ("PT0.04S", "0.0 s"),
+        ("PT12.345S", "12.3 s"),
+        ("PT302S", "5 min 2 s"),
+        ("PT11220.4S", "3 h 7 min"),
+        ("PT7199.9S", "2 h 0 min"),
+        (None, ""),
+    ],
 )
 def test_durations(duration: str | None, text: str) -> None:
     assert follow.seconds_text(duration) == text
