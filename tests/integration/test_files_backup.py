@@ -1,0 +1,126 @@
+"""Backups of real trees through a real vault: what is read, what is kept, what is said."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.adapters.clock import SystemClock
+from holdfast.errors import SourceError, UsageError
+from holdfast.testing.files_vault import FilesVault
+from holdfast.workloads.files.compare import compare_inventories, take_inventory
+from holdfast.workloads.files.content import ContentReader
+from holdfast.workloads.files.restore import RestorePlan
+
+
+class AnHourLater(SystemClock):
+    """A clock by which all files are old, so that none counts as just changed."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=1)
+
+
+def restored_as(vault: FilesVault, source: Path, target: Path) -> list[str]:
+    """Restore the latest point; what differs from ``source``."""
+    vault.restore(RestorePlan(target=target))
+    difference = compare_inventories(
+        take_inventory([source]),
+        take_inventory([target / str(source).lstrip("/")]),
+        strip_right=str(target),
+        owners=os.geteuid() == 0,
+    )
+    assert difference.compared > 1
+    return difference.lines
+
+
+def test_small_files_beside_large_ones_keep_their_content(tmp_path: Path) -> None:
+    """The folder must wait for its small files even when its large file is done."""
+    source = tmp_path / "src"
+    source.mkdir()
+    noise = random.Random(5)
+    for number in range(40):
+        (source / f"a-{number}").write_bytes(noise.randbytes(noise.randrange(1, 3000)))
+        (source / f"b-{number}").write_bytes(noise.randbytes(200_000))
+    vault = FilesVault(tmp_path / "vault")
+    vault.back_up(source)
+    assert restored_as(vault, source, tmp_path / "out") == []
+
+
+def test_an_unchanged_tree_sends_nothing_and_a_changed_file_little(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    noise = random.Random(6)
+    for number in range(300):
+        path = source / f"dir-{number % 10}" / f"file-{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise.randbytes(9000))
+    vault = FilesVault(tmp_path / "vault")
+    vault.clock = AnHourLater()
+    first = vault.back_up(source)
+    assert first.transferred_bytes > 2_500_000
+    assert vault.back_up(source).transferred_bytes < 20_000
+    (source / "dir-3" / "file-3").write_bytes(b"changed")
+    changed = vault.back_up(source)
+    assert 0 < changed.transferred_bytes < 100_000
+    assert restored_as(vault, source, tmp_path / "out") == []
+
+
+def test_a_damaged_cache_costs_time_and_no_data(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for number in range(50):
+        (source / f"file-{number}").write_text(f"content {number}\n" * 300)
+    vault = FilesVault(tmp_path / "vault")
+    vault.back_up(source)
+    cache = vault.folder / "cache"
+    data = bytearray(cache.read_bytes())
+    for at in range(20, len(data), 97):
+        data[at] ^= 0x55
+    cache.write_bytes(data)
+    vault.back_up(source)
+    assert restored_as(vault, source, tmp_path / "out") == []
+
+
+def test_a_hard_link_of_an_unreadable_file_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "a").write_bytes(b"secret" * 1000)
+    os.link(source / "a", source / "b")
+    (source / "c").write_text("readable")
+    opened = ContentReader._open
+
+    def refuse(self: ContentReader, one: Any) -> int:
+        if one.path.endswith(b"/a"):
+            raise PermissionError(13, "Permission denied")
+        return opened(self, one)
+
+    monkeypatch.setattr(ContentReader, "_open", refuse)
+    vault = FilesVault(tmp_path / "vault")
+    assert vault.back_up(source).findings_count == 2
+    vault.restore(RestorePlan(target=tmp_path / "out"))
+    kept = tmp_path / "out" / str(source).lstrip("/")
+    assert sorted(path.name for path in kept.iterdir()) == ["c"]
+
+
+def test_excludes_missing_includes_and_senseless_ones(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    (source / "cache").mkdir(parents=True)
+    (source / "cache" / "x").write_text("x")
+    (source / "keep.txt").write_text("keep")
+    (source / "drop.tmp").write_text("drop")
+    vault = FilesVault(tmp_path / "vault")
+    vault.back_up(source, exclude_globs=["*.tmp", "/**/cache"])
+    vault.restore(RestorePlan(target=tmp_path / "out"))
+    kept = tmp_path / "out" / str(source).lstrip("/")
+    assert sorted(path.name for path in kept.iterdir()) == ["keep.txt"]
+    with pytest.raises(SourceError) as missing:
+        vault.back_up(tmp_path / "nowhere")
+    assert missing.value.code == "SourcePathMissing"
+    with pytest.raises(UsageError):
+        vault.back_up()
