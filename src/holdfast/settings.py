@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     catalog_url: str = ""
     names: str = ""
+    public_url: str = ""
     pack_target_bytes: int = 32 * 1024 * 1024
     zstd_level: int = 1
     reserve_bytes: int = 256 * 1024 * 1024
@@ -41,6 +42,8 @@ DESCRIPTIONS: dict[str, str] = {
     "`postgresql://user@host/name`.",
     "names": "Further names or addresses clients use for this server, separated by commas; they go "
     "into its TLS certificate.",
+    "public_url": "Address agents are told to use, as `https://HOST:PORT`; empty for the one the "
+    "administrator used when asking for vault credentials.",
     "pack_target_bytes": "Size a pack is filled to, for vaults created from now on.",
     "zstd_level": "Compression level (1 to 19), for vaults created from now on.",
     "reserve_bytes": "Space kept back in each new vault so that collect works on a full disk; "
@@ -87,6 +90,8 @@ def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
     for name, (low, high) in LIMITS.items():
         if not low <= getattr(settings, name) <= high:
             raise _invalid(f"{name} must be from {low:g} to {high:g}")
+    if settings.public_url and not settings.public_url.startswith("https://"):
+        raise _invalid("public_url must begin with https://")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise _invalid("log_level must be debug, info, warning or error")
     return settings

@@ -31,6 +31,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ("", {"HOLDFAST_TOKEN_SECONDS": "5"}, "token_seconds must be from 60"),
         ("", {"HOLDFAST_TICK_SECONDS": "nan"}, "tick_seconds"),
         ("", {"HOLDFAST_LOG_LEVEL": "loud"}, "log_level"),
+        ("", {"HOLDFAST_PUBLIC_URL": "http://backup.example"}, "public_url"),
         ("\udcff", {}, FILE_NAME),
     ],
 )

@@ -100,7 +100,7 @@ def create_credentials(
         )
     credentials = {
         "kind": "holdfast vault credentials",
-        "server": call.base,
+        "server": platform.settings.public_url.rstrip("/") or call.base,
         "ca": (platform.data / "ca.pem").read_text(),
         "vaultId": found.id,
         "token": token,

@@ -26,8 +26,11 @@ def command() -> None:
 @command.command()
 @DATA
 @click.option("--listen", default=LISTEN, show_default=True, help="HOST:PORT")
+@click.option(
+    "--new-administrator", is_flag=True, help="Replace the administrator and DIR/admin.json."
+)
 @click.option("--test-mode", is_flag=True, help="For tests: the clock may be a file.")
-def start(data: Path, listen: str, test_mode: bool) -> None:
+def start(data: Path, listen: str, new_administrator: bool, test_mode: bool) -> None:
     """Serve in the foreground until SIGTERM. The first start makes CA, keys and administrator.
 
     \b
@@ -36,7 +39,7 @@ def start(data: Path, listen: str, test_mode: bool) -> None:
     """
     from holdfast.server import run_server
 
-    run_server(data, listen, test_mode=test_mode)
+    run_server(data, listen, test_mode=test_mode, new_administrator=new_administrator)
 
 
 @command.command("install-service")
