@@ -439,6 +439,7 @@ def test_whatever_is_put_anywhere_is_parsed_or_refused_with_a_reason(
     accepted(body)
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_json_that_is_no_policy_is_refused(value: Any) -> None:
     assert not accepted(value)

@@ -106,11 +106,13 @@ def model_keeps(
     return any((now - point.time) < timedelta(days=1) * rule.days for rule in judged)
 
 
+@settings(deadline=None)
 @given(rules(), days)
 def test_tags_are_those_of_the_calendar(rules: tuple[RetentionRule, ...], day: date) -> None:
     assert tags_for(rules, day) == {rule.range for rule in rules if model_matches(rule, day)}
 
 
+@settings(deadline=None)
 @given(points(), rules(), st.sampled_from(STATES))
 def test_the_plan_keeps_what_the_model_keeps(
     points: list[PointFacts], rules: tuple[RetentionRule, ...], state: str
@@ -126,6 +128,7 @@ def test_the_plan_keeps_what_the_model_keeps(
         assert any(row.keep for row in plan.decisions)
 
 
+@settings(deadline=None)
 @given(points(), rules(), st.integers(0, 4000))
 def test_expiry_in_steps_ends_where_one_late_run_ends(
     points: list[PointFacts], rules: tuple[RetentionRule, ...], hours: int
@@ -144,6 +147,7 @@ def test_expiry_in_steps_ends_where_one_late_run_ends(
     assert not plan_retention(again, rules, "Protected", later).dropped
 
 
+@settings(deadline=None)
 @given(points(), rules(), st.integers(1, 50))
 def test_longer_retention_never_drops_more(
     points: list[PointFacts], rules: tuple[RetentionRule, ...], more: int

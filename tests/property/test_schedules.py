@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.domain.schedule import (
@@ -73,6 +73,7 @@ def test_every_half_hour_around_a_change_is_the_first_minute_of_the_model(
         assert slot_at(night, at, found) == first_minute(night, at, found), at
 
 
+@settings(deadline=None)
 @given(nights, times, weekdays, st.integers(-3, 3), st.integers(0, 1439))
 def test_next_and_latest_slot_are_neighbours_in_the_list_of_all_slots(
     night: tuple[str, date],
@@ -96,6 +97,7 @@ def test_next_and_latest_slot_are_neighbours_in_the_list_of_all_slots(
     assert latest_slot(schedule, zone, at) == max(slot for slot in every if slot <= at)
 
 
+@settings(deadline=None)
 @given(nights, times, weekdays)
 def test_a_run_from_slot_to_slot_visits_every_due_day_once(
     night: tuple[str, date], times: tuple[time, ...], weekdays: frozenset[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.domain import names
@@ -64,6 +64,7 @@ def test_bad_item_names_are_refused(name: str) -> None:
     assert caught.value.code == "InvalidName"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=160))
 def test_item_names_that_pass_are_safe_in_an_address_and_come_back(name: str) -> None:
     try:
