@@ -39,6 +39,9 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _is_number(value: Any) -> bool:
+    """A number, or a size as ``size`` writes it."""
+    if isinstance(value, str):
+        return value.endswith("B") and value.partition(" ")[0].replace(".", "").isdigit()
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
