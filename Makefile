@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo test test-recovery lint bench-files lock clean
+.PHONY: setup demo test test-kills test-recovery lint bench-files lock clean
 
 setup: $(VENV)/.ready
 
@@ -20,8 +20,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --ignore=tests/recovery
 
+test-kills: setup
+	$(BIN)/python -m pytest -q -n 2 tests/recovery/test_kill_programs.py
+
 test-recovery: setup
-	$(BIN)/python -m pytest -q tests/recovery
+	$(BIN)/python -m pytest -q -n 2 tests/recovery
 
 bench-files: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
