@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
@@ -20,6 +20,7 @@ Options = dict[str, Any]
 PUBLIC: Options = {"public": True}
 AGENT_ACTION = "Holdfast.Backup/agents/call/action"
 UNNAMED = "Holdfast.Backup/unnamed/action"  # granted to the owner only
+AUTHENTICATING = 8
 NEEDS_VERSION = ("/subscriptions", "/tenants", "/providers/")
 
 
@@ -46,13 +47,23 @@ async def authorise(
         return
     platform: Platform = connection.app.state.platform
     header = connection.headers.get("authorization")
-    principal = await to_thread.run_sync(platform.authority.authenticate, header)
+    authenticate = platform.authority.authenticate
+    principal = await to_thread.run_sync(authenticate, header, limiter=_own_threads(connection))
     state = connection.scope["state"]
     state["principal"] = principal
     action = AGENT_ACTION if agent_call else handler.opt.get("action", UNNAMED)
     state["action"] = action
     if action is not None:
         principal.check(action, _scope(path, handler, platform))
+
+
+def _own_threads(connection: ASGIConnection[Any, Any, Any, Any]) -> CapacityLimiter:
+    """Threads of the guard's own, so that slow requests of some hold up nobody's token."""
+    state = connection.app.state
+    if "guard_threads" not in state:
+        state.guard_threads = CapacityLimiter(AUTHENTICATING)
+    found: CapacityLimiter = state.guard_threads
+    return found
 
 
 def _scope(path: str, handler: BaseRouteHandler, platform: Platform) -> str:

@@ -13,6 +13,7 @@ from holdfast.catalog.identifiers import new_id
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.policies import PolicyRow
+from holdfast.domain.default_policies import default_policies
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row
@@ -22,7 +23,8 @@ from holdfast.vaultstore.values import RecoveryPointRecord
 
 
 class ImportProcedure:
-    """Every row is written unless it exists, so the job may run any number of times. Items come
+    """Every row is written unless it exists, so the job may run any number of times; policies every
+    vault has are added where the points know none of that name. Items come
     back stopped with their data retained, until an agent is enrolled and protection resumed."""
 
     def __init__(self, context: JobContext) -> None:
@@ -41,6 +43,11 @@ class ImportProcedure:
         for item_key, records in by_item.items():
             with self._context.catalog.write() as connection:
                 _rebuild_item(connection, self._context.ledger, job.vault_id, item_key, records)
+        with self._context.catalog.write() as connection:
+            for name, properties in default_policies().items():
+                kind = properties["backupManagementType"]
+                described = {"name": name, "managementType": kind, "properties": properties}
+                _policy(connection, self._context.ledger, job.vault_id, described)
         count = sum(map(len, by_item.values()))
         result = {"items": len(by_item), "recoveryPoints": count}
         note = ["imported", f"{len(by_item)} items with {count} recovery points"]

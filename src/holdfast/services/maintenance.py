@@ -11,7 +11,7 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.identifiers import id_text
 from holdfast.catalog.places import ResourceGroup
 from holdfast.catalog.vaults import VaultRow
-from holdfast.domain.names import check_vault
+from holdfast.domain.names import check_group, check_vault
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.jobs.expire import plan_vault
 from holdfast.ports.jobs import JobSpec
@@ -111,8 +111,10 @@ def import_vault(
     """Bring a vault in by its exported key: its rings are opened for this platform, a row is made,
     and a job rebuilds policies, items and recovery points. Returns the vault and the job's id.
 
-    ConflictError (VaultAlreadyPresent); AccessError for a wrong passphrase; NotFoundError when the
-    store does not hold the key's vault."""
+    An S3 store is reached with the credentials of the region it belongs to. ConflictError
+    (VaultAlreadyPresent); AccessError for a wrong passphrase; NotFoundError when the store does not
+    hold the key's vault."""
+    check_group(group)
     vault_bytes, _ = open_recovery_key(asked.key_file, asked.passphrase)
     vault_id = id_text(vault_bytes)
     url = _store_of(asked, vault_id)
@@ -124,12 +126,16 @@ def import_vault(
             code="VaultAlreadyPresent",
             hint="import it on an empty server",
         )
-    store = platform.vaults.store(url, LOCAL_REGION)
+    region = _region_of_store(platform, url)
+    row = _row(platform, group, asked, vault_id, region)
     unlock = Unlock(key_file=asked.key_file, passphrase=asked.passphrase)
     adopt_vault(
-        store, unlock, platform.vaults.platform_key, clock=platform.clock, rng=platform.rng
+        platform.vaults.store(row.store_url, row.region),
+        unlock,
+        platform.vaults.platform_key,
+        clock=platform.clock,
+        rng=platform.rng,
     ).close()
-    row = _row(platform, group, asked, vault_id, url)
     with platform.catalog.write() as connection:
         if places.get_group(connection, platform.subscription_id, group) is None:
             made = ResourceGroup(
@@ -161,7 +167,25 @@ def _store_of(asked: ImportAsked, vault_id: str) -> str:
     )
 
 
-def _row(platform: Platform, group: str, asked: ImportAsked, vault_id: str, url: str) -> VaultRow:
+def _region_of_store(platform: Platform, url: str) -> tuple[str, str]:
+    """(region, store address) of an address; local folders need no region of their own."""
+    with platform.catalog.read() as connection:
+        for row in places.list_regions(connection):
+            if row.store_url.rstrip("/") == url.rstrip("/"):
+                return row.name, row.store_url
+    if not url.startswith("file:"):
+        raise UsageError(
+            f"no region has the store {url}",
+            code="RegionRequired",
+            hint=f"make one first: holdfast region create NAME --store {url} --credentials FILE",
+        )
+    return LOCAL_REGION, url
+
+
+def _row(
+    platform: Platform, group: str, asked: ImportAsked, vault_id: str, where: tuple[str, str]
+) -> VaultRow:
+    region, url = where
     name = check_vault(asked.name or f"imported-{vault_id[:8]}")
     now: datetime = platform.now()
     with platform.catalog.read() as connection:
@@ -176,8 +200,8 @@ def _row(platform: Platform, group: str, asked: ImportAsked, vault_id: str, url:
         group_key=group.lower(),
         name_key=name.lower(),
         name=name,
-        location=asked.location or LOCAL_REGION,
-        region=LOCAL_REGION,
+        location=asked.location or region,
+        region=region,
         store_url=url,
         unlock_kind="platform",
         state="Active",

@@ -299,6 +299,13 @@ def delete_vault(platform: Platform, group: str, name: str) -> bool:
                 code=NOT_EMPTY,
                 hint="unregister them first: holdfast container unregister HOST",
             )
+        running = job_rows.active_jobs_of(connection, row.id)
+        if running:
+            raise ConflictError(
+                f"vault {name} has a running job ({running[0].operation}, {running[0].id})",
+                code="UserErrorOperationInProgress",
+                hint="wait for it or cancel it, then try again",
+            )
         _forget_rows(connection, row)
     platform.vaults.forget(row.id)
     return True
