@@ -130,7 +130,7 @@ MATRIX = [
      {OWNER, CONTRIBUTOR, OPERATOR}),
     ("POST", "providers/Holdfast.Backup/exportKey", {}, {OWNER}),
     ("POST", "providers/Holdfast.Backup/expire", {"planOnly": True}, {OWNER, CONTRIBUTOR}),
-    ("PUT", "providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-000000000007", {}, {OWNER}),
+    ("PUT", f"providers/Microsoft.Authorization/roleAssignments/{uuid.UUID(int=7)}", {}, {OWNER}),
 ]  # fmt: skip
 
 
