@@ -29,7 +29,6 @@ class ChunkKind(IntEnum):
 
 
 IdKeys = Mapping[int, bytes]
-_ZEROS = bytes(1024 * 1024)
 
 
 def derive_id_keys(k_id: bytes) -> dict[int, bytes]:
@@ -45,11 +44,3 @@ def chunk_name(keys: IdKeys, kind: int, data: Buffer) -> bytes:
 def content_hasher(keys: IdKeys) -> blake3:
     """An incremental hasher whose 32-byte digest is a file's digest: the DATA id of its content."""
     return blake3(key=keys[ChunkKind.DATA])
-
-
-def hash_zeros(hasher: blake3, count: int) -> None:
-    """Take a hole of ``count`` bytes into a file's digest; none when it is not positive."""
-    count = max(count, 0)
-    for _ in range(count // len(_ZEROS)):
-        hasher.update(_ZEROS)
-    hasher.update(_ZEROS[: count % len(_ZEROS)])

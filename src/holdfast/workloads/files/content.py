@@ -21,7 +21,7 @@ from holdfast.vaultstore.chunker import (
     closes_bundle,
 )
 from holdfast.vaultstore.entries import Entry, ExtentTuple
-from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher, hash_zeros
+from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher
 from holdfast.workloads.files.scan import open_path
 from holdfast.workloads.packing import ChunkWriter
 
@@ -223,12 +223,8 @@ class ContentReader:
     def _windows(self, fd: int, size: int) -> tuple[list[ExtentTuple], bytes]:
         extents: list[ExtentTuple] = []
         hasher = content_hasher(self._keys)
-        reached = 0
         for start, end in data_ranges(fd, size):
-            hash_zeros(hasher, start - reached)
             self._range(fd, start, end, extents, hasher.update)
-            reached = max(start, extents[-1][2] + extents[-1][3]) if extents else start
-        hash_zeros(hasher, size - reached)
         return extents, hasher.digest()
 
     def _range(

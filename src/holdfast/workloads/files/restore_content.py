@@ -9,7 +9,7 @@ import threading
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry
-from holdfast.vaultstore.ids import ChunkKind, IdKeys, chunk_name, content_hasher, hash_zeros
+from holdfast.vaultstore.ids import ChunkKind, IdKeys, chunk_name, content_hasher
 from holdfast.workloads.files.paths import Folder
 from holdfast.workloads.files.restore_writer import EntryWriter, fail, write_all
 
@@ -25,7 +25,6 @@ def check_small(keys: IdKeys, entry: Entry, kind: int, chunk_id: bytes, data: Bu
     else:
         hasher = content_hasher(keys)
         hasher.update(data)
-        hash_zeros(hasher, entry.size - len(data))
         digest = hasher.digest()
     if digest != entry.digest:
         raise _damaged()
@@ -116,13 +115,11 @@ class GrowingFile:
 
     def _hash_piece(self, data: Buffer) -> None:
         _, _, at, length = self._entry.extents[self._hashed]
-        hash_zeros(self._hasher, at - self._hashed_to)
         self._hasher.update(data)
         self._hashed += 1
         self._hashed_to = at + length
 
     def _finish(self) -> None:
-        hash_zeros(self._hasher, self._entry.size - self._hashed_to)
         if self._entry.digest and self._hasher.digest() != self._entry.digest:
             self.give_up()
             raise _damaged()
