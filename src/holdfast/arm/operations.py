@@ -6,9 +6,10 @@ from typing import Any
 
 from litestar import Response, get
 
+from holdfast.arm.containers import CONTAINER
 from holdfast.arm.guard import needs
 from holdfast.arm.http import RETRY_AFTER, ArmRequest, Body, call_of, stamp, threaded
-from holdfast.arm.items import CONTAINER, ITEM
+from holdfast.arm.items import ITEM
 from holdfast.arm.jobs import JOB
 from holdfast.arm.vaults import RS, VAULT
 from holdfast.catalog import jobs, operations

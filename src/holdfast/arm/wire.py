@@ -16,7 +16,8 @@ from holdfast.domain.policy import parse_policy
 from holdfast.domain.retention import expiry_of
 from holdfast.services.items import ItemView
 from holdfast.services.policies import point_facts
-from holdfast.services.vaults import PROVISIONING, merge
+from holdfast.services.vault_bodies import merge
+from holdfast.services.vaults import PROVISIONING
 
 Body = dict[str, Any]
 RS = "Microsoft.RecoveryServices/vaults"

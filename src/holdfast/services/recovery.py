@@ -1,4 +1,4 @@
-"""Recovery points: find, browse, restore; and unregistering a machine."""
+"""Recovery points: find, browse, restore."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import access, containers, items, points
-from holdfast.catalog.containers import ContainerRow
+from holdfast.catalog import points
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.names import full_container_name
-from holdfast.errors import ConflictError, NotFoundError, UsageError
+from holdfast.errors import NotFoundError, UsageError
 from holdfast.ports.jobs import JobSpec
 from holdfast.services.items import find_container, find_item
 from holdfast.services.platform import Platform
@@ -206,23 +205,3 @@ def _entry_body(folder: bytes, entry: Entry) -> Body:
 def _text(raw: bytes) -> str:
     """Bytes that are no UTF-8 are shown escaped."""
     return raw.decode("utf-8", errors="backslashreplace")
-
-
-def unregister_container(platform: Platform, vault: VaultRow, name: str) -> ContainerRow:
-    """Remove a machine and revoke its agent. ConflictError (ContainerHasProtectedItems)."""
-    now = platform.now()
-    with platform.catalog.write() as connection:
-        row = find_container(connection, vault, name)
-        held = items.count_items_on(connection, row.id)
-        if held:
-            raise ConflictError(
-                f"{row.friendly_name} has {held} protected item(s)",
-                code="ContainerHasProtectedItems",
-                hint="delete their data first: holdfast item disable NAME --delete-data",
-            )
-        agent = containers.get_agent(connection, row.agent_id) if row.agent_id else None
-        containers.revoke_agents_of(connection, row.id, now)
-        if agent is not None:
-            access.change_principal(connection, agent.client_id, disabled_at=now)
-        containers.remove_container(connection, row.id)
-        return row

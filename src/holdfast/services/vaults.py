@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,25 +20,12 @@ from holdfast.domain.names import check_vault
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
 from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION, local_store_url
+from holdfast.services.vault_bodies import check_body, merge, soft_delete_asked
 from holdfast.services.vaults_open import store_missing
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
 NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
-MAX_TAGS = 50
-_SHAPE: Body = {
-    "location": str,
-    "tags": {},
-    "sku": {"name": str},
-    "identity": {"type": str},
-    "properties": {
-        "redundancySettings": {},
-        "monitoringSettings": {"azureMonitorAlertSettings": {}, "classicAlertSettings": {}},
-        "securitySettings": {"softDeleteSettings": {}, "immutabilitySettings": {}},
-        "restoreSettings": {"crossSubscriptionRestoreSettings": {}},
-        "encryption": {},
-    },
-}
 PROVISIONING, ACTIVE = "Provisioning", "Active"
 log = logging.getLogger(__name__)
 
@@ -72,7 +58,7 @@ def create_vault(
 ) -> tuple[VaultRow, bool]:
     """The vault and whether it is new. An existing one takes the body's tags and properties."""
     check_vault(name)
-    _check_body(body)
+    check_body(body)
     with platform.catalog.read() as connection:
         if places.get_group(connection, platform.subscription_id, group) is None:
             raise NotFoundError(
@@ -178,49 +164,6 @@ def _new_row(
     )
 
 
-def _check_body(body: Body) -> None:
-    """UsageError for what has the wrong kind, or asks for a protection this release lacks."""
-    _check_kinds(body, _SHAPE, "")
-    tags = body.get("tags") or {}
-    if len(tags) > MAX_TAGS or not all(isinstance(value, str) for value in tags.values()):
-        raise UsageError(
-            f"tags are more than {MAX_TAGS}, or not texts",
-            code="InvalidRequestContent",
-            hint='send tags as {"name": "text"}',
-        )
-    security = (body.get("properties") or {}).get("securitySettings") or {}
-    state = str((security.get("immutabilitySettings") or {}).get("state") or "Disabled")
-    if state.lower() != "disabled":
-        raise UsageError(
-            "immutable vaults are not supported by this release",
-            code="UserErrorNotSupported",
-            hint="leave immutabilitySettings.state at Disabled; keep a copy where the server "
-            "cannot delete, such as a bucket with object lock",
-        )
-
-
-def _check_kinds(given: Body, shape: Body, where: str) -> None:
-    """Where ``shape`` has an object or a text, ``given`` has one too, or nothing."""
-    for key, kind in shape.items():
-        value = given.get(key)
-        expected = dict if isinstance(kind, dict) else kind
-        if value is not None and not isinstance(value, expected):
-            raise UsageError(
-                f"{where}{key} has the wrong kind",
-                code="InvalidRequestContent",
-                hint=f"send {'an object' if expected is dict else 'a text'} there",
-            )
-        if isinstance(kind, dict) and value is not None:
-            _check_kinds(value, kind, f"{where}{key}.")
-
-
-def soft_delete_asked(row: VaultRow) -> bool:
-    """Whether a client asked for soft delete, as the Azure command line always does."""
-    security = (row.properties.get("properties") or {}).get("securitySettings") or {}
-    settings = security.get("softDeleteSettings") or {}
-    return str(settings.get("softDeleteState") or "Disabled").lower() != "disabled"
-
-
 def _given(body: Body) -> Body:
     """What a client said that we keep and give back."""
     kept = {"properties": body.get("properties") or {}, "sku": body.get("sku")}
@@ -246,7 +189,7 @@ def change_vault(
     platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
 ) -> VaultRow:
     """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag."""
-    _check_body(body)
+    check_body(body)
     with platform.catalog.write() as connection:
         row = find_vault(connection, platform, group, name)
         if if_match not in (None, "*", row.etag):
@@ -263,18 +206,6 @@ def change_vault(
             connection, row.id, properties=merged, tags=tags, etag=etag, updated_at=now
         )
         return replace(row, properties=merged, tags=tags, etag=etag, updated_at=now)
-
-
-def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
-    """``new`` over ``old``, objects merged at every depth, nulls removing."""
-    result = dict(old)
-    for key, value in new.items():
-        before = result.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            result[key] = merge(before, value)
-        else:
-            result[key] = value
-    return result
 
 
 def delete_vault(platform: Platform, group: str, name: str) -> bool:

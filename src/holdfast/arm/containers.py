@@ -1,0 +1,79 @@
+"""Containers: machines that enrolled in a vault."""
+
+from __future__ import annotations
+
+from litestar import Response, delete, get
+
+from holdfast.arm import wire
+from holdfast.arm.filters import parse_filter
+from holdfast.arm.guard import needs
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    Answering,
+    ArmRequest,
+    Body,
+    accepted,
+    listed,
+    threaded,
+)
+from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
+from holdfast.catalog import containers, items
+from holdfast.catalog.containers import ContainerRow
+from holdfast.services.containers import unregister_container
+from holdfast.services.items import find_container
+
+KIND = f"{RS}/backupFabrics/protectionContainers"
+CONTAINER = VAULT + "/backupFabrics/{fabric:str}/protectionContainers/{container:str}"
+READ = needs(f"{KIND}/read")
+
+
+def _container(found: VaultCall, row: ContainerRow) -> Body:
+    with found.call.platform.catalog.read() as connection:
+        agent = containers.get_agent(connection, row.agent_id) if row.agent_id else None
+        count = items.count_items_on(connection, row.id)
+    return wire.container_body(row, found.id, agent, count)
+
+
+@get(VAULT + "/backupProtectionContainers", opt=READ)
+@threaded
+def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Registered machines; ``$filter``: backupManagementType, friendlyName."""
+    found = vault_call(request, sub, group, vault)
+    wanted = parse_filter(found.call.query("$filter"))
+    if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
+        return {"value": []}
+    with found.call.platform.catalog.read() as connection:
+        page = containers.page_containers(
+            connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
+        )
+    friendly = wanted.get("friendlyname", "").lower()
+    chosen = [row for row in page.rows if friendly in ("", row.friendly_name.lower())]
+    rows = [_container(found, row) for row in chosen]
+    return listed(rows, found.call, page.next_token)
+
+
+@get(CONTAINER, opt=READ)
+@threaded
+def get_container(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Body:
+    """One registered machine."""
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        row = find_container(connection, found.row, container)
+    return _container(found, row)
+
+
+@delete(CONTAINER, opt=needs(f"{KIND}/delete"), status_code=202)
+@threaded
+def unregister(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Response[None]:
+    """Remove a machine that protects nothing, and revoke its agent."""
+    found = vault_call(request, sub, group, vault)
+    row = unregister_container(found.call.platform, found.row, container)
+    holder = Answering(wire.container_id(found.id, row.name))
+    return accepted(found.call, found.id, "UnRegister", None, holder)
+
+
+ROUTES = [list_containers, get_container, unregister]

@@ -1,0 +1,140 @@
+"""Recovery points of an item: list, look into, restore."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from litestar import Response, get, post
+
+from holdfast.arm import wire
+from holdfast.arm.filters import parse_date, parse_filter
+from holdfast.arm.guard import needs
+from holdfast.arm.http import (
+    PAGE_ROWS,
+    ArmRequest,
+    Body,
+    accepted,
+    listed,
+    properties_of,
+    stamp,
+    threaded,
+)
+from holdfast.arm.items import ITEM, answering
+from holdfast.arm.items import KIND as ITEMS
+from holdfast.arm.vaults import vault_call
+from holdfast.catalog import points
+from holdfast.domain.access import RESTORE_ELSEWHERE
+from holdfast.services import items as service
+from holdfast.services import recovery
+
+KIND = f"{ITEMS}/recoveryPoints"
+POINT = ITEM + "/recoveryPoints/{point:str}"
+READ = needs(f"{KIND}/read")
+
+
+@get(ITEM + "/recoveryPoints", opt=READ)
+@threaded
+def list_points(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
+) -> Body:
+    """Recovery points, newest first; ``$filter``: startDate, endDate."""
+    found = vault_call(request, sub, group, vault)
+    call, wanted = found.call, parse_filter(found.call.query("$filter"))
+    since, until = parse_date(wanted.get("startdate")), parse_date(wanted.get("enddate"))
+    with call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+        view = service.view_item(call.platform, connection, row)
+        latest = points.latest_point(connection, row.id)
+        page = points.page_points(
+            connection, row.id, since=since, until=until, limit=PAGE_ROWS, token=call.skip_token
+        )
+    newest = latest.rp_id if latest else ""
+    rows = [
+        wire.point_body(point, view, found.id, newest=point.rp_id == newest) for point in page.rows
+    ]
+    return listed(rows, call, page.next_token)
+
+
+@get(POINT, opt=READ)
+@threaded
+def get_point(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+) -> Body:
+    """One recovery point, by id or ``latest``."""
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+        view = service.view_item(found.call.platform, connection, row)
+        one = recovery.find_point(connection, found.row, row, point)
+        latest = points.latest_point(connection, row.id)
+    newest = latest is not None and latest.rp_id == one.rp_id
+    return wire.point_body(one, view, found.id, newest=newest)
+
+
+@post(POINT + "/restore", opt=needs(f"{KIND}/restore/action"), status_code=202)
+@threaded
+def restore(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+    data: dict[str, Any],
+) -> Response[None]:
+    """Restore a recovery point, by a job."""
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    asked = recovery.read_restore(properties_of(data))
+    if asked.elsewhere(container):
+        call.principal.check(RESTORE_ELSEWHERE, found.id)
+    job = recovery.restore(
+        call.platform, found.row, container, item, point, asked, call.principal.name
+    )
+    return accepted(call, found.id, "Restore", job, answering(found, container, item))
+
+
+@get(POINT + "/providers/Holdfast.Backup/files", opt=READ)
+@threaded
+def browse(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    item: str,
+    point: str,
+) -> Body:
+    """A folder of a recovery point, by name."""
+    found = vault_call(request, sub, group, vault)
+    call = found.call
+    rows, token = recovery.browse(
+        call.platform,
+        found.row,
+        container,
+        item,
+        point,
+        call.query("path") or "/",
+        call.number("$top", PAGE_ROWS),
+        call.skip_token,
+    )
+    shaped = [{**row, "mtime": _mtime(row["mtime"])} for row in rows]
+    return listed(shaped, call, token)
+
+
+def _mtime(moment: datetime) -> str | None:
+    return stamp(moment)
+
+
+ROUTES = [list_points, get_point, restore, browse]
