@@ -219,9 +219,55 @@ def test_a_planned_fault_that_never_happens_is_told() -> None:
     store.read("a")
     with pytest.raises(InternalError, match="never happened"):
         faults.require_all_fired()
-    for bad in ({"method": "rread"}, {"method": "read", "nth": 0}):
+    for bad in (
+        {"method": "rread"},
+        {"method": "read", "nth": 0},
+        {"method": "read", "kind": "full"},
+        {"method": "size", "kind": "flip"},
+        {"method": "create", "kind": "short", "when": "after"},
+        {"method": "read", "kind": "flip", "place": 1.0},
+    ):
         with pytest.raises(InternalError):
             Fault(**bad)  # type: ignore[arg-type]
+
+
+def test_a_store_lies_as_planned() -> None:
+    inner = MemoryStore()
+    plan = [
+        Fault("read", kind="flip"),
+        Fault("read", nth=2, kind="short"),
+        Fault("read", nth=3, kind="short", place=0.0),
+        Fault("read_range", kind="short"),
+        Fault("create", nth=2, kind="flip", place=0.25),
+        Fault("create", nth=3, kind="short", place=0.0),
+        Fault("write", nth=2, kind="short"),
+        Fault("list", nth=2, kind="stale"),
+    ]
+    faults = PlannedFaults(plan)
+    store = FaultStore(inner, faults)
+    store.create("a", bytes(8))
+    assert [store.read("a") for _ in range(4)] == [
+        b"\0\0\0\0\1\0\0\0",
+        bytes(4),
+        b"",
+        bytes(8),
+    ]
+    assert store.read_range("a", 2, 4) == bytes(2)
+    store.create("b", bytes(8))
+    store.create("c", bytes(8))
+    upload = store.upload("d")
+    upload.write(b"1234")
+    upload.write(b"5678")
+    upload.publish()
+    assert inner.objects == {
+        "a": bytes(8),
+        "b": b"\0\0\1\0\0\0\0\0",
+        "c": b"\0",
+        "d": b"123456",
+    }
+    assert [info.key for info in store.list()] == ["a", "b", "c", "d"]
+    assert [info.key for info in store.list()] == ["a"]
+    faults.require_all_fired()
 
 
 def test_seeded_faults_repeat() -> None:

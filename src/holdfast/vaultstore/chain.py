@@ -98,12 +98,16 @@ class Chain:
     def _read_on(self, last: int) -> None:
         if self.damage is not None:
             raise self.damage
-        try:
-            self.state = self._follow(last, None)
-        except _BadRecordError as bad:
-            self.state = self._follow(last, bad.sequence - 1)
-            self.damage = _damaged(bad.sequence, bad.error)
-            raise self.damage from bad.error
+        first: _BadRecordError | None = None
+        while True:
+            try:
+                self.state = self._follow(last, first.sequence - 1 if first else None)
+                break
+            except _BadRecordError as bad:  # again, and earlier, when the store reads badly
+                first = bad
+        if first is not None:
+            self.damage = _damaged(first.sequence, first.error)
+            raise self.damage from first.error
 
     def _follow(self, last: int, stop: int | None) -> LogState:
         """The state after the records that follow, up to ``stop`` or the first absent one."""
