@@ -71,16 +71,14 @@ class TargetTree:
                 root.mkdir(parents=True, exist_ok=True)
             fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise TargetError(
-                f"the target {root} cannot be used: {error.strerror}",
-                hint="choose a folder that can be created and written",
-                target=str(root),
-            ) from error
+            raise target_unusable(root, error) from error
         self._top = self._met(b"", fd)
 
     def directory(self, path: bytes, *, create: bool = True) -> Folder:
         """The open folder ``path`` (relative, no leading slash). BlockedError when something that
         is no directory stands in the way; FileNotFoundError when absent and not to be created."""
+        if path.startswith(b"/"):
+            raise BlockedError(0, "the name would leave the target")
         above, missing = path, []
         while above and above not in self._open:
             above, _, name = above.rpartition(b"/")
@@ -194,6 +192,14 @@ class TargetTree:
             os.close(fd)
         self._open.clear()
         self.devices.clear()
+
+
+def target_unusable(root: Path, error: OSError) -> TargetError:
+    return TargetError(
+        f"the target {root} cannot be used: {error.strerror}",
+        hint="choose a folder that can be created and written",
+        target=str(root),
+    )
 
 
 def chmod_way(fd: int, mode: int) -> None:

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from holdfast import crashpoint
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.values import FrameLocation
@@ -232,6 +233,7 @@ class _Windows:
             context.waiting.leave(writer.last_folder)
             context.target.release_old()
             self._syncer.window_written(writer.number)
+            crashpoint.reach("restore.window")
 
 
 def _partials_remover(writer: EntryWriter) -> Callable[[Folder], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
@@ -30,13 +31,28 @@ def check_small(keys: IdKeys, entry: Entry, kind: int, chunk_id: bytes, data: Bu
         raise _damaged()
 
 
-def digest_of(fd: int, keys: IdKeys) -> bytes:
-    """The digest of an open file's content."""
+def has_content(fd: int, keys: IdKeys, entry: Entry) -> bool:
+    """Whether an open file of the entry's size holds what the entry says: the data of its extents
+    by the digest, and nothing but zeros between them."""
     hasher, at = content_hasher(keys), 0
-    while data := os.pread(fd, BLOCK, at):
-        hasher.update(data)
+    for _, _, start, length in entry.extents:
+        if not _is_zero(fd, at, start):
+            return False
+        at = start + length
+        for data in _blocks(fd, start, at):
+            hasher.update(data)
+    digest = entry.digest or content_hasher(keys).digest()
+    return _is_zero(fd, at, entry.size) and hasher.digest() == digest
+
+
+def _blocks(fd: int, at: int, end: int) -> Iterator[bytes]:
+    while at < end and (data := os.pread(fd, min(BLOCK, end - at), at)):
+        yield data
         at += len(data)
-    return hasher.digest()
+
+
+def _is_zero(fd: int, at: int, end: int) -> bool:
+    return all(data.count(0) == len(data) for data in _blocks(fd, at, end))
 
 
 def _damaged() -> IntegrityError:

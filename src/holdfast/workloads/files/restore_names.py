@@ -10,7 +10,7 @@ from typing import NamedTuple
 from holdfast.vaultstore.entries import Entry, EntryType
 from holdfast.vaultstore.ids import IdKeys
 from holdfast.workloads.files.paths import Folder, lstat_at
-from holdfast.workloads.files.restore_content import digest_of
+from holdfast.workloads.files.restore_content import has_content
 from holdfast.workloads.files.restore_plan import Conflict
 from holdfast.workloads.files.restore_writer import Owners
 
@@ -111,14 +111,12 @@ class NameChooser:
         return link or not self._privileged or st.S_IMODE(found.st_mode) == entry.mode
 
     def _same_content(self, folder: Folder, name: bytes, entry: Entry) -> bool:
-        if not entry.digest:
-            return not entry.size
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         except OSError:
             return False
         try:
-            return digest_of(fd, self._keys) == entry.digest
+            return has_content(fd, self._keys, entry)
         finally:
             os.close(fd)
 

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from holdfast import crashpoint
 from holdfast.errors import HoldfastError, TargetError
 from holdfast.workloads.files.journal import RestoreJournal
 
@@ -65,6 +66,7 @@ class Syncer:
             numbers, self._written = self._written, []
         sync_file_systems(self._devices())
         self._journal.finish_windows(numbers)
+        crashpoint.reach("restore.synced")
 
     def stop(self) -> None:
         """End the thread; call in every case, before the target is closed."""

@@ -13,6 +13,7 @@ from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.root import Finding
 from holdfast.vaultstore.values import FrameLocation, RecoveryPointRecord, Unlock
+from holdfast.workloads.files.paths import target_unusable
 from holdfast.workloads.files.restore import FilesRestore, RestorePlan, RestoreResult
 
 Row = dict[str, Any]
@@ -106,7 +107,7 @@ class ReaderSource:
 
     def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]:
         """Locations that only name chunks; the reader knows where they lie."""
-        return [_named(chunk_id) for chunk_id in ids]
+        return [named(chunk_id) for chunk_id in ids]
 
     def runs(self, rows: Iterable[FrameLocation]) -> Iterator[list[FrameLocation]]:
         wanted = list(rows)
@@ -131,7 +132,8 @@ class ReaderSource:
         return self._pages[page_id]
 
 
-def _named(chunk_id: bytes) -> FrameLocation:
+def named(chunk_id: bytes) -> FrameLocation:
+    """A location that only names a chunk."""
     return FrameLocation(
         id=chunk_id,
         pack=b"",
@@ -156,8 +158,15 @@ def restore_point(
     target: Path,
     paths: Sequence[str] = (),
 ) -> tuple[RestoreResult, tuple[Finding, ...]]:
-    """Restore a recovery point into ``target``; files at TARGET/<source path>."""
+    """Restore a recovery point into ``target``; files at TARGET/<source path>. An interrupted
+    restore of the same point and paths goes on where it was: its journal is a hidden file in
+    ``target`` until it is complete. NotFoundError, UsageError, TargetError, IntegrityError."""
     record = choose_point(reader, item, container, point)
     plan = RestorePlan(target=target.absolute(), paths=paths)
-    run = FilesRestore(plan, ReaderSource(reader, record))
+    journal = plan.place / f".holdfast-restore-{record.rp_id}"
+    try:
+        plan.place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise target_unusable(plan.place, error) from error
+    run = FilesRestore(plan, ReaderSource(reader, record), journal)
     return run.run(), run.findings.all()
