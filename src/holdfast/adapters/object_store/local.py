@@ -29,6 +29,7 @@ from holdfast.adapters.object_store.local_disk import (
     sync_folder,
     translated,
 )
+from holdfast.adapters.object_store.local_writer import FileWriter, writer_for
 from holdfast.adapters.object_store.rules import (
     SEGMENT,
     check_content,
@@ -41,7 +42,6 @@ from holdfast.errors import ObjectExistsError, ObjectMissingError, StoreUnavaila
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
 TEMPORARY = "+tmp"
-WRITEBACK_BYTES = 1024 * 1024  # the disk starts on so many bytes at once, not at the sync
 
 
 class LocalUpload:
@@ -51,24 +51,17 @@ class LocalUpload:
         self._store = store
         self._key = key
         self._size = 0
-        self._started = 0
         self._sound = True
         self._path, self._handle = store.begin(key)
+        self._writer: FileWriter | None = None
 
     def write(self, data: Buffer) -> None:
+        view = memoryview(data).cast("B")
         with self._must_succeed():
-            view = memoryview(data).cast("B")
-            while view:
-                done = os.write(self._handle, view)
-                self._size += done
-                view = view[done:]
-            self._start_writeback()
-
-    def _start_writeback(self) -> None:
-        pending = self._size - self._started
-        if pending >= WRITEBACK_BYTES:
-            os.posix_fadvise(self._handle, self._started, pending, os.POSIX_FADV_DONTNEED)
-            self._started = self._size
+            if self._writer is None:
+                self._writer = writer_for(self._handle, len(view))
+            self._writer.write(view)
+            self._size += len(view)
 
     def publish(self) -> None:
         check_content(self._key, self._size)
@@ -78,6 +71,8 @@ class LocalUpload:
                 hint="check the disk; the object is not there, send it again",
             )
         with self._must_succeed():
+            if self._writer is not None:
+                self._writer.finish()
             os.fsync(self._handle)
         self._store.link(self._path, self._key)
         self.abort()
@@ -94,7 +89,7 @@ class LocalUpload:
 
     def abort(self) -> None:
         if self._handle >= 0:
-            handle, self._handle = self._handle, -1
+            handle, self._handle, self._writer = self._handle, -1, None
             with contextlib.suppress(OSError):
                 self._path.unlink()
             with contextlib.suppress(OSError):
