@@ -1,0 +1,102 @@
+"""Killing real programs in the middle of real jobs: what the tests of recovery share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.testing.wait import eventually
+from holdfast.testing.world import HOST, World
+from holdfast.workloads.files.compare import Difference, compare_inventories, take_inventory
+
+RUNNING = ("InProgress", "Cancelling")
+NOISE = ("next", "progress", "after.POST.complete")  # passed once more or less, as time goes
+PREFIX = {"agent": "agent.", "server": "job."}
+
+
+def make_tree(world: World, name: str, seed: int) -> Path:
+    """Some 3 MB that no other tree shares, in files of all sizes."""
+    tree = world.folder / name
+    noise = random.Random(seed)
+    for number in range(60):
+        folder = tree / f"dir-{number % 5}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"file-{number}").write_bytes(noise.randbytes(noise.randrange(1, 40_000)))
+    (tree / "large").write_bytes(noise.randbytes(2_000_000))
+    return tree
+
+
+def restart(world: World, who: str, environment: dict[str, str]) -> None:
+    """Start the program that is to be killed with its orders."""
+    if who == "agent":
+        world.stop_agent()
+        world.start_agent(environment=environment)
+    else:
+        world.stop_server()
+        world.start_server(environment)
+
+
+def job_of(world: World, item: str, operation: str = "") -> str:
+    """The newest job of an item, or of an operation."""
+    rows = [row["properties"] | {"id": row["name"]} for row in world.jobs()]
+    if operation:
+        rows = [row for row in rows if row["operation"] == operation]
+    else:
+        rows = [row for row in rows if row["entityFriendlyName"] == item]
+    return str(rows[0]["id"])
+
+
+def status(world: World, job: str) -> str:
+    return str(world.ask("job", "show", job)["properties"]["status"])
+
+
+def points_passed(
+    world: World, who: str, start: Callable[[], object], ended: Callable[[], bool], log: Path
+) -> list[str]:
+    """The crash points that ``who`` passes in a job nobody is killed in, in order."""
+    restart(world, who, {"HOLDFAST_TEST_CRASH_LOG": str(log)})
+    start()
+    eventually(ended, "the whole job")
+    restart(world, who, {})
+    return [point for point in log.read_text().split() if _is_sure(who, point)]
+
+
+def _is_sure(who: str, point: str) -> bool:
+    """Whether the next such job passes it too: a server waits for agents in more or fewer turns."""
+    if not point.startswith(PREFIX[who]) or any(word in point for word in NOISE):
+        return False
+    return who == "agent" or point.endswith("@1")
+
+
+def killed_at(
+    world: World, who: str, point: str, start: Callable[[], object], ended: Callable[[], bool]
+) -> bool:
+    """Start a job and wait for the kill; False when the job ended without passing the point (how
+    often some calls are made depends on timing). The program is not started again."""
+    restart(world, who, {"HOLDFAST_TEST_CRASH": point})
+    program = world.agents[HOST] if who == "agent" else world.server
+    assert program is not None
+    start()
+    eventually(
+        lambda: program.poll() is not None or (who == "agent" and ended()), f"the kill at {point}"
+    )
+    if program.poll() is None:
+        return False
+    assert program.returncode == -9
+    if who == "agent":
+        assert not ended(), "the kill must hit a running job"
+        del world.agents[HOST]
+    else:
+        world.server = None
+    return True
+
+
+def restored_like(source: Path, target: Path, *, owners: bool) -> Difference:
+    """``source`` against what a restore put below ``target``."""
+    return compare_inventories(
+        take_inventory([source]),
+        take_inventory([target / str(source).lstrip("/")]),
+        strip_right=str(target),
+        owners=owners,
+    )
