@@ -24,7 +24,7 @@ test: setup
 	$(PYTEST) --ignore=tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-kills: setup
-	$(PYTEST) tests/recovery/test_kill_programs.py; code=$$?; rm -rf "$$folder"; exit $$code; }
+	$(PYTEST) tests/recovery/test_kill_programs.py tests/recovery/test_kill_upkeep.py; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-recovery: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
