@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import Response, delete, get, post, put
@@ -122,7 +123,7 @@ def _definition_id(role: str) -> str:
     return f"/providers/{AUTH}/roleDefinitions/{role}"
 
 
-def _assignment_body(row: RoleAssignmentRow) -> Body:
+def _assignment_body(row: RoleAssignmentRow, names: Mapping[str, str]) -> Body:
     scope = row.scope.rstrip("/")
     role = ROLES.get(row.role)
     return {
@@ -133,6 +134,7 @@ def _assignment_body(row: RoleAssignmentRow) -> Body:
             "roleDefinitionId": _definition_id(row.role),
             "roleDefinitionName": role.name if role else row.role,
             "principalId": row.principal_id,
+            "principalName": names.get(row.principal_id, row.principal_id),
             "principalType": "ServicePrincipal",
             "scope": scope or "/",
             "createdOn": stamp(row.created_at),
@@ -172,7 +174,8 @@ def list_assignments(request: ArmRequest, sub: str, group: str = "", vault: str 
     wanted = parse_filter(call.query("$filter"), lenient=True).get("principalid", "")
     rows = service.assignments_below(call.platform, _scope(request, sub))
     chosen = [row for row in rows if wanted in ("", row.principal_id) and row.role != AGENT.id]
-    return listed([_assignment_body(row) for row in chosen], call)
+    names = service.client_names(call.platform)
+    return listed([_assignment_body(row, names) for row in chosen], call)
 
 
 @get(
@@ -185,7 +188,8 @@ def get_assignment(
 ) -> Body:
     """One role assignment."""
     platform, scope = call_of(request).platform, _scope(request, sub)
-    return _assignment_body(service.find_assignment(platform, scope, assignment))
+    row = service.find_assignment(platform, scope, assignment)
+    return _assignment_body(row, service.client_names(platform))
 
 
 @put(
@@ -212,7 +216,8 @@ def put_assignment(
         )
     platform, scope = call_of(request).platform, _scope(request, sub)
     row, new = service.assign_role(platform, assignment, scope, role, principal)
-    return Response(_assignment_body(row), status_code=201 if new else 200)
+    body = _assignment_body(row, service.client_names(platform))
+    return Response(body, status_code=201 if new else 200)
 
 
 @delete(

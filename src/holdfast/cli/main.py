@@ -17,6 +17,7 @@ from holdfast.errors import HoldfastError
 COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agents", "Enrol this machine and run its agent."),
     "backup": ("backups", "Back up now."),
+    "client": ("clients", "Logins of people and services."),
     "completion": ("completion", "Print the shell completion script."),
     "container": ("containers", "Registered machines of a vault."),
     "item": ("items", "What is protected, under which policy."),
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recovery-point": ("points", "States you can restore."),
     "region": ("regions", "Where vaults put their bytes."),
     "restore": ("restores", "Restore files."),
+    "role": ("roles", "What each login may do, and where."),
     "server": ("servers", "Run the server."),
     "store": ("stores", "Read a vault without a server."),
     "vault": ("vaults", "Vaults and their upkeep."),

@@ -26,6 +26,11 @@ def list_clients(platform: Platform) -> list[PrincipalRow]:
     return sorted((row for row in rows if row.kind == "service"), key=lambda row: row.name.lower())
 
 
+def client_names(platform: Platform) -> dict[str, str]:
+    """id -> name, disabled ones too."""
+    return {row.id: row.name for row in list_clients(platform)}
+
+
 def find_client(connection: Connection, name: str) -> PrincipalRow:
     """A client that may log in, by name or id. NotFoundError (ClientNotFound)."""
     for row in access.list_principals(connection):
