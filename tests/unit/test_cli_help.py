@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,14 +17,15 @@ from holdfast.cli.main import root, run
 from holdfast.cli.services import unit_text
 
 COMMANDS = """
-agent enroll, agent install-service, agent start, backup now, completion, container list,
-container show, container unregister, item disable, item list, item protect, item show, item update,
-job cancel, job list, job show, job wait, login, policy create, policy delete, policy list,
-policy preview, policy set, policy show, recovery-point browse, recovery-point list,
-recovery-point show, region create, region list, region show, restore, server install-service,
-server start, store list, store restore, vault collect, vault confirm-clock, vault create,
-vault credentials, vault delete, vault expire, vault export-key, vault import, vault list,
-vault show, vault update, vault verify
+agent enroll, agent install-service, agent start, backup now, client create, client delete, client
+list, client renew-secret, client show, completion, container list, container show, container
+unregister, item disable, item list, item protect, item show, item update, job cancel, job list, job
+show, job wait, login, policy create, policy delete, policy list, policy preview, policy set, policy
+show, recovery-point browse, recovery-point list, recovery-point show, region create, region list,
+region show, restore, role assign, role assignments, role list, role revoke, server install-service,
+server start, store list, store restore, vault collect, vault confirm-clock, vault create, vault
+credentials, vault delete, vault expire, vault export-key, vault import, vault list, vault show,
+vault update, vault verify
 """
 HEAVY = ["sqlalchemy", "dbos", "litestar", "numpy", "uvicorn", "obstore", "msgspec", "blake3"]
 
@@ -59,11 +61,11 @@ def test_every_command_shows_an_example_that_parses(
     examples = [line for line in lines if line.startswith("holdfast ")]
     assert examples
     for example in examples:
-        words = example.partition(" > ")[0].split()[1:]
+        words = shlex.split(example.partition(" > ")[0])[1:]
         path, rest = words[: len(name.split())], words[len(name.split()) :]
         assert " ".join(path) == name
         command = commands()[name]
-        command.make_context(name, [word.strip("'") for word in rest], resilient_parsing=False)
+        command.make_context(name, rest, resilient_parsing=False)
 
 
 def test_every_group_shows_help_and_nothing_is_a_usage_error(

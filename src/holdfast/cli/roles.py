@@ -116,7 +116,8 @@ def assign(
     """
     api, place = _address(group, vault, everywhere=everywhere)
     asked = {"properties": {"roleDefinitionId": role, "principalId": client}}
-    body = api.call("PUT", f"{place}/{AUTH}/roleAssignments/{uuid.uuid4()}", asked).body
+    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{place}/{client}/{role}".lower())  # repeats find it
+    body = api.call("PUT", f"{place}/{AUTH}/roleAssignments/{name}", asked).body
     show.emit(body, output, COLUMNS)
 
 
