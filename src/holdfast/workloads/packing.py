@@ -136,15 +136,24 @@ class _Lane:
             self._made += 1
         else:
             builder = self._idle.get()
-        self._uploader.check()
-        builder.begin(self._rng.token(16))
+        try:
+            self._uploader.check()
+            builder.begin(self._rng.token(16))
+        except BaseException:
+            self._idle.put(builder)  # others wait for it, to meet the same
+            raise
         self._current = builder
         return builder
 
     def _finish(self) -> None:
         builder, self._current = self._current, None
-        if builder is not None:
+        if builder is None:
+            return
+        try:
             self._uploader.send(builder.finish(), self._idle, builder)
+        except BaseException:
+            self._idle.put(builder)
+            raise
 
 
 class ChunkWriter:
