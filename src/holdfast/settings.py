@@ -46,8 +46,8 @@ DESCRIPTIONS: dict[str, str] = {
     "administrator used when asking for vault credentials.",
     "pack_target_bytes": "Size a pack is filled to, for vaults created from now on.",
     "zstd_level": "Compression level (1 to 19), for vaults created from now on.",
-    "reserve_bytes": "Space kept back in each new vault so that collect works on a full disk; "
-    "0 keeps none.",
+    "reserve_bytes": "Space kept back in each new vault so that collect works on a full disk, "
+    "at most a tenth of the disk's room; 0 keeps none.",
     "agent_wait_seconds": "How long a job waits for an agent that does not call in.",
     "task_lease_seconds": "After which silence of an agent its task is handed out again.",
     "token_seconds": "Life of an access token.",

@@ -13,6 +13,7 @@ from holdfast.vaultstore.format import Header, ObjectKind, encode_header
 from holdfast.vaultstore.state import LogState
 
 PIECE_BYTES = 4 * 1024 * 1024  # [bytes] released at a time
+LARGEST_PART = 10  # never more than a tenth of the room there is: a small disk is for backups
 
 
 class Reserve:
@@ -24,10 +25,12 @@ class Reserve:
 
     def restore(self) -> None:
         """Fill up what is missing, as far as the store has room."""
-        if self._core.objects.free_bytes() is None:
+        free = self._core.objects.free_bytes()
+        if free is None:
             return
         held = list(self._core.objects.list(layout.RESERVE))
-        missing = self._wanted - sum(info.size for info in held)
+        held_bytes = sum(info.size for info in held)
+        missing = min(self._wanted, (free + held_bytes) // LARGEST_PART) - held_bytes
         number = 1 + max((_number(info.key) for info in held), default=-1)
         while missing > 0:
             if not self._create(number, min(missing, PIECE_BYTES)):
