@@ -16,6 +16,7 @@ POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.1, 1.0
 FIRST_SECONDS, PLAIN_SECONDS = 1.0, 5.0
 PATIENCE_SECONDS = 180.0  # how long a server may be away while a job is followed
 SHOWN_FINDINGS = 10
+STANDING = ("Waiting", "Retrying")  # phases whose reason says more
 ENDED = {"Completed": 0, "CompletedWithWarnings": 3, "Failed": 1, "Cancelled": 1}
 
 
@@ -108,8 +109,12 @@ def progress_text(body: Body) -> str:
 
 
 def _phase(body: Body) -> str:
+    """What it does now; while it waits, for what and why."""
     one: Body = prop("holdfast", "progress")(body) or {}
-    return str(one.get("phase") or prop("holdfast", "detail")(body) or body["properties"]["status"])
+    phase, detail = one.get("phase"), prop("holdfast", "detail")(body)
+    if phase in STANDING and detail:
+        return str(detail)
+    return str(phase or detail or body["properties"]["status"])
 
 
 class Lines:
