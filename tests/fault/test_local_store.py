@@ -23,6 +23,7 @@ from holdfast.errors import (
     StoreUnavailableError,
 )
 from holdfast.testing.object_store_suite import send
+from holdfast.testing.small_disk import can_mount, small_disk
 
 KEY = "packs/session/pack"
 DATA = bytes(range(251)) * 12_000  # more than is written back at once
@@ -272,13 +273,13 @@ def test_a_name_that_may_not_last_is_synced_before_it_is_told(
 
 
 WRITING = """
-import sys, time
+import sys
 from pathlib import Path
 from holdfast.adapters.object_store.local import LocalStore
 upload = LocalStore(Path(sys.argv[1])).upload("a")
 upload.write(b"half")
 print("written", flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
@@ -289,7 +290,7 @@ def test_leftovers_go_with_their_writer_and_not_before(tmp_path: Path) -> None:
     unseen.write(b"whole")
     unseen._path = unseen._path.rename(tmp_path / "+tmp" / "999999999-0-1")
     command = [sys.executable, "-c", WRITING, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"written\n"
         assert store.remove_leftovers() == 0
@@ -321,21 +322,16 @@ def test_what_is_no_object_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+    if not can_mount():
         pytest.skip("a file system can be mounted only by root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "4m") as found:
+        yield found.folder
 
 
-def test_a_full_disk_is_told_and_can_be_freed(small_disk: Path) -> None:
-    store = LocalStore(small_disk)
+def test_a_full_disk_is_told_and_can_be_freed(disk: Path) -> None:
+    store = LocalStore(disk)
     send(store, "packs/1", DATA)
     with pytest.raises(StoreFullError) as caught:
         send(store, "packs/2", DATA)
@@ -343,18 +339,18 @@ def test_a_full_disk_is_told_and_can_be_freed(small_disk: Path) -> None:
     with pytest.raises(StoreFullError):
         store.create("packs/3", DATA)
     assert [info.key for info in store.list()] == ["packs/1"]
-    assert list((small_disk / "+tmp").iterdir()) == []
+    assert list((disk / "+tmp").iterdir()) == []
     store.create("log/1", b"a small one still fits")
     store.delete("packs/1")
     send(store, "packs/2", DATA)
     assert store.read("packs/2") == DATA
 
 
-def test_a_store_that_is_mounted_read_only_can_be_read(small_disk: Path) -> None:
-    LocalStore(small_disk).create("a/b", b"x")
-    (small_disk / "+tmp").rmdir()  # as in a copy made from a bucket
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    store = open_store(small_disk.as_uri())
+def test_a_store_that_is_mounted_read_only_can_be_read(disk: Path) -> None:
+    LocalStore(disk).create("a/b", b"x")
+    (disk / "+tmp").rmdir()  # as in a copy made from a bucket
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    store = open_store(disk.as_uri())
     assert store.read("a/b") == b"x"
     assert [info.key for info in store.list()] == ["a/b"]
     with pytest.raises(ObjectMissingError):

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from holdfast.errors import CancelledError, HoldfastError, TargetError
 from holdfast.testing.files_vault import FilesVault
 from holdfast.testing.nasty_tree import build_nasty_tree, remove_tree
+from holdfast.testing.small_disk import can_mount, small_disk
 from holdfast.vaultstore.layout import PACKS
 from holdfast.workloads.files import restore_plan, restore_sync
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
@@ -244,28 +245,9 @@ def test_half_done_files_of_an_interrupted_run_are_removed(folder: Path) -> None
     assert [path.rpartition(b"-")[2] for path in partial] == [b"alike"]
 
 
-@pytest.fixture
-def small_disk(folder: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system of a given size, or changes it."""
-    mounted = folder / "disk"
-    mounted.mkdir()
-    states: list[str] = []
-
-    def size(text: str) -> Path:
-        again = "remount," if states else ""
-        states.append(text)
-        words = ["mount", "-t", "tmpfs", "-o", f"{again}size={text}", "tmpfs", str(mounted)]
-        subprocess.run(words, check=True)
-        return mounted
-
-    yield size
-    if states:
-        subprocess.run(["umount", "-l", str(mounted)], check=True)
-
-
-@pytest.mark.skipif(not ROOT, reason="mounting a small file system needs root")
+@pytest.mark.skipif(not can_mount(), reason="mounting a small file system needs root")
 def test_a_full_target_is_said_and_gone_on_with_after_space_was_made(
-    folder: Path, small_disk: Callable[[str], Path], small_windows: None
+    folder: Path, small_windows: None
 ) -> None:
     source = folder / "source"
     source.mkdir()
@@ -273,15 +255,15 @@ def test_a_full_target_is_said_and_gone_on_with_after_space_was_made(
         (source / f"file-{number}").write_bytes(os.urandom(200_000))
     vault = FilesVault(folder / "vault")
     vault.back_up(source)
-    target = small_disk("6m") / "target"
-    plan = RestorePlan(target=target)
-    with pytest.raises(TargetError) as caught:
+    with small_disk(folder / "disk", "6m") as disk:
+        plan = RestorePlan(target=disk.folder / "target")
+        with pytest.raises(TargetError) as caught:
+            vault.restore(plan, journal=folder / "journal")
+        assert caught.value.code == "TargetFull"
+        assert "start the restore again" in caught.value.hint
+        disk.resize("64m")
         vault.restore(plan, journal=folder / "journal")
-    assert caught.value.code == "TargetFull"
-    assert "start the restore again" in caught.value.hint
-    small_disk("64m")
-    vault.restore(plan, journal=folder / "journal")
-    assert differences(source, target) == []
+        assert differences(source, plan.target) == []
 
 
 def test_damage_costs_the_files_it_hit_and_names_them(folder: Path) -> None:
