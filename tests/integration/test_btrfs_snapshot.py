@@ -12,7 +12,8 @@ import pytest
 
 from holdfast.adapters.volume_snapshot import snapshot_adapters
 from holdfast.adapters.volume_snapshot.btrfs import MARK, BtrfsSnapshots
-from holdfast.workloads.files.scan import scan
+from holdfast.workloads.files.listing import ROW, SIZE
+from holdfast.workloads.files.scan import TreeWalk
 from holdfast.workloads.files.selection import compile_excludes
 
 
@@ -40,10 +41,10 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 def _names(base: bytes, include: Path) -> dict[bytes, int]:
     found = {}
-    found_in = scan((os.fsencode(include).lstrip(b"/"),), compile_excludes([]), print, base)
-    for directory in found_in:
-        for name, info in zip(directory.names, directory.stats, strict=True):
-            found[directory.path + b"/" + name] = info.st_size
+    walk = TreeWalk((os.fsencode(include).lstrip(b"/"),), compile_excludes([]), base)
+    for listing in walk:
+        for name, row in zip(listing.name_list(), ROW.iter_unpack(listing.rows), strict=True):
+            found[listing.path + b"/" + name] = row[SIZE]
     return found
 
 

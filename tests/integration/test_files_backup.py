@@ -6,7 +6,6 @@ import os
 import random
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,8 @@ from holdfast.adapters.clock import SystemClock
 from holdfast.errors import SourceError, UsageError
 from holdfast.testing.files_vault import FilesVault
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
-from holdfast.workloads.files.content import ContentReader
 from holdfast.workloads.files.restore import RestorePlan
+from holdfast.workloads.files.small_files import BundleReader
 
 
 class AnHourLater(SystemClock):
@@ -93,14 +92,14 @@ def test_a_hard_link_of_an_unreadable_file_is_a_finding(
     (source / "a").write_bytes(b"secret" * 1000)
     os.link(source / "a", source / "b")
     (source / "c").write_text("readable")
-    opened = ContentReader._open
+    opened = BundleReader._open
 
-    def refuse(self: ContentReader, one: Any) -> int:
-        if one.path.endswith(b"/a"):
+    def refuse(self: BundleReader, path: bytes, mine: bool) -> int:
+        if path.endswith(b"/a"):
             raise PermissionError(13, "Permission denied")
-        return opened(self, one)
+        return opened(self, path, mine)
 
-    monkeypatch.setattr(ContentReader, "_open", refuse)
+    monkeypatch.setattr(BundleReader, "_open", refuse)
     vault = FilesVault(tmp_path / "vault")
     assert vault.back_up(source).findings_count == 2
     vault.restore(RestorePlan(target=tmp_path / "out"))

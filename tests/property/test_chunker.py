@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import IntegrityError
 from holdfast.testing.ports import SeededRandom
-from holdfast.vaultstore import chunker
+from holdfast.vaultstore import bundling, chunker
 from holdfast.vaultstore.chunker import MAX_CHUNK, MIN_CHUNK, Cutter
 
 SEED = 0x1234_5678_9ABC_DEF0
@@ -101,8 +101,8 @@ def test_bundles_close_in_range_and_heal_after_an_insertion(sizes: list[int], se
         for digest, size in rows:
             current.append(digest)
             held += size
-            if chunker.closes_bundle(held, digest, size):
-                assert chunker.BUNDLE_MIN <= held < chunker.BUNDLE_MAX + 128 * 1024
+            if bundling.closes_bundle(held, digest, size):
+                assert bundling.BUNDLE_MIN <= held < bundling.BUNDLE_MAX + 128 * 1024
                 found.append(tuple(current))
                 current, held = [], 0
         return [*found, tuple(current)] if current else found

@@ -1,4 +1,4 @@
-"""Where content is cut: keyed FastCDC for large files, content-defined bundles for small ones."""
+"""Where the content of large files is cut: keyed FastCDC."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
 
 MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK = 256 * 1024, 1024 * 1024, 4 * 1024 * 1024
-SMALL_FILE_BYTES = 128 * 1024  # smaller files go into bundles
-BUNDLE_MIN, BUNDLE_MAX = 256 * 1024, 4 * 1024 * 1024
-BUNDLE_EXPECTED = 768 * 1024  # bytes beyond the minimum until a bundle closes, on average
 CHUNKER_NAME = "fastcdc-2020-seeded"
 GOLDEN_SEED = 1  # public: golden cuts show the library's behaviour, never a vault's seed
 _GOLDEN_BYTES = 8 * 1024 * 1024
@@ -43,19 +40,6 @@ class Cutter:
             lengths.append(chunk.length)
             left -= chunk.length
         return lengths
-
-
-def closes_bundle(size: int, digest: bytes, member_bytes: int) -> bool:
-    """Whether a bundle of ``size`` bytes closes after the member with this keyed ``digest``.
-
-    Depends on the member's identity, so that a change disturbs only its own bundle; the chance
-    grows with the member's length, so that bundles average about 1 MiB whatever the file sizes.
-    """
-    if size < BUNDLE_MIN:
-        return False
-    if size >= BUNDLE_MAX:
-        return True
-    return int.from_bytes(digest[:4], "little") % BUNDLE_EXPECTED < member_bytes
 
 
 def golden_cuts(seed: int = GOLDEN_SEED) -> list[int]:

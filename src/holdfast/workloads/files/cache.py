@@ -1,9 +1,9 @@
 """What the agent remembers of the last committed recovery point, to know what did not change.
 
-A file of records in tree order, read as a stream beside the scan: per directory one fixed row of
-``lstat`` figures for each entry, and the encoded segments. An entry is unchanged when its row is
-equal. Rows of entries changed within two seconds before the scan began are blanked, as the clock of
-the file system may be too coarse to show a second change (the racy-clean rule).
+A file of records in tree order, read as a stream beside the scan: per directory one row of
+``lstat`` figures for each entry (``listing``), and the encoded segments. An entry is unchanged when
+its row is equal. Rows of entries changed within two seconds before the scan began are blanked, as
+the clock of the file system may be too coarse to show a second change (the racy-clean rule).
 
 The file counts only for the recovery point it names; a damaged record ends it, and what follows is
 read anew. It is written aside and put in place after the commit.
@@ -28,11 +28,10 @@ from typing import BinaryIO
 
 import msgspec
 
+from holdfast.workloads.files.listing import ROW_BYTES, Listing, tree_order
+
 MAGIC = b"HFCACHE1"
-ROW = struct.Struct("<QQQqqIIIQ")
-ROW_BYTES = ROW.size
 BLANK = b"\xff" * ROW_BYTES
-RACY_NS = 2_000_000_000
 _U32 = struct.Struct("<I")
 _LEAD = struct.Struct("<II")
 MAX_RECORD = 1 << 30
@@ -45,84 +44,44 @@ class CacheHead(msgspec.Struct, frozen=True, kw_only=True):
     pages: bytes
 
 
-def stat_rows(stats: Sequence[os.stat_result], *, snapshot: bool = False) -> bytes:
-    """One row per entry; equal rows mean an unchanged entry. ``snapshot``: the device number is
-    left out, as every snapshot of a volume has another."""
-    pack = ROW.pack
-    if snapshot:
-        return b"".join([_row(s) for s in stats])
-    return b"".join(
-        [
-            pack(
-                s.st_ino,
-                s.st_dev,
-                s.st_size,
-                s.st_mtime_ns,
-                s.st_ctime_ns,
-                s.st_mode,
-                s.st_uid,
-                s.st_gid,
-                s.st_nlink,
-            )
-            for s in stats
-        ]
-    )
-
-
-def _row(s: os.stat_result) -> bytes:
-    times = (s.st_mtime_ns, s.st_ctime_ns)
-    return ROW.pack(s.st_ino, 0, s.st_size, *times, s.st_mode, s.st_uid, s.st_gid, s.st_nlink)
-
-
 @dataclass(slots=True)
 class Remembered:
-    """A directory of the cache."""
+    """A directory of the cache; ``names`` joined by NUL."""
 
     path: bytes
-    names: list[bytes]
+    names: bytes
     rows: bytes
     segments: list[bytes]
 
     @property
     def key(self) -> bytes:
-        return self.path.replace(b"/", b"\0")
+        return tree_order(self.path)
 
 
 class CacheWriter:
-    """Writes the next cache beside the current one. ``started_ns``: when the scan began."""
+    """Writes the next cache beside the current one."""
 
-    def __init__(self, path: Path, started_ns: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._staged = path.with_name(path.name + ".new")
-        self._racy_from = started_ns - RACY_NS
         self._body = self._staged.open("wb")
 
-    def add(
-        self,
-        path: bytes,
-        names: Sequence[bytes],
-        rows: bytes,
-        stats: Sequence[os.stat_result],
-        segments: Sequence[bytes],
-        unsure: Sequence[int] = (),
-    ) -> None:
+    def add(self, listing: Listing, segments: Sequence[bytes], unsure: Sequence[int] = ()) -> None:
         """A directory. ``unsure``: numbers of entries to read again next time in any case."""
-        racy = self._racy_from
-        blank = [n for n, info in enumerate(stats) if info.st_ctime_ns >= racy]
-        blank += unsure
-        if blank:
+        rows = listing.rows
+        if listing.racy or unsure:
             changed = bytearray(rows)
-            for number in blank:
+            for number in (*listing.racy, *unsure):
                 changed[number * ROW_BYTES : (number + 1) * ROW_BYTES] = BLANK
             rows = bytes(changed)
-        joined = b"\0".join(names)
+        path, names = listing.path, listing.names
         body = b"".join(
             (
                 _U32.pack(len(path)),
                 path,
-                _U32.pack(len(joined)),
-                joined,
-                _U32.pack(len(stats)),
+                _U32.pack(len(names)),
+                names,
+                _U32.pack(listing.count),
                 rows,
                 _U32.pack(len(segments)),
                 *(_U32.pack(len(segment)) for segment in segments),
@@ -222,7 +181,7 @@ def _decode(body: bytes) -> Remembered:
     for size in lengths:
         segments.append(body[at : at + size])
         at += size
-    return Remembered(path, names.split(b"\0") if names else [], rows, segments)
+    return Remembered(path, names, rows, segments)
 
 
 def _head_of(path: Path) -> CacheHead | None:

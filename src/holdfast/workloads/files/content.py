@@ -1,68 +1,55 @@
 """Reading content: small files into content-defined bundles, large ones into such chunks.
 
-A task is a batch of small files or one large file. It runs on a worker thread over that thread's
-reused buffer, stores chunks through the ChunkWriter and fills in the entries' extents and digests.
+A task is a batch of small files or one large file. It runs on a worker thread, stores chunks
+through the ChunkWriter and fills in the entries' extents, digests and extended attributes. Batches
+of many small files are read by a process of their own (``reader_process``).
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from holdfast.ports.object_store import Buffer
-from holdfast.vaultstore.chunker import (
-    BUNDLE_MAX,
-    MAX_CHUNK,
-    SMALL_FILE_BYTES,
-    Cutter,
-    closes_bundle,
-)
+from holdfast.vaultstore.chunker import MAX_CHUNK, Cutter
 from holdfast.vaultstore.entries import Entry, ExtentTuple
 from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher
-from holdfast.workloads.files.scan import open_path
+from holdfast.workloads.files.child import ChildLostError
+from holdfast.workloads.files.metadata import read_xattrs
+from holdfast.workloads.files.reader_process import ReaderProcess
+from holdfast.workloads.files.scan import Report, open_path
+from holdfast.workloads.files.small_files import (
+    BUFFER_BYTES,
+    BundleReader,
+    Oddity,
+    Reading,
+    Wanted,
+)
 from holdfast.workloads.packing import ChunkWriter
 
+log = logging.getLogger(__name__)
 WINDOW_BYTES = 2 * MAX_CHUNK
-MAX_SMALL_KNOWN = 80_000  # digests of small files remembered, two generations: about 40 MB
+MANY_FILES = 256  # from so many on a batch is worth a process of its own
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOATIME = getattr(os, "O_NOATIME", 0)
-Place = tuple[bytes, int]
 
 
 @dataclass(slots=True)
 class Source:
-    """A file to read. ``path``: without leading slash. ``read``: its content is stored; ``gone``:
-    it could not be read at all and leaves the manifest; ``unsure``: read again next time."""
+    """A file to read; ``entry`` says what was listed. ``path``: without leading slash. ``read``:
+    its content is stored; ``gone``: it could not be read at all and leaves the manifest;
+    ``unsure``: read again next time."""
 
     path: bytes
     entry: Entry
-    stat: os.stat_result
     read: bool = False
     gone: bool = False
     unsure: bool = False
-
-
-Report = Callable[[str, bytes, str], None]
-
-
-class SmallFiles:
-    """Where the content of small files lies: digest -> (bundle id, offset). Bounded, and shared by
-    all threads; it finds copies across directories."""
-
-    def __init__(self) -> None:
-        self._new: dict[bytes, Place] = {}
-        self._old: dict[bytes, Place] = {}
-
-    def find(self, digest: bytes) -> Place | None:
-        return self._new.get(digest) or self._old.get(digest)
-
-    def add(self, digest: bytes, place: Place) -> None:
-        self._new[digest] = place
-        if len(self._new) > MAX_SMALL_KNOWN:
-            self._old, self._new = self._new, {}
 
 
 class ContentReader:
@@ -76,22 +63,31 @@ class ContentReader:
         self._noatime = _NOATIME
         self._user = os.geteuid()
         self._reading = threading.Lock()
+        self._process: ReaderProcess | None = None
+        self._alone = not hasattr(os, "memfd_create")
 
     def prepare(self, id_keys: dict[int, bytes], seed: int) -> None:
         self._keys = id_keys
         self._cutter = Cutter(seed)
-        self._small = SmallFiles()
+        keys = (id_keys[ChunkKind.DATA], id_keys[ChunkKind.BUNDLE])
+        self._bundles = BundleReader(self._base, *keys)
+
+    def close(self) -> None:
+        """End what was started; no task may be running."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     def _buffer(self) -> memoryview:
         try:
             found: memoryview = self._local.buffer
         except AttributeError:
-            found = self._local.buffer = memoryview(bytearray(WINDOW_BYTES + SMALL_FILE_BYTES))
+            found = self._local.buffer = memoryview(bytearray(BUFFER_BYTES))
         return found
 
     def _open(self, source: Source) -> int:
         path = self._base + b"/" + source.path if self._base else source.path
-        if self._user not in (0, source.stat.st_uid):
+        if self._user not in (0, source.entry.uid):
             return open_path(path, _READ)
         try:
             return open_path(path, _READ | self._noatime)
@@ -99,99 +95,87 @@ class ContentReader:
             self._noatime = 0
             return open_path(path, _READ)
 
-    def _failed(self, source: Source, error: OSError) -> None:
+    def _failed(self, source: Source, number: int, why: str) -> None:
         source.gone = True
-        code = "FileVanished" if error.errno in (errno.ENOENT, errno.ELOOP) else "Unreadable"
-        self._report(code, source.path, error.strerror or str(error))
+        code = "FileVanished" if number in (errno.ENOENT, errno.ELOOP) else "Unreadable"
+        self._report(code, source.path, why)
 
     # small files
 
     def read_small(self, sources: list[Source]) -> None:
-        """A batch of small files: bundles end where content says, and at the batch's end.
-
-        Reading is many short system calls, which threads only slow each other down in; so one
-        thread reads at a time while the others compress."""
-        buffer = self._buffer()
+        """A batch of small files: bundles end where content says, and at the batch's end."""
+        user = self._user
+        wanted: list[Wanted] = [
+            (one.path, one.entry.mtime_ns, user in (0, one.entry.uid)) for one in sources
+        ]
         at = 0
-        while at < len(sources):
-            with self._reading:
-                ready, at = self._fill(buffer, sources, at)
-            self._store(ready)
-        for source in sources:
+        while at < len(wanted):
+            with self._reading_of(wanted[at:]) as (buffer, reading):
+                self._store(buffer, reading)
+                self._note(sources[at : at + len(reading.rows)], reading)
+                at += len(reading.rows)
+
+    @contextmanager
+    def _reading_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[memoryview, Reading]]:
+        process = self._helper(len(wanted))
+        if process is not None:
+            try:
+                with process.read(wanted) as found:
+                    yield found
+                    return
+            except ChildLostError as error:
+                log.warning("the reader process is lost (%s); reading goes on without", error)
+                self._alone = True
+        buffer = self._buffer()
+        with self._reading:
+            reading = self._bundles.read(buffer, wanted)
+        yield buffer, reading
+
+    def _helper(self, files: int) -> ReaderProcess | None:
+        """The process that reads batches of many files; started with the first of them."""
+        if self._alone or files < MANY_FILES:
+            return None
+        with self._reading:
+            if self._process is None and not self._alone:
+                keys = (self._keys[ChunkKind.DATA], self._keys[ChunkKind.BUNDLE])
+                try:
+                    self._process = ReaderProcess(self._base, *keys)
+                except OSError as error:
+                    log.warning("no reader process can be started: %s", error)
+                    self._alone = True
+        return self._process
+
+    def _store(self, buffer: memoryview, reading: Reading) -> None:
+        named: list[tuple[bytes, Buffer]] = [
+            (name, buffer[start : start + size]) for start, size, name in reading.bundles
+        ]
+        self._writer.store(ChunkKind.BUNDLE, named)
+
+    def _note(self, sources: list[Source], reading: Reading) -> None:
+        """Fill in the entries of what was read and stored."""
+        ids = [name[:32] for _, _, name in reading.bundles]
+        for source, row in zip(sources, reading.rows, strict=True):
+            entry = source.entry
+            entry.size = row.size
+            if row.digest:
+                entry.digest = row.digest
+                entry.extents = ((row.known or ids[row.bundle], row.offset, 0, row.size),)
+            if row.odd is not None:
+                self._note_odd(source, row.odd)
             source.read = not source.gone
 
-    def _fill(
-        self, buffer: memoryview, sources: list[Source], at: int
-    ) -> tuple[list[_Bundle], int]:
-        """Bundles read from ``sources[at:]`` until the buffer is full; where to go on."""
-        bundle = _Bundle(buffer)
-        ready: list[_Bundle] = []
-        while at < len(sources):
-            source = sources[at]
-            at += 1
-            digest = self._take(source, bundle)
-            if digest is None or not closes_bundle(bundle.size, digest, source.entry.size):
-                continue
-            ready.append(bundle)
-            end = bundle.start + bundle.size
-            bundle = _Bundle(buffer, end)
-            if end + BUNDLE_MAX + SMALL_FILE_BYTES > len(buffer):
-                break
-        if bundle.members:
-            ready.append(bundle)
-        return ready, at
-
-    def _take(self, source: Source, bundle: _Bundle) -> bytes | None:
-        """Read a file to the bundle's end; its digest when it became a member."""
-        room = bundle.room()
-        try:
-            fd = self._open(source)
-        except OSError as error:
-            self._failed(source, error)
-            return None
-        try:
-            size = os.readv(fd, [room])
-            now = os.fstat(fd)
-            if size != now.st_size or now.st_mtime_ns != source.stat.st_mtime_ns:
-                size = self._again(fd, source, room)
-        except OSError as error:
-            self._failed(source, error)
-            return None
-        finally:
-            os.close(fd)
-        entry = source.entry
-        entry.size = size
-        if size == 0:
-            return None
-        digest = chunk_name(self._keys, ChunkKind.DATA, room[:size])[:32]
-        entry.digest = digest
-        if place := self._small.find(digest):
-            entry.extents = ((place[0], place[1], 0, size),)
-            return None
-        bundle.add(entry, size)
-        return digest
-
-    def _again(self, fd: int, source: Source, room: memoryview) -> int:
-        """The file changed while it was read: read it once more; say so when it changes again."""
-        before = os.fstat(fd)
-        size = os.preadv(fd, [room], 0)
-        after = os.fstat(fd)
-        source.entry.mtime_ns = after.st_mtime_ns
-        if size != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+    def _note_odd(self, source: Source, odd: Oddity) -> None:
+        if odd.gone is not None:
+            self._failed(source, *odd.gone)
+            return
+        source.entry.xattrs = odd.xattrs
+        if odd.unread:
+            self._report("AttributeUnreadable", source.path, odd.unread)
+        if odd.mtime_ns is not None:
+            source.entry.mtime_ns = odd.mtime_ns
+        if odd.unsure:
             source.unsure = True
             self._report("FileChanged", source.path, "it changed while it was read")
-        return min(size, SMALL_FILE_BYTES - 1) if size == len(room) else size
-
-    def _store(self, bundles: list[_Bundle]) -> None:
-        named: list[tuple[bytes, Buffer]] = []
-        for bundle in bundles:
-            data = bundle.data()
-            named.append((chunk_name(self._keys, ChunkKind.BUNDLE, data), data))
-        self._writer.store(ChunkKind.BUNDLE, named)
-        for bundle, (name, _) in zip(bundles, named, strict=True):
-            for entry, offset in bundle.members:
-                entry.extents = ((name[:32], offset, 0, entry.size),)
-                self._small.add(entry.digest, (name[:32], offset))
 
     # large files
 
@@ -200,14 +184,15 @@ class ContentReader:
         try:
             fd = self._open(source)
         except OSError as error:
-            self._failed(source, error)
+            self._failed(source, error.errno or 0, error.strerror or str(error))
             return
         try:
             before = os.fstat(fd)
+            self._xattrs(fd, source)
             extents, digest = self._windows(fd, before.st_size)
             after = os.fstat(fd)
         except OSError as error:
-            self._failed(source, error)
+            self._failed(source, error.errno or 0, error.strerror or str(error))
             return
         finally:
             os.close(fd)
@@ -220,11 +205,21 @@ class ContentReader:
             source.unsure = True
             self._report("FileChanged", source.path, "it changed while it was read")
 
+    def _xattrs(self, fd: int, source: Source) -> None:
+        try:
+            source.entry.xattrs = read_xattrs(fd)
+        except OSError as error:
+            self._report("AttributeUnreadable", source.path, error.strerror or str(error))
+
     def _windows(self, fd: int, size: int) -> tuple[list[ExtentTuple], bytes]:
+        """Extents and digest. A file that is one chunk has that chunk's id as its digest."""
         extents: list[ExtentTuple] = []
+        ranges = data_ranges(fd, size)
         hasher = content_hasher(self._keys)
-        for start, end in data_ranges(fd, size):
-            self._range(fd, start, end, extents, hasher.update)
+        for start, end in ranges:
+            alone = len(ranges) == 1
+            if self._range(fd, start, end, extents, hasher.update, alone=alone):
+                return extents, extents[0][0]
         return extents, hasher.digest()
 
     def _range(
@@ -234,24 +229,31 @@ class ContentReader:
         end: int,
         extents: list[ExtentTuple],
         update: Callable[[Buffer], object],
-    ) -> None:
-        """Chunks of one data range."""
+        *,
+        alone: bool,
+    ) -> bool:
+        """Chunks of one data range; all of it goes to ``update``, unless it is ``alone`` in its
+        file and one chunk: then the answer is True."""
         buffer = self._buffer()[:WINDOW_BYTES]
         at, held = start, 0
         while at + held < end or held:
-            want = min(WINDOW_BYTES, end - at)
+            want, before = min(WINDOW_BYTES, end - at), held
             while held < want:
                 count = os.preadv(fd, [buffer[held:want]], at + held)
                 if count == 0:
                     end = at + held  # the file became shorter
                     break
-                update(buffer[held : held + count])
                 held += count
-            used = self._chunks(buffer[:held], at, at + held >= end, extents)
+            last = at + held >= end
+            used = self._chunks(buffer[:held], at, last, extents)
+            if alone and last and at == start and len(extents) == 1:
+                return True
+            update(buffer[before:held])
             buffer[: held - used] = bytes(buffer[used:held])
             at, held = at + used, held - used
             if used == 0:
-                return
+                return False
+        return False
 
     def _chunks(self, window: memoryview, at: int, last: bool, extents: list[ExtentTuple]) -> int:
         """Store the chunks of a window; how many bytes they took."""
@@ -265,29 +267,6 @@ class ContentReader:
             used += length
         self._writer.store(ChunkKind.DATA, named)
         return used
-
-
-class _Bundle:
-    """Small files one after another, from ``start`` of the thread's buffer."""
-
-    __slots__ = ("_buffer", "members", "size", "start")
-
-    def __init__(self, buffer: memoryview, start: int = 0) -> None:
-        self._buffer = buffer
-        self.start = start
-        self.size = 0
-        self.members: list[tuple[Entry, int]] = []
-
-    def room(self) -> memoryview:
-        end = self.start + self.size
-        return self._buffer[end : end + SMALL_FILE_BYTES]
-
-    def add(self, entry: Entry, size: int) -> None:
-        self.members.append((entry, self.size))
-        self.size += size
-
-    def data(self) -> memoryview:
-        return self._buffer[self.start : self.start + self.size]
 
 
 def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from holdfast.vaultstore.entries import Entry, EntryType
+from holdfast.workloads.files.listing import RowTuple
 
 _TYPES = {
     st.S_IFREG: EntryType.FILE,
@@ -38,24 +39,25 @@ T = TypeVar("T")
 
 def entry_type(mode: int) -> EntryType | None:
     """None for sockets and unknown kinds, which cannot be protected."""
-    return _TYPES.get(st.S_IFMT(mode))
+    return _TYPES.get(mode & 0o170000)
 
 
-def link_group(found: os.stat_result) -> int:
+def link_group(device: int, inode: int) -> int:
     """A number that all names of one file share, and no other file of its device."""
-    return (found.st_dev * _SPREAD ^ found.st_ino) & _MASK or 1
+    return (device * _SPREAD ^ inode) & _MASK or 1
 
 
-def new_entry(name: bytes, found: os.stat_result, kind: EntryType) -> Entry:
-    """An entry with what ``lstat`` says; content, target and extended attributes come later."""
-    mode = found.st_mode
-    entry = Entry(name, kind, st.S_IMODE(mode), found.st_uid, found.st_gid, found.st_mtime_ns)
+def new_entry(name: bytes, row: RowTuple, kind: EntryType, device: int, rdev: int = 0) -> Entry:
+    """An entry with what a listing's row says; content, target and extended attributes come later.
+    ``device``: of the entry, also where the row leaves it out."""
+    inode, _, size, mtime, _, mode, uid, gid, links = row
+    entry = Entry(name, kind, mode & 0o7777, uid, gid, mtime)
     if kind is EntryType.FILE:
-        entry.size = found.st_size
-        if found.st_nlink > 1:
-            entry.link_group = link_group(found)
-    elif kind in (EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE):
-        entry.rdev = found.st_rdev
+        entry.size = size
+        if links > 1:
+            entry.link_group = link_group(device, inode)
+    elif rdev:
+        entry.rdev = rdev
     return entry
 
 

@@ -1,0 +1,150 @@
+"""What changed in a directory since the last recovery point, and what must be read for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from holdfast.vaultstore.entries import Entry, EntryType, decode_segment
+from holdfast.workloads.files.cache import Remembered
+from holdfast.workloads.files.content import Source
+from holdfast.workloads.files.listing import (
+    DEVICE,
+    GID,
+    LINKS,
+    MODE,
+    ROW,
+    ROW_BYTES,
+    SIZE,
+    UID,
+    Listing,
+    RowTuple,
+)
+from holdfast.workloads.files.metadata import entry_type, new_entry, read_link, read_xattrs
+from holdfast.workloads.files.scan import Report
+
+__all__ = ["GID", "UID", "Comparer", "Pending"]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A directory on its way into the manifest. ``segments``: of an unchanged one. ``sources``:
+    number of an entry -> the file to read for it; ``twins``: hard links of files that are read
+    under another name; ``tasks`` read them; ``unsent``: some are in no task yet."""
+
+    listing: Listing
+    segments: list[bytes] | None = None
+    entries: list[Entry] = field(default_factory=list)
+    sources: dict[int, Source] = field(default_factory=dict)
+    twins: list[tuple[Entry, Source]] = field(default_factory=list)
+    tasks: list[Future[None]] = field(default_factory=list)
+    unsent: bool = False
+
+    def join_twins(self, report: Report) -> set[int]:
+        """Give hard links the content of the name that was read; the ids of entries whose content
+        could not be."""
+        lost: set[int] = set()
+        for entry, first in self.twins:
+            if first.gone:
+                lost.add(id(entry))
+                path = self.listing.path + b"/" + entry.name
+                report("Unreadable", path, "another name of it could not be read")
+                continue
+            read = first.entry
+            entry.extents, entry.digest, entry.size = read.extents, read.digest, read.size
+            entry.mtime_ns, entry.xattrs = read.mtime_ns, read.xattrs
+        return lost
+
+
+class Comparer:
+    """Makes entries of listings. ``base``: where "/" is read from, without leading slash."""
+
+    def __init__(self, base: bytes, report: Report) -> None:
+        self._lead = b"/" + base + b"/" if base else b"/"
+        self._report = report
+        self._links: dict[int, tuple[Source, int]] = {}
+
+    def compare(self, listing: Listing, known: Remembered | None) -> Pending:
+        """Entries of a new or changed directory; unchanged ones keep what is known of them."""
+        pending = Pending(listing)
+        if known is not None and known.rows == listing.rows and known.names == listing.names:
+            pending.segments = known.segments
+            return pending
+        names = listing.name_list()
+        old = _unchanged(known, listing, names) if known is not None else {}
+        for number, (name, row) in enumerate(
+            zip(names, ROW.iter_unpack(listing.rows), strict=True)
+        ):
+            entry = old.get(name)
+            if entry is None:
+                entry = self._new(pending, number, name, row)
+                if entry is None:
+                    continue
+            pending.entries.append(entry)
+        return pending
+
+    def _new(self, pending: Pending, number: int, name: bytes, row: RowTuple) -> Entry | None:
+        listing = pending.listing
+        path = listing.path + b"/" + name if listing.path else name
+        kind = entry_type(row[MODE])
+        if kind is None:
+            self._report("SocketSkipped", path, "sockets cannot be protected")
+            return None
+        device = row[DEVICE] or listing.device
+        rdev = listing.devices.get(number, 0) if listing.devices else 0
+        entry = new_entry(name, row, kind, device, rdev)
+        if kind is EntryType.FILE and row[SIZE]:
+            self._content(pending, number, Source(path, entry), row[LINKS])
+            return entry  # its attributes are read with its content
+        return entry if self._attributes(path, entry) else None
+
+    def _attributes(self, path: bytes, entry: Entry) -> bool:
+        """What no content is read of: extended attributes, a link's target. False: it vanished."""
+        full = self._lead + path
+        try:
+            entry.xattrs = read_xattrs(full)
+            if entry.type == EntryType.SYMLINK:
+                entry.link_target = read_link(full)
+        except FileNotFoundError:
+            self._report("FileVanished", path, "it vanished while it was read")
+            return False
+        except OSError as error:
+            self._report("AttributeUnreadable", path, error.strerror or str(error))
+        return True
+
+    def _content(self, pending: Pending, number: int, source: Source, links: int) -> None:
+        """Have the file read, unless another name of it is."""
+        group = source.entry.link_group
+        if group:
+            first, left = self._links.get(group, (None, links))
+            if left <= 2 and first is not None:
+                self._links.pop(group, None)
+            else:
+                self._links[group] = (first or source, left - 1)
+            if first is not None:
+                pending.twins.append((source.entry, first))
+                return
+        pending.sources[number] = source
+
+
+def _unchanged(known: Remembered, listing: Listing, names: list[bytes]) -> dict[bytes, Entry]:
+    """Entries of ``known`` whose row is the same now."""
+    old, new = known.rows, listing.rows
+    before = {
+        name: old[n * ROW_BYTES : (n + 1) * ROW_BYTES]
+        for n, name in enumerate(known.names.split(b"\0") if old else [])
+    }
+    same = {
+        name
+        for n, name in enumerate(names)
+        if before.get(name) == new[n * ROW_BYTES : (n + 1) * ROW_BYTES]
+    }
+    if not same:
+        return {}
+    found: dict[bytes, Entry] = {}
+    for segment in known.segments:
+        try:
+            found.update({e.name: e for e in decode_segment(segment) if e.name in same})
+        except Exception:  # noqa: BLE001 - whatever is wrong with a cache: read the files again
+            return {}
+    return found

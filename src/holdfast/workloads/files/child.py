@@ -1,0 +1,112 @@
+"""Helper processes of the agent: messages over pipes, in both directions.
+
+A child ends when its input does, so it never outlives the agent, however that dies.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+import msgspec
+
+log = logging.getLogger(__name__)
+END_SECONDS = 5.0
+PIPE_BYTES = 1024 * 1024
+_LENGTH = struct.Struct("<I")
+_SET_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on, on Linux only
+
+
+class ChildLostError(Exception):
+    """A helper process ended before its time."""
+
+
+class Child:
+    """A started helper: ``send`` it messages, ``receive`` its answers."""
+
+    def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
+        """OSError when it cannot be started."""
+        inner, orders = os.pipe()
+        answers, outer = os.pipe()
+        try:
+            command = [sys.executable, "-P", "-m", module, *arguments]
+            self._process = subprocess.Popen(command, stdin=inner, stdout=outer, pass_fds=pass_fds)
+        except OSError:
+            os.close(orders)
+            os.close(answers)
+            raise
+        finally:
+            os.close(inner)
+            os.close(outer)
+        _widen(answers)
+        self._orders = os.fdopen(orders, "wb")
+        self._answers = os.fdopen(answers, "rb")
+
+    def send(self, message: msgspec.Struct) -> None:
+        """ChildLostError when nobody is there."""
+        try:
+            send(self._orders, message)
+        except (OSError, ValueError) as error:
+            raise ChildLostError(str(error)) from error
+
+    def receive(self) -> bytes:
+        """The next message. ChildLostError when there is none."""
+        try:
+            found = receive(self._answers)
+        except (OSError, ValueError) as error:
+            raise ChildLostError(str(error)) from error
+        if found is None:
+            raise ChildLostError(f"it ended with {self._process.poll()}")
+        return found
+
+    def close(self) -> None:
+        """End the process; nobody may be using it."""
+        for pipe in (self._orders, self._answers):
+            with suppress(OSError):
+                pipe.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("helper process %d did not end; killing it", self._process.pid)
+            self._process.kill()
+            self._process.wait()
+
+
+def _widen(pipe: int) -> None:
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.fcntl(pipe, _SET_SIZE, PIPE_BYTES)
+
+
+def send(pipe: IO[bytes], message: msgspec.Struct) -> None:
+    data = msgspec.msgpack.encode(message)
+    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> bytes | None:
+    """The next message; None at the end."""
+    lead = pipe.read(_LENGTH.size)
+    if len(lead) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(lead)
+    data = pipe.read(length)
+    return data if len(data) == length else None
+
+
+def run(serve: Callable[[IO[bytes], IO[bytes]], Any]) -> None:
+    """The main program of a child: Ctrl-C is the agent's to obey, and nothing here is cyclic."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
+    with suppress(BrokenPipeError):
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    os._exit(0)  # no flushing into a pipe nobody reads
