@@ -360,3 +360,26 @@ def test_a_store_that_is_mounted_read_only_can_be_read(disk: Path) -> None:
             call()
         assert caught.value.hint
     assert store.read("a/b") == b"x"
+
+
+def test_a_folder_that_was_moved_away_is_never_made_anew(tmp_path: Path) -> None:
+    root, away = tmp_path / "store", tmp_path / "away"
+    send(LocalStore(root), KEY, DATA)
+    for look in (
+        lambda store: store.read(KEY),
+        lambda store: store.size(KEY),
+        lambda store: send(store, "packs/other", DATA),
+    ):
+        store = LocalStore(root)
+        look(store)
+        upload = store.upload("packs/late")
+        upload.write(DATA)
+        (root / "packs").rename(away)
+        with pytest.raises(StoreUnavailableError) as gone:
+            upload.publish()
+        upload.abort()
+        assert "put it back" in gone.value.hint
+        assert outcome(lambda store=store: store.create("packs/next/one", DATA))  # type: ignore[misc]
+        assert not (root / "packs").exists()
+        away.rename(root / "packs")
+        send(store, f"packs/again-{len(list(store.list()))}", DATA)

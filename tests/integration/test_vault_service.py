@@ -471,3 +471,42 @@ def test_an_upload_that_ends_after_its_session_is_refused_and_collected(bench: B
     assert bench.vault.collect().deleted_orphans > 0
     assert not any(grant.session_id.hex() in key for key in bench.keys("packs"))
     assert agent.restore(record.rp_id) == FILES
+
+
+def test_a_vault_that_is_not_where_it_was_takes_nothing(bench: Bench) -> None:
+    """As on S3: no folder is missing there, only the objects are."""
+    agent = bench.agent()
+    agent.back_up(FILES)
+    run = BackupRun(
+        agent, bench.vault.begin_session("backup", agent.container, agent.item_key, b"J" * 16)
+    )
+    session_id = run.grant.session_id
+    kept = dict(bench.store.objects)
+    bench.store.objects.clear()
+    for write in (
+        lambda: agent.back_up(MORE),
+        lambda: run.send(MORE),
+        lambda: bench.vault.close_session(session_id),
+        bench.vault.collect,
+        bench.vault.verify,
+    ):
+        with pytest.raises(NotFoundError) as missing:
+            write()
+        assert missing.value.code == "VaultStoreMissing"
+    assert bench.store.objects == {}
+    bench.store.objects.update(kept)
+    second = agent.back_up(MORE)
+    assert agent.restore(second.rp_id) == MORE
+
+
+def test_a_log_that_ends_before_what_was_read_of_it_is_not_gone_on_with(bench: Bench) -> None:
+    agent = bench.agent()
+    agent.back_up(FILES)
+    older = dict(bench.store.objects)
+    agent.back_up(MORE)
+    bench.store.objects = dict(older)
+    with pytest.raises(IntegrityError) as cut:
+        agent.back_up(MORE)
+    assert cut.value.code == "LogCut"
+    added = set(bench.store.objects) - set(older)
+    assert all("/sessions/" in key for key in added), added

@@ -67,6 +67,35 @@ def note_run(
         insert_many(connection, t.maintenance_runs, [values])
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the server noticed about a vault by itself, outside of a job's own record."""
+
+    vault_id: str
+    kind: str
+    status: str
+    detail: str
+    result: dict[str, Any]
+    at: datetime
+
+
+def add_finding(connection: Connection, found: Finding) -> None:
+    values = {name: getattr(found, name) for name in ("vault_id", "kind", "status", "detail")}
+    values |= {"result": found.result, "job_id": None}
+    values |= {"started_at": found.at, "ended_at": found.at}
+    insert_many(connection, t.maintenance_runs, [values])
+
+
+def findings_since(
+    connection: Connection, vault_id: str, kind: str, since: datetime
+) -> list[MaintenanceRun]:
+    """Oldest first."""
+    query = selecting(t.maintenance_runs, MaintenanceRun).where(
+        _RUNS.vault_id == vault_id, _RUNS.kind == kind, _RUNS.ended_at >= since
+    )
+    return many(connection, MaintenanceRun, query.order_by(_RUNS.id))
+
+
 def last_run(connection: Connection, vault_id: str, kind: str) -> MaintenanceRun | None:
     query = selecting(t.maintenance_runs, MaintenanceRun).where(
         _RUNS.vault_id == vault_id, _RUNS.kind == kind

@@ -17,6 +17,7 @@ from holdfast.domain.policy import parse_policy
 from holdfast.domain.retention import Decision, PointFacts, RetentionRule, plan_retention
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
+from holdfast.jobs.lost_points import note_lost, refresh_latest
 from holdfast.jobs.outcome import Outcome
 from holdfast.ports.jobs import JobSpec
 from holdfast.vaultstore.values import RecoveryPointRecord
@@ -113,12 +114,15 @@ class ExpireProcedure:
         """Drop the rows of points the vault no longer has, and of an item to remove that has none
         left."""
         vault = self._context.open_vault(job.vault_id)
+        note_lost(self._context.catalog, vault, job.vault_id, self._context.clock.now())
+        with self._context.catalog.read() as connection:
+            kept = points.point_ids(connection, job.vault_id)
+        vault.refresh()  # after: a row is written after its record
         records = vault.recovery_points()
         with self._context.catalog.write() as connection:
-            kept = points.point_ids(connection, job.vault_id)
             gone = sorted(kept - {record.rp_id for record in records})
             points.remove_points(connection, job.vault_id, gone)
-            _refresh_latest(connection, job.vault_id)
+            refresh_latest(connection, job.vault_id)
             item = items.get_item(connection, str(job.parameters.get("removeItem") or ""))
             if item is not None and item.item_key not in {one.item_key for one in records}:
                 items.remove_item(connection, item.id)
@@ -139,12 +143,3 @@ class ExpireProcedure:
                 connection,
                 JobSpec("collect", job.vault_id, job.entity_name, created_by=job.created_by),
             )
-
-
-def _refresh_latest(connection: Connection, vault_id: str) -> None:
-    for item in items.items_of_vault(connection, vault_id):
-        latest = points.latest_point(connection, item.id)
-        rp_id = latest.rp_id if latest else ""
-        if rp_id != item.latest_point_id:
-            at = latest.time if latest else None
-            items.change_item(connection, item.id, latest_point_id=rp_id, latest_point_at=at)

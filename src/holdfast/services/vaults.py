@@ -18,6 +18,8 @@ from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.default_policies import default_policies
 from holdfast.domain.names import check_vault
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
+from holdfast.jobs.lost_points import CODE as LOST
+from holdfast.jobs.lost_points import lost_lately
 from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION, local_store_url
 from holdfast.services.vault_bodies import check_body, merge, soft_delete_asked
@@ -27,6 +29,7 @@ from holdfast.vaultstore.values import VaultIds, VaultOptions
 Body = dict[str, Any]
 NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
 PROVISIONING, ACTIVE = "Provisioning", "Active"
+LOST_SHOWN = 5
 log = logging.getLogger(__name__)
 
 
@@ -286,9 +289,24 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
     except HoldfastError as error:
         found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
         return found
+    with platform.catalog.read() as connection:
+        lost = lost_lately(connection, row.id, platform.now())
+    if lost:
+        found["warnings"].append(_lost_warning(lost))
     return found | {
+        "lostRecoveryPoints": lost,
         "recoveryPoints": figures.recovery_points,
         "packs": figures.packs,
         "storedBytes": figures.stored_bytes,
         "head": figures.head,
     }
+
+
+def _lost_warning(lost: list[dict[str, str]]) -> str:
+    shown = ", ".join(f"{one['id']} of {one['item']}" for one in lost[:LOST_SHOWN])
+    more = f" and {len(lost) - LOST_SHOWN} more" if len(lost) > LOST_SHOWN else ""
+    return (
+        f"{len(lost)} recovery points that were made are not in the vault [{LOST}]: {shown}{more}; "
+        "the vault's folder is an older copy, or was written to elsewhere: put its newest copy "
+        "back and restart the server, which brings them back"
+    )

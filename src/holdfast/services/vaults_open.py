@@ -16,6 +16,7 @@ from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.vaults import VaultRow
 from holdfast.errors import ConflictError, NotFoundError, StoreError, UsageError
+from holdfast.jobs.lost_points import reconcile
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore.layout import DESCRIPTOR
@@ -88,7 +89,7 @@ class VaultDesk:
 
     def _open_row(self, row: VaultRow) -> Vault:
         try:
-            return Vault.open(
+            opened = Vault.open(
                 self.store(row.store_url, row.region),
                 id_bytes(row.id),
                 Unlock(platform_key=self._platform_key),
@@ -98,6 +99,8 @@ class VaultDesk:
             )
         except NotFoundError as error:
             raise store_missing(row) from error
+        reconcile(self._catalog, opened, row.id, self._clock.now())
+        return opened
 
     def store(self, url: str, region: str) -> ObjectStore:
         """The object store of an address, with its region's credentials. Opened once."""

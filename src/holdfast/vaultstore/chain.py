@@ -53,7 +53,9 @@ def create_or_find(store: ObjectStore, key: str, data: bytes) -> bool:
 class Chain:
     """The log of one vault and the state it led to. Guarded by the vault's lock."""
 
-    def __init__(self, store: ObjectStore, seal: ServiceSeal, descriptor_hash: bytes) -> None:
+    def __init__(
+        self, store: layout.VaultObjects, seal: ServiceSeal, descriptor_hash: bytes
+    ) -> None:
         self._store = store
         self.seal = seal
         self.descriptor_hash = descriptor_hash
@@ -71,8 +73,16 @@ class Chain:
         """Read the records others appended since. Raises IntegrityError (LogDamaged)."""
         self._read_on(0)
 
+    def read(self, sequence: int) -> log.LogRecord | None:
+        """One record; None when it is not in the store. IntegrityError."""
+        try:
+            return self.seal.open_record(self._store.read(layout.log_key(sequence)))
+        except ObjectMissingError:
+            return None
+
     def append(self, build: Build, stamp: Callable[[LogState], int]) -> LogState:
-        """Append one record of the operations ``build`` returns for the newest state.
+        """Append one record of the operations ``build`` returns for the newest state, after the
+        record that led to it: IntegrityError (LogCut) when that is not in the store any more.
 
         ``build`` runs again after each lost race and may raise; returning nothing appends nothing.
         ``stamp`` gives the vault time [ns]. Returns the state the record (or nothing) led to.
@@ -91,9 +101,24 @@ class Chain:
             )
             data = self.seal.seal_record(record)
             after = next_state(self.state, record, hash_object(data))
+            self._require_head()
             if create_or_find(self._store, layout.log_key(record.sequence), data):
                 self.state = after
                 return after
+
+    def _require_head(self) -> None:
+        """A log that ends before what was read of it is another one: an older copy of the vault's
+        folder, perhaps. A record appended to it would leave a gap."""
+        head = layout.log_key(self.state.sequence)
+        if self.state.sequence and self._store.size(head) is None:
+            self._store.require_vault()
+            raise IntegrityError(
+                f"log record {head}, which this process has read or written, is not in the store",
+                code="LogCut",
+                hint="Nothing was written. Put the vault's newest folder back; or restart the "
+                "server, which goes on with what is there and names the recovery points lost.",
+                target=head,
+            )
 
     def _read_on(self, last: int) -> None:
         if self.damage is not None:

@@ -72,8 +72,10 @@ class Collector:
         self._reserve = reserve
 
     def plan(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
-        """What a collect would do now. Takes the lock only for moments."""
+        """What a collect would do now. Takes the lock only for moments. NotFoundError
+        (VaultStoreMissing): what is missing as a whole is not judged."""
         core = self._core
+        core.objects.require_vault()
         orphans = find_orphans(core)
         state, liveness = undisturbed(core, lambda: _judged(core, core.state))
         condemn = condemnable(state, liveness, spare_jobs)

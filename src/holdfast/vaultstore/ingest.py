@@ -57,6 +57,7 @@ class PackReceiver:
         give the same receipt; other bytes under a used name are a ConflictError (PackExists)."""
         try:
             summary = self._checker.finish()
+            self._ingest.objects.require_vault()
             publish_or_find(self._ingest.objects, self._upload, self._key, summary)
         finally:
             self._upload.abort()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+from holdfast.errors import NotFoundError
 from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, StoreTraits, Upload
 
 DESCRIPTOR = "descriptor"
@@ -71,20 +72,36 @@ def find_vaults(store: ObjectStore) -> list[bytes]:
 
 
 class VaultObjects:
-    """An object store seen from inside one vault's folder."""
+    """An object store seen from inside one vault's folder.
 
-    def __init__(self, store: ObjectStore, vault_id: bytes) -> None:
+    ``whole``: the vault exists, so whatever is written needs its descriptor to be there: a folder
+    that was moved, or an empty mount point, takes nothing."""
+
+    def __init__(self, store: ObjectStore, vault_id: bytes, *, whole: bool = False) -> None:
         self._store = store
         self._prefix = vault_prefix(vault_id)
+        self._whole = whole
+
+    def require_vault(self) -> None:
+        """NotFoundError (VaultStoreMissing) when the vault is not where it was."""
+        if self._whole and self.size(DESCRIPTOR) is None:
+            raise NotFoundError(
+                f"the store does not hold vault {self._prefix.rstrip('/')} any more",
+                code="VaultStoreMissing",
+                hint="Nothing was written. Put the vault's folder or bucket back where it was, or "
+                "mount its disk, and try again.",
+            )
 
     @property
     def traits(self) -> StoreTraits:
         return self._store.traits
 
     def create(self, key: str, data: Buffer) -> None:
+        self.require_vault()
         self._store.create(self._prefix + key, data)
 
     def upload(self, key: str) -> Upload:
+        self.require_vault()
         return self._store.upload(self._prefix + key)
 
     def read(self, key: str) -> bytes:

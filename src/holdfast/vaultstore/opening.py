@@ -101,7 +101,7 @@ def open_core(
     ``accept_damage`` (readers only): a damaged log is read up to the damage.
     NotFoundError (VaultMissing), AccessError (WrongKey), IntegrityError (LogDamaged).
     """
-    objects = VaultObjects(store, vault_id)
+    objects = VaultObjects(store, vault_id, whole=True)
     descriptor = read_descriptor(objects, vault_id)
     rings = load_rings(objects, vault_id, descriptor.ids.domain_id, opener)
     rng = surroundings.rng if surroundings else None

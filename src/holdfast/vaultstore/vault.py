@@ -237,6 +237,14 @@ class Vault:
         rp_id = state.by_job.get((item_key, job_id))
         return None if rp_id is None else record_of(state.points[rp_id])
 
+    def held_once(self, rp_id: str, sequence: int) -> bool:
+        """Whether the log's record ``sequence`` made this point: then it is there or left by
+        record. IntegrityError for a record that cannot be read."""
+        with self._core.lock:
+            record = self._core.chain.read(sequence)
+        made = record.operations if record is not None else ()
+        return any(isinstance(op, log.PointCommitted) and op.rp_id == rp_id for op in made)
+
     def file_tree(self, rp_id: str) -> FileTree:
         """A reader over a point's file tree (vaultstore.manifest_files reader)."""
         return self._reader(rp_id).file_tree()
@@ -309,7 +317,10 @@ class Vault:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> VerifyReport:
-        """Read back every object live points need, decrypt, decompress, recompute ids."""
+        """Read back every object live points need, decrypt, decompress, recompute ids.
+        NotFoundError (VaultStoreMissing) when the vault is not where it was."""
+        if self._core.chain.read(self._core.state.sequence) is None:
+            self._core.objects.require_vault()
         return verify_vault(self._core, items, progress or _no_progress, cancelled or _never)
 
     def clock_trusted(self) -> tuple[bool, str]:

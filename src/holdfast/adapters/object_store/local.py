@@ -7,6 +7,9 @@ changed are synced. A crash leaves at most a temporary file, which the next star
 The kernel tells of lost pages once and then calls the file sound, so an upload whose sync failed
 never becomes an object. A folder whose sync failed is synced before anything in it is told to be
 there: a name that was seen is a name that lasts.
+
+A folder of the root that was there once (a vault's) and is gone was moved or is not mounted. It is
+never made anew: what would be written there would not be where its other objects are.
 """
 
 from __future__ import annotations
@@ -107,6 +110,7 @@ class LocalStore:
         self._count = 0
         self._synced: set[Path] = set()  # folders whose own names are known to be durable
         self._doubtful: set[Path] = set()  # folders in which a name may not last
+        self._tops: set[Path] = set()  # folders of the root in which an object was seen
         with translated(str(root), root):
             self._home = self._make_home()
 
@@ -170,6 +174,7 @@ class LocalStore:
             self._sync(path.parent)
         except OSError as error:
             raise failed(key, error) from error
+        self._seen(key)
         if not ours:
             raise ObjectExistsError(f"object {key} exists")
 
@@ -183,10 +188,21 @@ class LocalStore:
         """Make a folder whose name survives a power cut, whoever made it."""
         if folder == self._root or (folder in self._synced and folder.is_dir()):
             return
+        if folder in self._tops and not folder.is_dir():
+            raise StoreUnavailableError(
+                f"the folder {folder} is gone",
+                hint="it was moved, or its disk is not mounted: put it back where it was",
+            )
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True, mode=0o700)
         sync_folder(folder.parent)
         self._synced.add(folder)
+
+    def _seen(self, key: str) -> None:
+        """Note that an object of this key's top folder exists."""
+        top, slash, _ = key.partition("/")
+        if slash:
+            self._tops.add(self._root / top)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -213,7 +229,9 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         with self.translated(key):
-            return self._lasting(key).read_bytes()
+            data = self._lasting(key).read_bytes()
+        self._seen(key)
+        return data
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         check_span(key, offset, length)
@@ -233,6 +251,7 @@ class LocalStore:
                 found = self._lasting(key).stat()
         except ObjectMissingError:
             return None
+        self._seen(key)
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
