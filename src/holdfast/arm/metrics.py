@@ -16,6 +16,18 @@ agents_gauge = Gauge("holdfast_agents", "Enrolled agents by connection", ["state
 stored_gauge = Gauge("holdfast_vault_stored_bytes", "Bytes of packs in a vault", ["vault"])
 points_gauge = Gauge("holdfast_vault_recovery_points", "Live recovery points", ["vault"])
 head_gauge = Gauge("holdfast_vault_head", "Sequence of the last log record seen", ["vault"])
+probe_gauge = Gauge(
+    "holdfast_vault_store_sound", "1 when the last test of the vault's store passed", ["vault"]
+)
+GAUGES = (
+    jobs_gauge,
+    items_gauge,
+    agents_gauge,
+    stored_gauge,
+    points_gauge,
+    head_gauge,
+    probe_gauge,
+)
 
 
 @get("/metrics", opt=needs_on_installation("Holdfast.Backup/metrics/read"))
@@ -26,7 +38,7 @@ def metrics(request: ArmRequest) -> Response[bytes]:
     with platform.catalog.read() as connection:
         counted = jobs.counts_by_kind(connection)
     found = installation_figures(platform)
-    for gauge in (jobs_gauge, items_gauge, agents_gauge, stored_gauge, points_gauge, head_gauge):
+    for gauge in GAUGES:
         gauge.clear()
     for kind, status, count in counted:
         jobs_gauge.labels(kind, status).set(count)
@@ -38,6 +50,7 @@ def metrics(request: ArmRequest) -> Response[bytes]:
         stored_gauge.labels(vault.name).set(vault.stored_bytes)
         points_gauge.labels(vault.name).set(vault.recovery_points)
         head_gauge.labels(vault.name).set(vault.head)
+        probe_gauge.labels(vault.name).set(vault.store_sound)
     return Response(generate_latest(), media_type="text/plain; version=0.0.4")
 
 

@@ -23,6 +23,7 @@ from holdfast.arm.subscriptions import check_subscription
 from holdfast.catalog import places, vaults
 from holdfast.catalog.vaults import VaultRow
 from holdfast.services import vaults as service
+from holdfast.services.vault_health import health_of
 
 RS = "Microsoft.RecoveryServices/vaults"
 IN_SUB = "/subscriptions/{sub:str}/providers/Microsoft.RecoveryServices/vaults"
@@ -61,7 +62,7 @@ def group_name(call: Call, row: VaultRow) -> str:
 
 
 def _body(call: Call, row: VaultRow, *, whole: bool = True) -> Body:
-    ours = service.health_of(call.platform, row) if whole else None
+    ours = health_of(call.platform, row) if whole else None
     return wire.vault_body(row, group_name(call, row), ours)
 
 

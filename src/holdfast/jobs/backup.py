@@ -18,6 +18,7 @@ from holdfast.jobs.agent_work import AgentWork
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row, scheduled_tags
 from holdfast.jobs.outcome import Outcome
+from holdfast.jobs.probing import require_atomic
 
 
 class BackupProcedure:
@@ -123,6 +124,7 @@ def _payload(connection: Connection, job: JobRow) -> tuple[str, str, dict[str, A
     item = items.get_item(connection, job.item_id or "")
     if item is None:
         raise NotFoundError("the protected item was removed", code="ItemNotFound")
+    require_atomic(connection, job.vault_id)
     payload = {
         "includePaths": item.include_paths,
         "excludeGlobs": item.exclude_globs,

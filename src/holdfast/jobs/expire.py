@@ -19,6 +19,7 @@ from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.lost_points import note_lost, refresh_latest
 from holdfast.jobs.outcome import Outcome
+from holdfast.jobs.probing import probe_if_due
 from holdfast.ports.jobs import JobSpec
 from holdfast.vaultstore.values import RecoveryPointRecord
 from holdfast.vaultstore.vault import Vault
@@ -100,6 +101,7 @@ class ExpireProcedure:
             return outcome.go(drops=dict(given))
         context = self._context
         vault = context.open_vault(job.vault_id)
+        probe_if_due(context.catalog, vault, job.vault_id, context.clock.now())
         planned = plan_vault(context.catalog, vault, job.vault_id, context.clock.now())
         return outcome.go(drops=drops_of(planned))
 

@@ -16,6 +16,7 @@ from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import parse_policy
 from holdfast.errors import HoldfastError
+from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.services.platform import Platform
 
 SILENT_LEASES = 2
@@ -23,13 +24,15 @@ SILENT_LEASES = 2
 
 @dataclass(frozen=True, slots=True)
 class VaultFigures:
-    """``items``: number by health (Healthy, Overdue, Failed)."""
+    """``items``: number by health (Healthy, Overdue, Failed). ``store_sound``: the last test of the
+    store passed."""
 
     name: str
     items: Mapping[str, int]
     stored_bytes: int
     recovery_points: int
     head: int
+    store_sound: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,10 @@ def installation_figures(platform: Platform) -> InstallationFigures:
         agents = containers.list_agents(connection)
         connected = sum(agent.last_seen_at >= heard for agent in agents)
         found = [
-            (row, _health_counts(platform, connection, row))
+            (row, _health_counts(platform, connection, row), _store_sound(connection, row))
             for row in vaults.list_vaults(connection)
         ]
-    figures = [_vault_figures(platform, row, counts) for row, counts in found]
+    figures = [_vault_figures(platform, *one) for one in found]
     return InstallationFigures(connected, len(agents) - connected, figures)
 
 
@@ -75,10 +78,17 @@ def _health_counts(platform: Platform, connection: Connection, vault: VaultRow) 
     return {health: counted[health] for health in ("Healthy", "Overdue", "Failed")}
 
 
-def _vault_figures(platform: Platform, row: VaultRow, counts: dict[str, int]) -> VaultFigures:
+def _store_sound(connection: Connection, vault: VaultRow) -> bool:
+    probe = last_probe(connection, vault.id)
+    return probe is None or probe.status != FAILED
+
+
+def _vault_figures(
+    platform: Platform, row: VaultRow, counts: dict[str, int], sound: bool
+) -> VaultFigures:
     name = f"{row.group_key}/{row.name}"
     try:
         found = platform.vaults.open(row.id).statistics()
     except HoldfastError:
-        return VaultFigures(name, counts, 0, 0, 0)
-    return VaultFigures(name, counts, found.stored_bytes, found.recovery_points, found.head)
+        return VaultFigures(name, counts, 0, 0, 0, sound)
+    return VaultFigures(name, counts, found.stored_bytes, found.recovery_points, found.head, sound)

@@ -18,18 +18,14 @@ from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.default_policies import default_policies
 from holdfast.domain.names import check_vault
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
-from holdfast.jobs.lost_points import CODE as LOST
-from holdfast.jobs.lost_points import lost_lately
 from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION, local_store_url
-from holdfast.services.vault_bodies import check_body, merge, soft_delete_asked
-from holdfast.services.vaults_open import store_missing
+from holdfast.services.vault_bodies import check_body, merge
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
 NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
 PROVISIONING, ACTIVE = "Provisioning", "Active"
-LOST_SHOWN = 5
 log = logging.getLogger(__name__)
 
 
@@ -261,52 +257,3 @@ def export_key(platform: Platform, group: str, name: str, passphrase: str) -> by
     with platform.catalog.write() as connection:
         vaults.change_vault(connection, row.id, key_exported_at=platform.now())
     return data
-
-
-def health_of(platform: Platform, row: VaultRow) -> Body:
-    """Our own part of a vault's properties: where it lies, its figures, what to do about it."""
-    found: Body = {
-        "vaultId": row.id,
-        "region": row.region,
-        "storeUrl": row.store_url,
-        "keyExported": row.key_exported_at is not None,
-        "warnings": [],
-    }
-    if row.key_exported_at is None:
-        found["warnings"].append(
-            "the recovery key was never exported: without it a lost server loses this vault; run "
-            f"holdfast vault export-key {row.name} -g {row.group_key} -o FILE"
-        )
-    if soft_delete_asked(row):
-        found["warnings"].append(
-            "soft delete was asked for and is not part of this release: deleted data is gone at "
-            "the next collect"
-        )
-    try:
-        if not platform.vaults.is_there(row):
-            raise store_missing(row)
-        figures = platform.vaults.open(row.id).statistics()
-    except HoldfastError as error:
-        found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
-        return found
-    with platform.catalog.read() as connection:
-        lost = lost_lately(connection, row.id, platform.now())
-    if lost:
-        found["warnings"].append(_lost_warning(lost))
-    return found | {
-        "lostRecoveryPoints": lost,
-        "recoveryPoints": figures.recovery_points,
-        "packs": figures.packs,
-        "storedBytes": figures.stored_bytes,
-        "head": figures.head,
-    }
-
-
-def _lost_warning(lost: list[dict[str, str]]) -> str:
-    shown = ", ".join(f"{one['id']} of {one['item']}" for one in lost[:LOST_SHOWN])
-    more = f" and {len(lost) - LOST_SHOWN} more" if len(lost) > LOST_SHOWN else ""
-    return (
-        f"{len(lost)} recovery points that were made are not in the vault [{LOST}]: {shown}{more}; "
-        "the vault's folder is an older copy, or was written to elsewhere: put its newest copy "
-        "back and restart the server, which brings them back"
-    )

@@ -33,6 +33,7 @@ from holdfast.jobs.engine import JobEngine
 from holdfast.jobs.settings import JobSettings
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.jobs import JobKind, JobSpec
+from holdfast.ports.object_store import ObjectStore
 from holdfast.services.agent_desk import AgentDesk
 from holdfast.services.agent_tasks import Completion, Report
 from holdfast.testing.catalog_rows import furnish
@@ -170,12 +171,13 @@ class JobYard:
         clock: Clock | None = None,
         settings: JobSettings = QUICK,
         driver: str = "yard",
+        store: ObjectStore | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.rng = SystemRandom()
         self.catalog = Catalog.open(url)
         upgrade(self.catalog.engine)
-        self.store = LocalStore(folder / "vaults")
+        self.store = store or LocalStore(folder / "vaults")
         self.vault = self._open_vault()
         self._furnish()
         jobs_url = DurableTurns.sqlite_url(folder) if self.catalog.is_sqlite else url

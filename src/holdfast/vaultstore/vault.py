@@ -31,6 +31,7 @@ from holdfast.vaultstore.lookup import lookup
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.opening import create_vault, open_core
 from holdfast.vaultstore.points import record_of, records_of, statistics_of
+from holdfast.vaultstore.probe import probe_store
 from holdfast.vaultstore.recover import recover_sessions
 from holdfast.vaultstore.references import MissingChunksError
 from holdfast.vaultstore.reserve import Reserve
@@ -322,6 +323,11 @@ class Vault:
         if self._core.chain.read(self._core.state.sequence) is None:
             self._core.objects.require_vault()
         return verify_vault(self._core, items, progress or _no_progress, cancelled or _never)
+
+    def probe_store(self) -> str:
+        """Test in the vault's own folder that its store keeps its promises; what was proven.
+        StoreError (StoreCreateNotAtomic, StoreProbeFailed)."""
+        return probe_store(self._core.objects, self._core.rng)
 
     def clock_trusted(self) -> tuple[bool, str]:
         """Whether expiry and collect may trust the clock, and why not."""

@@ -1,0 +1,92 @@
+"""What `vault show` says beyond ARM: where a vault lies, its figures, and what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from holdfast.catalog.upkeep import MaintenanceRun
+from holdfast.catalog.vaults import VaultRow
+from holdfast.errors import HoldfastError
+from holdfast.jobs.lost_points import CODE as LOST
+from holdfast.jobs.lost_points import lost_lately
+from holdfast.jobs.probing import FAILED, last_probe
+from holdfast.services.platform import Platform
+from holdfast.services.vault_bodies import soft_delete_asked
+from holdfast.services.vaults_open import store_missing
+
+Body = dict[str, Any]
+LOST_SHOWN = 5
+
+
+def health_of(platform: Platform, row: VaultRow) -> Body:
+    """Our own part of a vault's properties."""
+    with platform.catalog.read() as connection:
+        probe = last_probe(connection, row.id)
+    found: Body = {
+        "vaultId": row.id,
+        "region": row.region,
+        "storeUrl": row.store_url,
+        "keyExported": row.key_exported_at is not None,
+        "storeProbe": _probe_body(probe),
+        "warnings": [*_standing_warnings(row), *_probe_warnings(probe)],
+    }
+    try:
+        if not platform.vaults.is_there(row):
+            raise store_missing(row)
+        figures = platform.vaults.open(row.id).statistics()
+    except HoldfastError as error:
+        found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
+        return found
+    with platform.catalog.read() as connection:
+        lost = lost_lately(connection, row.id, platform.now())
+    if lost:
+        found["warnings"].append(_lost_warning(lost))
+    return found | {
+        "lostRecoveryPoints": lost,
+        "recoveryPoints": figures.recovery_points,
+        "packs": figures.packs,
+        "storedBytes": figures.stored_bytes,
+        "head": figures.head,
+    }
+
+
+def _standing_warnings(row: VaultRow) -> Iterator[str]:
+    if row.key_exported_at is None:
+        yield (
+            "the recovery key was never exported: without it a lost server loses this vault; run "
+            f"holdfast vault export-key {row.name} -g {row.group_key} -o FILE"
+        )
+    if soft_delete_asked(row):
+        yield (
+            "soft delete was asked for and is not part of this release: deleted data is gone at "
+            "the next collect"
+        )
+
+
+def _probe_body(probe: MaintenanceRun | None) -> Body | None:
+    """The last test of the store since the vault's creation."""
+    if probe is None:
+        return None
+    passed = probe.status != FAILED
+    return {"time": probe.started_at.isoformat(), "passed": passed, "detail": probe.detail}
+
+
+def _probe_warnings(probe: MaintenanceRun | None) -> Iterator[str]:
+    if probe is not None and probe.status == FAILED:
+        stopped = "" if probe.result.get("atomic") else "backups are stopped; "
+        yield (
+            f"the weekly test of the vault's store failed: {probe.detail} "
+            f"[{probe.result.get('code')}]: {stopped}mend the store; it is tested again daily, "
+            "and by holdfast vault expire"
+        )
+
+
+def _lost_warning(lost: list[dict[str, str]]) -> str:
+    shown = ", ".join(f"{one['id']} of {one['item']}" for one in lost[:LOST_SHOWN])
+    more = f" and {len(lost) - LOST_SHOWN} more" if len(lost) > LOST_SHOWN else ""
+    return (
+        f"{len(lost)} recovery points that were made are not in the vault [{LOST}]: {shown}{more}; "
+        "the vault's folder is an older copy, or was written to elsewhere: put its newest copy "
+        "back and restart the server, which brings them back"
+    )
