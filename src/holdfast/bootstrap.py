@@ -71,7 +71,7 @@ def _build(
     rng: Random,
     new_administrator: bool,
 ) -> Parts:
-    copy = upgrade(catalog.engine)
+    copy = upgrade(catalog.engine, data, settings.catalog_copied)
     if copy:
         log.info("the catalog was upgraded; a copy of before is at %s", copy)
     installation = open_installation(data, catalog, clock, rng, new_administrator=new_administrator)

@@ -23,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """See ``DESCRIPTIONS``. Durations are in seconds, sizes in bytes."""
 
     catalog_url: str = ""
+    catalog_copied: str = ""
     names: str = ""
     public_url: str = ""
     pack_target_bytes: int = 32 * 1024 * 1024
@@ -40,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 DESCRIPTIONS: dict[str, str] = {
     "catalog_url": "Database of catalog and jobs: empty for SQLite in the data folder, or "
     "`postgresql://user@host/name`.",
+    "catalog_copied": "Revision of a PostgreSQL catalog you copied yourself, so that a server "
+    "without `pg_dump` may upgrade it; the refusal names the revision.",
     "names": "Further names or addresses clients use for this server, separated by commas; they go "
     "into its TLS certificate.",
     "public_url": "Address agents are told to use, as `https://HOST:PORT`; empty for the one the "

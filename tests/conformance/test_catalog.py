@@ -24,6 +24,7 @@ from holdfast.catalog import (
     tasks,
     vaults,
 )
+from holdfast.catalog.copying import copy_sqlite
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.filesystems import filesystem_type
 from holdfast.catalog.identifiers import new_id
@@ -84,7 +85,7 @@ def test_an_sqlite_file_is_copied_before_an_upgrade(tmp_path: Path) -> None:
     migrate.upgrade(catalog.engine)
     with catalog.write() as connection:
         furnish(connection, SeededRandom(1), NOW)
-    copy = migrate.copy_sqlite(catalog.engine, "0001")
+    copy = copy_sqlite(catalog.engine, "0001")
     catalog.close()
     with closing(sqlite3.connect(copy)) as opened:
         assert opened.execute("SELECT count(*) FROM hf_items").fetchone() == (1,)
@@ -277,11 +278,15 @@ def test_old_jobs_leave_with_all_that_hangs_on_them(
     task = _task(catalog, estate, rng)
     ended = NOW + timedelta(minutes=1)
     session = tasks.AgentSession(
-        "ab" * 16, estate.vault.id, estate.agent.id, task.id, 1, "backup", 0, NOW, None
+        "ab" * 16, estate.vault.id, estate.agent.id, task.id, 1, "backup", 0, 0, 0, 0, NOW, None
     )
     with catalog.write() as connection:
         tasks.add_session(connection, session)
-        tasks.count_received(connection, session.id, 41)
+        tasks.add_counts(connection, session.id, tasks.SessionCounts(41, 1, asked_ids=7))
+        counted = tasks.get_session(connection, session.id)
+        assert counted is not None
+        assert (counted.received_bytes, counted.received_packs) == (41, 1)
+        assert (counted.asked_ids, counted.present_ids) == (7, 0)
         jobs.change_job(connection, task.job_id, status="Failed", ended_at=ended)
     with catalog.write() as connection:
         assert jobs.remove_jobs_before(connection, ended) == 0

@@ -1,9 +1,7 @@
-"""Bringing a catalog to this program's tables, with a copy of an SQLite file first."""
+"""Bringing a catalog to this program's tables, with a copy of what was there first."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from holdfast.catalog.columns import PREFIX
+from holdfast.catalog.copying import copy_catalog
 from holdfast.catalog.tables import metadata
 from holdfast.errors import ConflictError
 
@@ -48,10 +47,12 @@ def current_revision(connection: Connection) -> str:
     return context.get_current_revision() or ""
 
 
-def upgrade(engine: Engine) -> str:
+def upgrade(engine: Engine, copies: Path | None = None, copied: str = "") -> str:
     """Migrate to the newest revision in one transaction; returns the path of the copy made, or "".
 
-    ConflictError (CatalogTooNew) when a newer program wrote this catalog: nothing is touched."""
+    ``copies``: the folder for a copy of PostgreSQL; ``copied``: a revision somebody copied by hand.
+    ConflictError (CatalogTooNew) when a newer program wrote this catalog, (CatalogNotCopied) when
+    no copy can be made: nothing is touched."""
     with engine.connect() as connection:
         found = current_revision(connection)
     if found == newest_revision():
@@ -62,28 +63,19 @@ def upgrade(engine: Engine) -> str:
             code="CatalogTooNew",
             hint="Start the newer version again, or put back the copy made before its upgrade.",
         )
-    copy = copy_sqlite(engine, found) if found else ""
+    copy = copy_catalog(engine, found, copies) if found and found != copied else ""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_NUMBER})
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config_on(connection), "head")
     return copy
 
 
-def copy_sqlite(engine: Engine, revision: str) -> str:
-    """Copy the file beside itself with SQLite's own backup, so that a live WAL is included."""
-    path = engine.url.database
-    if engine.dialect.name != "sqlite" or not path:
-        return ""
-    target = Path(f"{path}.before-upgrade-from-{revision}")
-    staged = target.with_name(target.name + ".partial")
-    staged.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(staged)) as copy:
-        source.backup(copy)
-    staged.replace(target)
-    return str(target)
+def config_on(connection: Connection) -> Config:
+    """Alembic's configuration for one transaction."""
+    config = _config()
+    config.attributes["connection"] = connection
+    return config
 
 
 def differences(connection: Connection) -> list[Any]:

@@ -158,7 +158,8 @@ def agents_with_news(connection: Connection) -> set[str]:
 @dataclass(frozen=True, slots=True)
 class AgentSession:
     """Which task and fence a vault session was opened for. ``id``: 32 hex digits.
-    ``received_bytes``: of packs that were received whole."""
+    ``received_bytes`` and ``received_packs``: what was received whole. ``asked_ids``: chunk ids
+    whose presence was asked, ``present_ids``: those answered present."""
 
     id: str
     vault_id: str
@@ -167,6 +168,9 @@ class AgentSession:
     fence: int
     kind: str
     received_bytes: int
+    received_packs: int
+    asked_ids: int
+    present_ids: int
     opened_at: datetime
     closed_at: datetime | None
 
@@ -194,7 +198,20 @@ def close_session(connection: Connection, session_id: str, now: datetime) -> int
     return update(connection, t.agent_sessions, {"closed_at": now}, *where)
 
 
-def count_received(connection: Connection, session_id: str, count: int) -> None:
-    """Add to the bytes a session received."""
-    values = {"received_bytes": _SESSIONS.received_bytes + count}
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """What is to be added to a session's figures."""
+
+    received_bytes: int = 0
+    received_packs: int = 0
+    asked_ids: int = 0
+    present_ids: int = 0
+
+
+def add_counts(connection: Connection, session_id: str, counts: SessionCounts) -> None:
+    values = {
+        name: _SESSIONS[name] + getattr(counts, name)
+        for name in SessionCounts.__slots__
+        if getattr(counts, name)
+    }
     update(connection, t.agent_sessions, values, _SESSIONS.id == session_id)

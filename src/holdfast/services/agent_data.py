@@ -15,7 +15,7 @@ from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
-from holdfast.catalog.tasks import AgentSession, TaskRow
+from holdfast.catalog.tasks import AgentSession, SessionCounts, TaskRow
 from holdfast.errors import AccessError, ConflictError, InternalError, NotFoundError
 from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
@@ -95,6 +95,9 @@ class AgentData:
             fence=fence,
             kind=kind,
             received_bytes=0,
+            received_packs=0,
+            asked_ids=0,
+            present_ids=0,
             opened_at=now,
             closed_at=None,
         )
@@ -135,7 +138,7 @@ class AgentData:
 
         def done() -> None:
             with self._catalog.write() as connection:
-                tasks.count_received(connection, used.session.id, size)
+                tasks.add_counts(connection, used.session.id, SessionCounts(size, 1))
 
         return Upload(receiver, done)
 

@@ -23,9 +23,11 @@ from holdfast.testing.wait import eventually
 
 
 class Postgres:
-    """A running PostgreSQL; ``url`` is of its maintenance database."""
+    """A running PostgreSQL; ``url`` is of its maintenance database, ``programs`` the folder of its
+    programs (pg_dump among them)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, programs: Path) -> None:
+        self.programs = programs
         self._url = make_url(url).set(drivername="postgresql")
         self._made = 0
 
@@ -54,7 +56,7 @@ def postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="holdfast-pg-"))
     server = get_server(folder / "data", cleanup_mode="stop")
     try:
-        yield Postgres(server.get_uri())
+        yield Postgres(server.get_uri(), Path(server.bin_path))
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
