@@ -200,7 +200,7 @@ def rest_page() -> str:
         if route.is_public:
             shown = "none: open to all"
         elif route.is_agents:
-            shown = "the agent itself"
+            shown = f"`{action}`, the agent itself"
         else:
             shown = f"`{action}`" if action else "any client"
         lines.append(f"| {route.method} `{route.path}` | {summary(route)} | {shown} |")

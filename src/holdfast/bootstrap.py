@@ -94,7 +94,9 @@ def _build(
         tenant_id=installation.tenant_id,
         subscription_id=installation.subscription_id,
     )
-    agents = AgentDesk.build(catalog, engine, desk.open, settings.max_uploads)
+    agents = AgentDesk.build(
+        catalog, engine, desk.open, settings.max_uploads, settings.lookup_ids_per_second
+    )
     return Parts(platform, engine, agents, installation)
 
 

@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task_lease_seconds: float = 60.0
     token_seconds: int = 3600
     max_uploads: int = 8
+    lookup_ids_per_second: float = 50_000.0
     history_days: int = 180
     tick_seconds: float = 1.0
     log_level: str = "info"
@@ -55,6 +56,9 @@ DESCRIPTIONS: dict[str, str] = {
     "task_lease_seconds": "After which silence of an agent its task is handed out again.",
     "token_seconds": "Life of an access token.",
     "max_uploads": "Packs received at the same time; more are asked to come later.",
+    "lookup_ids_per_second": "How many chunks per second one agent may ask the presence of, over "
+    "ten seconds; an agent that asks more is told to pause. The default is above 12 GB/s of small "
+    "chunks.",
     "history_days": "How long ended jobs are kept.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
     "log_level": "debug, info, warning or error.",
@@ -68,6 +72,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "task_lease_seconds": (2, 3600),
     "token_seconds": (60, 86400),
     "max_uploads": (1, 1000),
+    "lookup_ids_per_second": (1, 1e9),
     "history_days": (1, 36500),
     "tick_seconds": (0.05, 60),
 }

@@ -43,9 +43,7 @@ def reader(live: LiveServer) -> str:
 
 
 def test_every_route_names_its_action() -> None:
-    unnamed = {
-        route.path for route in GUARDED if not route.options.get("action") and not route.is_agents
-    }
+    unnamed = {route.path for route in GUARDED if not route.options.get("action")}
     assert unnamed == LOGGED_IN_ONLY
 
 

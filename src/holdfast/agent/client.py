@@ -47,7 +47,9 @@ _KINDS: dict[int, type[HoldfastError]] = {
     422: errors.IntegrityError,
     507: errors.StoreFullError,
 }
-AGAIN = frozenset({429, 502, 503, 504})
+AGAIN = frozenset({502, 503, 504})
+BUSY = 429
+LONGEST_TOLD = 600  # [s] no server's word makes an agent wait longer
 
 
 class MissingChunksError(ConflictError):
@@ -76,6 +78,12 @@ def error_of(response: httpx2.Response) -> HoldfastError:
     if code == "MissingChunks":
         kind = MissingChunksError
     return kind(message, code=code, hint=hint)
+
+
+def _told_to_wait(response: httpx2.Response) -> float:
+    """Seconds of ``Retry-After``, as a server that is too busy sends it."""
+    told = response.headers.get("retry-after", "")
+    return float(min(int(told), LONGEST_TOLD)) if told.isdigit() else 1.0
 
 
 class AgentClient:
@@ -150,6 +158,9 @@ class AgentClient:
             if response.status_code == 401 and refused == 0:
                 refused, self._token = 1, ""
                 continue
+            if response.status_code == BUSY and patient:
+                self._pause(_told_to_wait(response), "the server asks for a pause")
+                continue
             if response.status_code in AGAIN and patient:
                 pause = self._rest(pause, f"the server answered {response.status_code}")
                 continue
@@ -174,10 +185,13 @@ class AgentClient:
         )
 
     def _rest(self, pause: float, why: str) -> float:
-        log.info("the server is away (%s); trying again in %.1f s", why, pause)
-        if self._stopping.wait(pause):
-            raise CancelledError("the agent is stopping", code="AgentStopped")
+        self._pause(pause, f"the server is away ({why})")
         return min(pause * 2, LONGEST_PAUSE)
+
+    def _pause(self, seconds: float, why: str) -> None:
+        log.info("%s; trying again in %.1f s", why, seconds)
+        if self._stopping.wait(seconds):
+            raise CancelledError("the agent is stopping", code="AgentStopped")
 
     def _bearer(self) -> str:
         with self._lock:

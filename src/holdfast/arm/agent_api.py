@@ -30,11 +30,12 @@ from holdfast.arm.agent_bodies import (
     read_json,
     read_msgpack,
 )
-from holdfast.arm.http import ArmRequest, Body
+from holdfast.arm.http import ArmRequest, Body, note
 from holdfast.arm.receiving import packs_limit_reached, receive_pack
 from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.tasks import TaskRow
 from holdfast.errors import LimitError, UsageError
+from holdfast.identity.authority import Principal
 from holdfast.services.agent_desk import AgentDesk
 from holdfast.services.agent_tasks import OUTCOMES, Completion, Handed, Report
 from holdfast.services.agents import Enrolment, calling_agent, enrol
@@ -52,6 +53,17 @@ LOCATE_BYTES = 32 * 4096
 MAX_WAIT_SECONDS = 30.0
 CANCEL_SECONDS = 0.5  # an agent that was told to stop a task and still works on it asks so often
 MSGPACK = "application/msgpack"
+
+
+def _recorded(action: str) -> dict[str, Any]:
+    """Options of a call that goes into the audit record by itself."""
+    return {"action": f"Holdfast.Backup/agents/{action}", "recorded": True}
+
+
+def _passing(action: str) -> dict[str, Any]:
+    """Options of a call that does not: it reads or only says that work goes on; packs and lookups
+    are recorded as sums when their session commits and ends."""
+    return {"action": f"Holdfast.Backup/agents/{action}"}
 
 
 def _desk(request: ArmRequest) -> AgentDesk:
@@ -92,7 +104,12 @@ def _too_large(limit: int) -> LimitError:
     )
 
 
-@post(f"{AGENTS}/enroll", status_code=200, request_max_body_size=None)
+@post(
+    f"{AGENTS}/enroll",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("enroll/action"),
+)
 async def enroll(request: ArmRequest) -> Body:
     """Register this machine with vault credentials."""
     body = read_json(await _body(request, CONTROL_BYTES), EnrollBody)
@@ -107,6 +124,9 @@ async def enroll(request: ArmRequest) -> Body:
     )
     done = await _desk(request).run(enrol, platform.catalog, platform.clock, platform.rng, asked)
     vault = done.vault
+    agent = done.agent
+    request.state.principal = Principal(agent.client_id, "agent", agent.host, agent.id, ())
+    note(request, container=done.container.name, vault=vault.name, replace=str(body.replace))
     base = f"{request.url.scheme}://{request.headers.get('host', 'localhost')}"
     return {
         "agentId": done.agent.id,
@@ -119,7 +139,12 @@ async def enroll(request: ArmRequest) -> Body:
     }
 
 
-@post(f"{ONE}/next", status_code=200, request_max_body_size=None)
+@post(
+    f"{ONE}/next",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("tasks/take/action"),
+)
 async def next_task(request: ArmRequest, agent_id: str) -> Body:
     """Long poll for the next task, or for news about running ones."""
     body = read_json(await _body(request, CONTROL_BYTES), NextBody)
@@ -138,7 +163,10 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
         news = handed.task is not None or handed.cancel
         if news or left <= 0 or desk.bell.closed:
             desk.bell.silence(agent.id, listening)
-            if handed.task is None and handed.cancel:
+            if handed.task is not None:
+                request.state.recorded = True
+                note(request, task_id=handed.task.id, job_id=handed.task.job_id)
+            elif handed.cancel:
                 await asyncio.sleep(min(CANCEL_SECONDS, max(left, 0.0)))
             return _next_reply(handed, platform)
         if not await desk.bell.wait(agent.id, listening, left):
@@ -166,7 +194,12 @@ def _task_body(task: TaskRow) -> Body:
     }
 
 
-@post(f"{TASK}/progress", status_code=200, request_max_body_size=None)
+@post(
+    f"{TASK}/progress",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("tasks/progress/action"),
+)
 async def progress(request: ArmRequest, agent_id: str, task_id: str) -> Body:
     """Report progress; the answer says whether to stop."""
     body = read_json(await _body(request, CONTROL_BYTES), ProgressBody)
@@ -186,7 +219,12 @@ async def progress(request: ArmRequest, agent_id: str, task_id: str) -> Body:
     return {"cancel": stop}
 
 
-@post(f"{TASK}/complete", status_code=200, request_max_body_size=None)
+@post(
+    f"{TASK}/complete",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("tasks/complete/action"),
+)
 async def complete(request: ArmRequest, agent_id: str, task_id: str) -> Body:
     """Say how a task ended."""
     body = read_json(await _body(request, CONTROL_BYTES), CompleteBody)
@@ -199,7 +237,12 @@ async def complete(request: ArmRequest, agent_id: str, task_id: str) -> Body:
     return {}
 
 
-@post(f"{ONE}/sessions", status_code=200, request_max_body_size=None)
+@post(
+    f"{ONE}/sessions",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("sessions/write"),
+)
 async def open_session(request: ArmRequest, agent_id: str) -> Response[bytes]:
     """Open a vault session for a task; answers with the grant."""
     raw = await _body(request, CONTROL_BYTES)
@@ -208,10 +251,16 @@ async def open_session(request: ArmRequest, agent_id: str) -> Response[bytes]:
     agent = await _agent(request, agent_id)
     data = _desk(request).data
     grant = await _desk(request).run(data.open_session, agent, body.task_id, body.fence)
+    note(request, session_id=grant.session_id.hex(), task_id=body.task_id)
     return _packed(encode_grant(grant))
 
 
-@put(f"{SESSION}/packs/{{pack_id:str}}", status_code=200, request_max_body_size=None)
+@put(
+    f"{SESSION}/packs/{{pack_id:str}}",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("sessions/packs/write"),
+)
 async def put_pack(
     request: ArmRequest, agent_id: str, session_id: str, pack_id: str
 ) -> Response[Any]:
@@ -225,7 +274,12 @@ async def put_pack(
     return _packed(msgspec.msgpack.encode(ReceiptReply(receipt=receipt)))
 
 
-@post(f"{SESSION}/lookup", status_code=200, request_max_body_size=None)
+@post(
+    f"{SESSION}/lookup",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("sessions/lookup/action"),
+)
 async def lookup(request: ArmRequest, agent_id: str, session_id: str) -> Response[bytes]:
     """Presence of chunks: n x 48 bytes in, n bytes out."""
     body = await _body(request, LOOKUP_BYTES)
@@ -236,7 +290,12 @@ async def lookup(request: ArmRequest, agent_id: str, session_id: str) -> Respons
     return _raw(found)
 
 
-@post(f"{SESSION}/checkpoint", status_code=200, request_max_body_size=None)
+@post(
+    f"{SESSION}/checkpoint",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("sessions/checkpoint/action"),
+)
 async def checkpoint(request: ArmRequest, agent_id: str, session_id: str) -> Body:
     """Add received packs to the index before the commit."""
     call = read_msgpack(await _body(request, DATA_BYTES), CheckpointCall)
@@ -246,7 +305,12 @@ async def checkpoint(request: ArmRequest, agent_id: str, session_id: str) -> Bod
     return {}
 
 
-@post(f"{SESSION}/commit", status_code=200, request_max_body_size=None)
+@post(
+    f"{SESSION}/commit",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("sessions/commit/action"),
+)
 async def commit(request: ArmRequest, agent_id: str, session_id: str) -> Response[Any]:
     """Make the recovery point; 409 MissingChunks names what to send again."""
     call = read_msgpack(await _body(request, DATA_BYTES), CommitCall)
@@ -254,18 +318,35 @@ async def commit(request: ArmRequest, agent_id: str, session_id: str) -> Respons
     record = await _desk(request).run(
         _desk(request).data.commit, agent, session_id, call.receipts, call.root_id, call.claims
     )
+    note(request, recovery_point=record.rp_id, **await _sums(request, session_id))
     return _packed(msgspec.msgpack.encode({"recoveryPointId": record.rp_id}))
 
 
-@post(f"{SESSION}/close", status_code=200, request_max_body_size=None)
+@post(
+    f"{SESSION}/close",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_recorded("sessions/close/action"),
+)
 async def close_session(request: ArmRequest, agent_id: str, session_id: str) -> Body:
     """End a session."""
     agent = await _agent(request, agent_id)
     await _desk(request).run(_desk(request).data.close, agent, session_id)
+    note(request, **await _sums(request, session_id))
     return {}
 
 
-@post(f"{SESSION}/locate", status_code=200, request_max_body_size=None)
+async def _sums(request: ArmRequest, session_id: str) -> Body:
+    """What a session sent and asked so far, for the audit record."""
+    return await _desk(request).run(_desk(request).data.sums, session_id)
+
+
+@post(
+    f"{SESSION}/locate",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("sessions/locate/action"),
+)
 async def locate(request: ArmRequest, agent_id: str, session_id: str) -> Response[bytes]:
     """Locations and frame keys of up to 4,096 ids of 32 bytes."""
     body = await _body(request, LOCATE_BYTES)
@@ -274,7 +355,7 @@ async def locate(request: ArmRequest, agent_id: str, session_id: str) -> Respons
     return _packed(await _desk(request).run(locations_reply, found))
 
 
-@get(f"{SESSION}/packs/{{pack_id:str}}")
+@get(f"{SESSION}/packs/{{pack_id:str}}", opt=_passing("sessions/packs/read"))
 async def read_pack_frames(
     request: ArmRequest, agent_id: str, session_id: str, pack_id: str
 ) -> Response[Any]:

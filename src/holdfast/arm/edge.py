@@ -23,8 +23,6 @@ log = logging.getLogger("holdfast.http")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 AGENTS = "/providers/Holdfast.Backup/agents"
 TOKEN = "/adfs/"  # noqa: S105 - a path
-# the agent calls that change more than a transfer's state
-_AGENT_CHANGES = re.compile(r"/(enroll|sessions|commit|complete)$")
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 requests_total = Counter("holdfast_http_requests_total", "Requests", ["method", "status"])
@@ -32,8 +30,8 @@ request_seconds = Histogram("holdfast_http_request_seconds", "Seconds per reques
 
 
 class Edge:
-    """Wraps ``app``. What handlers leave in ``scope["state"]`` (principal, action, error_code) goes
-    into log and audit."""
+    """Wraps ``app``. What handlers leave in ``scope["state"]`` (principal, action, error_code, of
+    agents' calls ``recorded``) goes into log and audit."""
 
     def __init__(self, app: ASGIApp, forms: PathForms, platform: Platform) -> None:
         self._app = app
@@ -102,7 +100,7 @@ class _Exchange:
         path = self._scope["path"]
         if self._scope["method"] in SAFE or path.startswith(TOKEN):
             return False
-        return not path.startswith(AGENTS) or _AGENT_CHANGES.search(path) is not None
+        return not path.startswith(AGENTS) or bool(self._scope["state"].get("recorded"))
 
     def _audit(self, status: int) -> None:
         state = self._scope["state"]

@@ -24,7 +24,7 @@ def on_expected(request: AnyRequest, error: HoldfastError) -> Response[Any]:
         log.warning("%s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if error.retry != "never" and status in (409, 429, 503, 507):
-        headers["Retry-After"] = RETRY_SECONDS
+        headers["Retry-After"] = str(getattr(error, "wait_seconds", RETRY_SECONDS))
     return Response(error_body(error), status_code=status, headers=headers)
 
 

@@ -1,7 +1,8 @@
 """Who may call a route: every route names its action in ``opt``, and this guard asks for it.
 
 ``opt``: ``public`` (no token needed), or ``action`` (None: any client that is logged in), and
-``scope="installation"`` for addresses outside of the subscription's tree.
+``scope="installation"`` for addresses outside of the subscription's tree. An agent's calls share
+one permission; their action names them in the audit record, if they are ``recorded`` there.
 """
 
 from __future__ import annotations
@@ -43,16 +44,19 @@ async def authorise(
     agent_call = path.startswith(AGENTS)
     if path.startswith(NEEDS_VERSION) and not agent_call:
         _check_version(connection)
+    state = connection.scope["state"]
+    if agent_call:
+        state["action"] = handler.opt.get("action", AGENT_ACTION)
+        state["recorded"] = handler.opt.get("recorded", False)
     if handler.opt.get("public") or path == f"{AGENTS}/enroll":
         return
     platform: Platform = connection.app.state.platform
     header = connection.headers.get("authorization")
     authenticate = platform.authority.authenticate
     principal = await to_thread.run_sync(authenticate, header, limiter=_own_threads(connection))
-    state = connection.scope["state"]
     state["principal"] = principal
     action = AGENT_ACTION if agent_call else handler.opt.get("action", UNNAMED)
-    state["action"] = action
+    state.setdefault("action", action)
     if action is not None:
         principal.check(action, _scope(path, handler, platform))
 

@@ -24,6 +24,11 @@ RETRY_AFTER = "1"
 PAGE_ROWS = 200
 
 
+def note(request: ArmRequest, **details: Any) -> None:
+    """Add to what log and audit say of a request."""
+    request.scope["state"].setdefault("audit", {}).update(details)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request: who asks what of which server."""
@@ -47,7 +52,7 @@ class Call:
 
     def note(self, **details: str) -> None:
         """Add to what log and audit say of this request."""
-        self.request.scope["state"].setdefault("audit", {}).update(details)
+        note(self.request, **details)
 
     def number(self, name: str, otherwise: int) -> int:
         """A query parameter that is a count. UsageError (InvalidParameter)."""

@@ -14,7 +14,8 @@ from holdfast.catalog.rows import Page, insert_many, page, selecting
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One mutating call. ``status`` is the HTTP status, ``result_code`` the error code or ""."""
+    """One mutating call. ``status`` is the HTTP status (0 for what the server did by itself),
+    ``result_code`` the error code or ""."""
 
     at: datetime
     principal_id: str
@@ -43,6 +44,27 @@ class AuditRow:
     status: int
     result_code: str
     details: dict[str, Any]
+
+
+SERVER = "holdfast server"
+
+
+def by_server(
+    at: datetime, operation: str, resource: str, details: dict[str, Any], code: str = ""
+) -> AuditEntry:
+    """An entry about what the server did by itself."""
+    return AuditEntry(
+        at=at,
+        principal_id="",
+        principal_name=SERVER,
+        operation=operation,
+        resource=resource,
+        client_address="",
+        request_id="",
+        status=0,
+        result_code=code,
+        details=details,
+    )
 
 
 def append(connection: Connection, entry: AuditEntry) -> None:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import containers, jobs, tasks
+from holdfast.catalog import audit, containers, jobs, tasks
 from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.identifiers import id_bytes, new_id
 from holdfast.catalog.jobs import JobRow
-from holdfast.catalog.tasks import TaskRow
+from holdfast.catalog.tasks import AgentSession, TaskRow
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext
 from holdfast.jobs.outcome import Outcome
@@ -151,7 +151,7 @@ class AgentWork:
         context.open_vault(job.vault_id).recover_sessions(id_bytes(job.id))
         with context.catalog.write() as connection:
             for session in left:
-                tasks.close_session(connection, session.id, context.clock.now())
+                end_session(connection, session, context.clock.now())
 
     def close(self, connection: Connection, job: JobRow) -> None:
         """End the task with its job, so that an agent still at it is told to stop."""
@@ -163,6 +163,30 @@ class AgentWork:
         values |= {"updated_at": now, "ended_at": now}
         tasks.change_task(connection, task.id, **values)
         self._context.bell.ring(task.agent_id)
+
+
+def session_sums(session: AgentSession) -> dict[str, int]:
+    """What a session sent and asked, for the audit record."""
+    return {
+        "packs": session.received_packs,
+        "bytes": session.received_bytes,
+        "ids_asked": session.asked_ids,
+        "ids_present": session.present_ids,
+    }
+
+
+def end_session(connection: Connection, session: AgentSession, now: datetime) -> None:
+    """Close an agent's session in its stead, and record what came of it. Once."""
+    if tasks.close_session(connection, session.id, now):
+        audit.append(
+            connection,
+            audit.by_server(
+                now,
+                "Holdfast.Backup/agents/sessions/end",
+                f"/providers/Holdfast.Backup/agents/{session.agent_id}/sessions/{session.id}",
+                session_sums(session),
+            ),
+        )
 
 
 def _cancelling(task: TaskRow, now: datetime) -> Outcome:

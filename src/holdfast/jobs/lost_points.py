@@ -26,7 +26,6 @@ KIND = "lost-points"
 CODE = "RecoveryPointsLost"
 NAMED_FOR = timedelta(days=30)
 MOST_NAMED = 1000
-SERVER = "holdfast server"
 
 
 def reconcile(catalog: Catalog, vault: Vault, vault_id: str, now: datetime) -> list[str]:
@@ -70,17 +69,12 @@ def _write_down(
     detail = f"{len(lost)} recovery points are not in the vault's log"
     run = upkeep.Finding(vault_id, KIND, "Failed", detail, {"points": named}, now)
     upkeep.add_finding(connection, run)
-    entry = audit.AuditEntry(
-        at=now,
-        principal_id="",
-        principal_name=SERVER,
-        operation="Holdfast.Backup/vaults/recoveryPoints/lost",
-        resource=f"vault {vault_id}",
-        client_address="",
-        request_id="",
-        status=0,
-        result_code=CODE,
-        details={"points": named},
+    entry = audit.by_server(
+        now,
+        "Holdfast.Backup/vaults/recoveryPoints/lost",
+        f"vault {vault_id}",
+        {"points": named},
+        CODE,
     )
     audit.append(connection, entry)
     log.error("vault %s: %s: %s", vault_id, detail, ", ".join(row["id"] for row in named[:20]))

@@ -17,11 +17,14 @@ from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.tasks import AgentSession, SessionCounts, TaskRow
 from holdfast.errors import AccessError, ConflictError, InternalError, NotFoundError
+from holdfast.jobs.agent_work import end_session, session_sums
 from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
 from holdfast.jobs.facts import facts_for, point_row
 from holdfast.services.agent_tasks import fenced, held_task
+from holdfast.services.lookups import DEFAULT_RATE, LookupCounts, LookupRate
 from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.ids import NAME_BYTES
 from holdfast.vaultstore.values import (
     CommitRequest,
     FrameLocation,
@@ -55,11 +58,19 @@ class _Open:
 class AgentData:
     """All methods are synchronous and thread safe."""
 
-    def __init__(self, catalog: Catalog, engine: JobEngine, open_vault: OpenVault) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        engine: JobEngine,
+        open_vault: OpenVault,
+        lookup_rate: float = DEFAULT_RATE,
+    ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._open_vault = open_vault
         self._clock = engine.ledger.clock
+        self._rate = LookupRate(lookup_rate, self._clock.monotonic)
+        self._counts = LookupCounts(self._clock.monotonic)
 
     def open_session(self, agent: AgentRow, task_id: str, fence: int) -> SessionGrant:
         """Open a vault session for a task; what earlier attempts uploaded is taken over first."""
@@ -87,6 +98,10 @@ class AgentData:
         self, agent: AgentRow, task: TaskRow, fence: int, kind: str, session_id: bytes
     ) -> None:
         now = self._clock.now()
+        with self._catalog.read() as connection:
+            earlier_ids = [one.id for one in tasks.sessions_of_task(connection, task.id)]
+        for earlier_id in earlier_ids:
+            self._write_counts(earlier_id, ended=True)
         row = AgentSession(
             id=session_id.hex(),
             vault_id=task.vault_id,
@@ -103,7 +118,7 @@ class AgentData:
         )
         with self._catalog.write() as connection:
             for earlier in tasks.sessions_of_task(connection, task.id):
-                tasks.close_session(connection, earlier.id, now)
+                end_session(connection, earlier, now)
             tasks.add_session(connection, row)
 
     def _use(self, agent: AgentRow, session_hex: str, kind: str | None = None) -> _Open:
@@ -143,8 +158,20 @@ class AgentData:
         return Upload(receiver, done)
 
     def lookup(self, agent: AgentRow, session_hex: str, packed: bytes) -> bytes:
+        """Presence of chunks, counted. TooManyLookupsError."""
         used = self._use(agent, session_hex, "backup")
-        return used.vault.lookup(used.id, packed)
+        asked = len(packed) // NAME_BYTES
+        self._rate.take(agent.id, asked)
+        found = used.vault.lookup(used.id, packed)
+        if self._counts.add(used.session.id, asked, found.count(1)):
+            self._write_counts(used.session.id)
+        return found
+
+    def _write_counts(self, session_hex: str, *, ended: bool = False) -> None:
+        counts = self._counts.take(session_hex, ended=ended)
+        if counts != SessionCounts():
+            with self._catalog.write() as connection:
+                tasks.add_counts(connection, session_hex, counts)
 
     def checkpoint(self, agent: AgentRow, session_hex: str, receipts: Sequence[bytes]) -> None:
         used = self._use(agent, session_hex, "backup")
@@ -188,9 +215,17 @@ class AgentData:
             raise NotFoundError(f"there is no session {session_hex[:64]}", code="SessionUnknown")
         if session.closed_at is not None:
             return
+        self._write_counts(session.id, ended=True)
         self._open_vault(session.vault_id).close_session(bytes.fromhex(session.id))
         with self._catalog.write() as connection:
             tasks.close_session(connection, session.id, self._clock.now())
+
+    def sums(self, session_hex: str) -> dict[str, int]:
+        """What a session sent and asked so far."""
+        self._write_counts(session_hex)
+        with self._catalog.read() as connection:
+            session = tasks.get_session(connection, session_hex)
+        return session_sums(session) if session is not None else {}
 
     def locate(self, agent: AgentRow, session_hex: str, ids: bytes) -> list[FrameLocation]:
         """Where chunks lie and the keys of their frames; only of the task's recovery point, or of

@@ -15,6 +15,7 @@ from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
 from holdfast.services.agent_data import AgentData
 from holdfast.services.agent_tasks import AgentTasks
+from holdfast.services.lookups import DEFAULT_RATE
 
 UPLOADS = 16  # packs received at a time: bounds memory and open files
 READS = 32
@@ -52,12 +53,18 @@ class AgentDesk:
 
     @classmethod
     def build(
-        cls, catalog: Catalog, engine: JobEngine, open_vault: OpenVault, uploads: int = UPLOADS
+        cls,
+        catalog: Catalog,
+        engine: JobEngine,
+        open_vault: OpenVault,
+        uploads: int = UPLOADS,
+        lookup_rate: float = DEFAULT_RATE,
     ) -> AgentDesk:
-        """``uploads``: packs received at a time."""
+        """``uploads``: packs received at a time. ``lookup_rate``: chunk ids an agent may ask for
+        per second."""
         return cls(
             tasks=AgentTasks(catalog, engine),
-            data=AgentData(catalog, engine, open_vault),
+            data=AgentData(catalog, engine, open_vault, lookup_rate),
             bell=engine.bell,
             uploads=asyncio.Semaphore(uploads),
         )
