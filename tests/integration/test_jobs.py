@@ -392,6 +392,32 @@ def test_a_clock_set_back_stops_nothing_for_ever(timed: JobYard) -> None:
     assert timed.ended(waiting).error_code == "AgentOffline"
 
 
+def test_a_turn_that_runs_only_in_the_records_is_passed_over(
+    yard: JobYard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executor was lost between noting it down and running it; nothing else may hang on it."""
+    begin = yard.durable.begin
+    monkeypatch.setattr("holdfast.jobs.engine.STRANDED_SECONDS", 0.3)
+    monkeypatch.setattr(
+        yard.durable, "begin", lambda job, turn: "noted" if turn == 0 else begin(job, turn)
+    )
+    job = yard.run("backup")
+    assert job.status == "Completed"
+    assert yard.history(job.id).count("resumed") == 1
+
+
+def test_a_leap_of_the_clock_runs_no_turn_twice(timed: JobYard) -> None:
+    """After it every waiting job is long overdue, which says nothing about where its turn runs."""
+    timed.agent.stop()
+    job_id = timed.submit("backup")
+    eventually(lambda: timed.job(job_id).phase == "Waiting", "the job waits")
+    clock_of(timed).pass_time(timedelta(days=3))
+    timed.engine.wake()
+    job = timed.ended(job_id)
+    assert (job.status, job.error_code) == ("Failed", "AgentOffline")
+    assert "resumed" not in timed.history(job_id)
+
+
 def test_import_rebuilds_what_the_catalog_lost(yard: JobYard) -> None:
     yard.run("backup")
     yard.agent.files[b"more"] = b"m" * 100

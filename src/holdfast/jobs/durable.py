@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy import Engine
@@ -28,6 +28,7 @@ COMPATIBILITY_EPOCH = "1"  # raised by hand when running turns of an older progr
 MAX_RECOVERIES = 1000
 WAIT_SECONDS = 30.0
 ALIVE = ("PENDING", "ENQUEUED", "DELAYED")
+Begun = Literal["here", "noted", "over"]
 
 RunTurn = Callable[[str, int, Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]], str]
 
@@ -112,19 +113,20 @@ class DurableTurns:
             return engine_for_guests(Path(self._url.removeprefix("sqlite:///")))
         return open_engine(self._url)
 
-    def begin(self, job_id: str, turn: int) -> bool:
-        """Start a turn unless it runs here already; False when its execution is over or lost."""
+    def begin(self, job_id: str, turn: int) -> Begun:
+        """Start a turn unless it was started before: "here" when this process runs it or is about
+        to, "noted" when only the records say that it runs, "over" when it ended or was lost."""
         key = workflow_id(job_id, turn)
         if self.is_running(job_id, turn) or self._waits(key):
-            return True
+            return "here"
         status = DBOS.get_workflow_status(key)
         if status is not None:
-            return status.status in ALIVE
+            return "noted" if status.status in ALIVE else "over"
         with _Current.lock:
             _Current.begun[key] = time.monotonic()
         with SetWorkflowID(key):
             DBOS.start_workflow(_turn, job_id, turn)
-        return True
+        return "here"
 
     def _waits(self, key: str) -> bool:
         """Whether a turn was begun here a short while ago and has no thread yet."""

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PURGE_EVERY = 3600.0
 SETTLE_EVERY = 60.0
-STRANDED_AFTER = timedelta(seconds=60)
+STRANDED_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LONG_KINDS = (*MAINTENANCE, "import")
 
@@ -67,6 +67,7 @@ class JobEngine:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_tick = 0.0
+        self._noted: dict[tuple[str, int], float] = {}  # turns seen only in records, since when
         self.context = JobContext(
             catalog=catalog,
             ledger=self.ledger,
@@ -212,6 +213,7 @@ class JobEngine:
             due = rows.jobs_to_drive(connection, now)
             alive = upkeep.live_workers(connection, now) if due and self._shared else set()
         long_running = 0
+        noted: dict[tuple[str, int], float] = {}
         for job in due:
             running = self._durable.is_running(job.id, job.turn)
             long = job.kind in LONG_KINDS
@@ -223,17 +225,23 @@ class JobEngine:
             if self._durable.is_full:
                 break
             long_running += long
-            if not self._durable.begin(job.id, job.turn):
+            begun = self._durable.begin(job.id, job.turn)
+            if begun == "over":
                 self._turns.skip(job, "its last turn was cut off; it goes on")
                 self.wake()
-            elif job.driver and job.wake_at and now - job.wake_at > STRANDED_AFTER:
-                self._rescue(job)
+            elif begun == "noted":
+                noted[job.id, job.turn] = self._noted.get((job.id, job.turn), time.monotonic())
+                self._skip_if_stranded(job, noted[job.id, job.turn])
+        self._noted = noted
 
-    def _rescue(self, job: JobRow) -> None:
-        """A turn that should run and runs nowhere: have it executed again."""
-        if not self._durable.is_running(job.id, job.turn):
-            log.warning("job %s: turn %d is stranded; taking it up", job.id, job.turn)
-            self._durable.adopt([job.driver])
+    def _skip_if_stranded(self, job: JobRow, since: float) -> None:
+        """Go on without a turn that should run and ran nowhere for a while. The wait is measured on
+        the monotonic clock: after a leap of the other one every job looks late. Should the turn
+        run after all, its number is past and it changes nothing."""
+        if time.monotonic() - since > STRANDED_SECONDS:
+            log.warning("job %s: turn %d is stranded; going on without it", job.id, job.turn)
+            self._turns.skip(job, "its last turn ran nowhere; it goes on")
+            self.wake()
 
     def _lapse(self) -> None:
         """Notice agents that gave no sign in time."""
