@@ -31,6 +31,7 @@ from holdfast.arm.agent_bodies import (
     read_msgpack,
 )
 from holdfast.arm.http import ArmRequest, Body, note
+from holdfast.arm.polling import rung_in_time
 from holdfast.arm.receiving import packs_limit_reached, receive_pack
 from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.tasks import TaskRow
@@ -169,7 +170,7 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
             elif handed.cancel:
                 await asyncio.sleep(min(CANCEL_SECONDS, max(left, 0.0)))
             return _next_reply(handed, platform)
-        if not await desk.bell.wait(agent.id, listening, left):
+        if not await rung_in_time(request, desk.bell, agent.id, listening, left):
             return _next_reply(handed, platform)
 
 
