@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo test test-kills test-recovery lint bench-files lock clean
+.PHONY: setup demo test test-kills lint bench-files lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q -n 2 --basetemp="$$folder/tests"
@@ -24,9 +24,6 @@ test: setup
 	$(PYTEST) --ignore=tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-kills: setup
-	$(PYTEST) tests/recovery/test_kill_programs.py tests/recovery/test_kill_upkeep.py; code=$$?; rm -rf "$$folder"; exit $$code; }
-
-test-recovery: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 bench-files: setup

@@ -12,6 +12,13 @@ from holdfast.testing.servers import Postgres
 KINDS = ["backup", "restore", "expire", "collect", "verify"]
 
 
+def is_border(point: str) -> bool:
+    """Places within a step are killed at with real programs; how many turns a job waits in between
+    its first and its last depends on timing."""
+    name, _, count = point.partition("@")
+    return not name.startswith("vault.") and int(count) <= 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
@@ -26,6 +33,7 @@ def test_every_step_border(
         return server.database()
 
     passed = points_of(tmp_path / "whole", url("whole"), kind)
+    passed = [point for point in passed if is_border(point)]
     assert len(passed) >= 8
     for number, point in enumerate(passed):
         name = f"killed-{number}"

@@ -19,11 +19,14 @@ import pytest
 
 from holdfast.testing.grounds import GROUNDS, Ground, ground
 from holdfast.testing.program_kills import (
+    GONE_ON,
     RUNNING,
+    history_of,
     killed_at,
     make_tree,
     points_passed,
     restored_like,
+    spread,
     status,
 )
 from holdfast.testing.wait import eventually
@@ -116,6 +119,7 @@ def check_vault(days: Days, kind: str, due: str, before: set[str]) -> None:
     world = days.world
     job = world.ask("job", "show", jobs_of(world, kind)[0])
     assert job["properties"]["status"] == "Completed", job
+    assert GONE_ON.intersection(history_of(world, str(job["name"]))), job
     assert days.point_ids() == before - {due}
     assert world.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
     out = world.folder / f"restored-{due}"
@@ -123,6 +127,7 @@ def check_vault(days: Days, kind: str, due: str, before: set[str]) -> None:
     found = restored_like(days.tree, out, owners=os.geteuid() == 0)
     assert found.lines == []
     assert found.compared > 60
+    assert days.ground.open_sessions() == []
 
 
 @pytest.mark.timeout(900)
@@ -133,16 +138,21 @@ def test_a_killed_server_ends_its_upkeep_by_itself(days: Days, kind: str) -> Non
     make_due(days, kind)
     ended = partial(over, world, kind, set(jobs_of(world, kind)))
     passed = points_passed(world, "server", start, ended, world.folder / "points")
-    passed = [point for point in passed if f".{kind}." in point]
-    assert len(passed) >= 3, passed
-    order = random.Random(kind).sample(passed, len(passed))
-    for point in order[: KILLS[days.ground.name]]:
+    passed = [point for point in passed if f".{kind}." in point or point.startswith("vault.")]
+    assert len(passed) >= 5, passed
+    hits = 0
+    for point in spread(passed, random.Random(f"{kind} {days.ground.name}")):
+        if hits == KILLS[days.ground.name]:
+            break
         due = make_due(days, kind)
         before, packs = days.point_ids(), set(days.ground.packs())
         ended = partial(over, world, kind, set(jobs_of(world, kind)))
-        assert killed_at(world, "server", point, start, ended)
+        if not killed_at(world, "server", point, start, ended):
+            continue
+        hits += 1
         world.start_server()
         eventually(ended, f"the job after {point}")
         check_vault(days, kind, due, before)
         if kind == "collect":
             assert packs - set(days.ground.packs()), "what the dropped point alone needed is gone"
+    assert hits == KILLS[days.ground.name]

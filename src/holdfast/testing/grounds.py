@@ -7,11 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import func, select
+
+from holdfast.adapters.clock import SystemClock, SystemRandom
 from holdfast.adapters.object_store import open_store
+from holdfast.catalog import tables
+from holdfast.catalog.database import Catalog
 from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.servers import Postgres, S3Service
 from holdfast.testing.world import GROUP, VAULT, World
+from holdfast.vaultstore.layout import find_vaults
+from holdfast.vaultstore.values import Unlock
+from holdfast.vaultstore.vault import Vault
 
 GROUNDS = ("sqlite-disk", "postgresql-disk", "sqlite-s3")
 S3_URL = "s3://holdfast-tests"
@@ -24,6 +33,7 @@ class Ground:
     name: str
     world: World
     s3: S3Service | None
+    catalog_url: str
 
     def store(self) -> ObjectStore:
         """The objects of all vaults."""
@@ -36,6 +46,36 @@ class Ground:
         return {
             found.key: found.size for found in self.store().list("") if "/packs/" in f"/{found.key}"
         }
+
+    def received_bytes(self, job: str) -> int:
+        """Bytes of packs that the server received whole in all attempts of a job."""
+        sessions, work = tables.agent_sessions.c, tables.agent_tasks.c
+        query = select(func.coalesce(func.sum(sessions.received_bytes), 0))
+        joined = tables.agent_sessions.join(tables.agent_tasks, sessions.task_id == work.id)
+        return self._number(query.select_from(joined).where(work.job_id == job))
+
+    def open_sessions(self) -> list[str]:
+        """Every session that is open in a vault's log or in the catalog."""
+        sessions = tables.agent_sessions.c
+        query = select(func.count()).select_from(tables.agent_sessions)
+        left = self._number(query.where(sessions.closed_at.is_(None)))
+        found = [f"{left} in the catalog"] if left else []
+        unlock = Unlock(platform_key=(self.world.server_data / "keys/platform.key").read_bytes())
+        store = self.store()
+        for vault_id in find_vaults(store):
+            clock, rng = SystemClock(), SystemRandom()
+            vault = Vault.open(store, vault_id, unlock, clock=clock, rng=rng)
+            found += [f"{one.kind} of {one.item_key}" for one in vault.open_sessions()]
+            vault.close()
+        return found
+
+    def _number(self, query: Any) -> int:
+        catalog = Catalog.open(self.catalog_url)
+        try:
+            with catalog.read() as connection:
+                return int(connection.execute(query).scalar_one())
+        finally:
+            catalog.close()
 
 
 @contextmanager
@@ -60,7 +100,8 @@ def ground(
         world.ok("vault", "create", VAULT, "-g", GROUP, *_region(world, s3))
         assert world.enroll().code == 0
         world.start_agent()
-        yield Ground(name, world, s3)
+        kept = f"sqlite:///{world.server_data / 'catalog.sqlite'}"
+        yield Ground(name, world, s3, settings.get("HOLDFAST_CATALOG_URL", kept))
     finally:
         world.close()
 

@@ -1,15 +1,13 @@
 """A job engine with a real catalog, a real vault and an agent in the same process, for tests.
 
-Run as a program it is one server that a recovery test kills: ``python -m
-holdfast.testing.job_yard FOLDER CATALOG_URL KIND`` submits a job of that kind unless one was
-submitted before, and ends when it has ended. Crash points are armed by the environment, which may
-also name this server among others of the same catalog (YARD_DRIVER).
+``live`` as a process of its own is one server that a recovery test kills: it submits a job of a
+kind unless one was submitted before, and ends when that has ended. Crash points are armed by the
+environment, which may also name this server among others of the same catalog (YARD_DRIVER).
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -292,11 +290,15 @@ def _prepare(yard: JobYard, kind: str) -> Mapping[str, Any]:
     return {}
 
 
-def _main() -> None:
-    folder, url, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> None:
+    """One server's life; output goes to ``yard.log``. The process is gone as soon as the job has
+    ended, without a farewell."""
+    with (folder / "yard.log").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    os.environ.update(environment)
     marker = folder / f"submitted-{kind}"
-    driver = os.environ.get("YARD_DRIVER", "yard")
-    with JobYard(folder, url, driver=driver) as yard:
+    with JobYard(folder, url, driver=environment.get("YARD_DRIVER", "yard")) as yard:
         if marker.exists():
             job_id = marker.read_text()
         else:
@@ -305,7 +307,4 @@ def _main() -> None:
             job_id = yard.submit(kind, **prepared)  # type: ignore[arg-type]
             marker.write_text(job_id)
         yard.ended(job_id)
-
-
-if __name__ == "__main__":
-    _main()
+        os._exit(0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +12,11 @@ from sqlalchemy import select
 from holdfast.catalog import jobs, points, tables
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
-from holdfast.testing.job_yard import FILES, VAULT_ID, JobYard
+from holdfast.testing.job_yard import FILES, VAULT_ID, JobYard, live
 
 PROCESS_SECONDS = 90
+_FORKING = multiprocessing.get_context("forkserver")  # most of a short life went into imports
+_FORKING.set_forkserver_preload(["holdfast.testing.job_yard"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,14 @@ class Survivor:
 
 def run_yard(folder: Path, url: str, kind: str, environment: dict[str, str]) -> int:
     """One server's life as a process; its exit code."""
-    words = [sys.executable, "-m", "holdfast.testing.job_yard", str(folder), url, kind]
-    with (folder / "yard.log").open("ab") as log:
-        done = subprocess.run(
-            words,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            timeout=PROCESS_SECONDS,
-            check=False,
-        )
-    return done.returncode
+    process = _FORKING.Process(target=live, args=(folder, url, kind, environment))
+    process.start()
+    process.join(PROCESS_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f"the yard does not end: {(folder / 'yard.log').read_text()[-3000:]}")
+    return process.exitcode
 
 
 def points_of(folder: Path, url: str, kind: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.testing.wait import eventually
@@ -12,7 +14,11 @@ from holdfast.workloads.files.compare import Difference, compare_inventories, ta
 
 RUNNING = ("InProgress", "Cancelling")
 NOISE = ("next", "progress", "after.POST.complete")  # passed once more or less, as time goes
-PREFIX = {"agent": "agent.", "server": "job."}
+PREFIX = {"agent": ("agent.", "restore."), "server": ("job.", "vault.")}
+PATIENCE = 15.0
+GONE_ON = frozenset(
+    {"resumed", "handed-out-again", "taken-over", "agent-lost", "agent-back", "retried"}
+)
 
 
 def make_tree(world: World, name: str, seed: int) -> Path:
@@ -66,7 +72,16 @@ def _is_sure(who: str, point: str) -> bool:
     """Whether the next such job passes it too: a server waits for agents in more or fewer turns."""
     if not point.startswith(PREFIX[who]) or any(word in point for word in NOISE):
         return False
-    return who == "agent" or point.endswith("@1")
+    return not point.startswith("job.") or point.endswith("@1")
+
+
+def spread(points: list[str], rng: random.Random) -> list[str]:
+    """All points in a random order, every kind of place before any comes again."""
+    places: dict[str, list[str]] = {}
+    for point in rng.sample(points, len(points)):
+        places.setdefault(point.partition("@")[0], []).append(point)
+    rounds = max(map(len, places.values()), default=0)
+    return [place[n] for n in range(rounds) for place in places.values() if n < len(place)]
 
 
 def killed_at(
@@ -78,10 +93,7 @@ def killed_at(
     program = world.agents[HOST] if who == "agent" else world.server
     assert program is not None
     start()
-    eventually(
-        lambda: program.poll() is not None or (who == "agent" and ended()), f"the kill at {point}"
-    )
-    if who == "agent" and ended():  # its orders must not hit whatever comes next
+    if not _died(program, ended):  # its orders must not hit whatever comes next
         restart(world, who, {})
         return False
     assert program.returncode == -9
@@ -90,6 +102,21 @@ def killed_at(
     else:
         world.server = None
     return True
+
+
+def _died(program: subprocess.Popen[bytes], ended: Callable[[], bool]) -> bool:
+    """Wait for the kill, or for the end of a job that did not pass the point."""
+    with suppress(AssertionError):
+        eventually(lambda: program.poll() is not None, "the kill", seconds=PATIENCE)
+    if program.poll() is None:
+        eventually(lambda: program.poll() is not None or ended(), "the end of the job")
+    return program.poll() is not None
+
+
+def history_of(world: World, job: str) -> list[str]:
+    """The events of a job, oldest first."""
+    body = world.ask("job", "show", job)["properties"]["holdfast"]
+    return [str(row["event"]) for row in body["history"]]
 
 
 def restored_like(source: Path, target: Path, *, owners: bool) -> Difference:

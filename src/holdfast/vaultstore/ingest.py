@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from holdfast.crashpoint import reach
 from holdfast.errors import (
     ConflictError,
     IntegrityError,
@@ -49,6 +50,7 @@ class PackReceiver:
         size."""
         self._checker.feed(data)
         self._upload.write(data)
+        reach("vault.receive.packs")
 
     def finish(self) -> bytes:
         """Check the whole pack, make it durable, and return its receipt (opaque bytes).
@@ -58,7 +60,9 @@ class PackReceiver:
         try:
             summary = self._checker.finish()
             self._ingest.objects.require_vault()
+            reach("vault.publish.packs.before")
             publish_or_find(self._ingest.objects, self._upload, self._key, summary)
+            reach("vault.publish.packs.after")
         finally:
             self._upload.abort()
         return self._ingest.received(summary)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+from holdfast.crashpoint import reach
 from holdfast.errors import NotFoundError
 from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, StoreTraits, Upload
 
@@ -98,7 +99,9 @@ class VaultObjects:
 
     def create(self, key: str, data: Buffer) -> None:
         self.require_vault()
+        reach(f"vault.create.{_room(key)}.before")
         self._store.create(self._prefix + key, data)
+        reach(f"vault.create.{_room(key)}.after")
 
     def upload(self, key: str) -> Upload:
         self.require_vault()
@@ -120,7 +123,14 @@ class VaultObjects:
             yield ObjectInfo(info.key[start:], info.size)
 
     def delete(self, key: str) -> None:
+        reach(f"vault.delete.{_room(key)}.before")
         self._store.delete(self._prefix + key)
+        reach(f"vault.delete.{_room(key)}.after")
 
     def free_bytes(self) -> int | None:
         return self._store.free_bytes()
+
+
+def _room(key: str) -> str:
+    """The folder of an object: what a recovery test calls the place where it kills."""
+    return key.partition("/")[0]
