@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrate import upgrade
-from holdfast.testing.servers import Postgres, postgres
+from holdfast.testing.servers import Postgres, S3Service, postgres, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,13 @@ def postgres_server() -> Iterator[Postgres]:
     """One server for the whole run; ask it for a fresh ``database()``."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_service() -> Iterator[S3Service]:
+    """One S3 service for the whole run."""
+    with seaweedfs() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from holdfast.testing.grounds import GROUNDS, Ground, ground
-from holdfast.testing.servers import S3Service, seaweedfs
 
 PACK_BYTES = 256 * 1024
-
-
-@pytest.fixture(scope="session")
-def s3_service() -> Iterator[S3Service]:
-    """One S3 service for the whole run."""
-    with seaweedfs() as running:
-        yield running
 
 
 @pytest.fixture(params=GROUNDS)
