@@ -25,7 +25,7 @@ from holdfast.adapters.volume_snapshot import snapshot_adapters
 from holdfast.agent.client import AgentClient, error_of, tls_context, unreachable
 from holdfast.agent.state import AgentFolder, AgentState, public_pem, read_credentials
 from holdfast.agent.tasks import Task, TaskRun, Tools
-from holdfast.errors import AuthenticationError, CancelledError, ConflictError, HoldfastError
+from holdfast.errors import CancelledError, ConflictError, HoldfastError
 from holdfast.files import write_whole
 from holdfast.logs import set_up_logs
 
@@ -33,7 +33,7 @@ log = logging.getLogger("holdfast.agent")
 WAIT_SECONDS = 25
 MALLOC_ARENA_MAX = -8  # glibc's number of the option
 SWITCH_SECONDS = 0.0005  # threads back from a system call must not wait long for the interpreter
-FOREIGN = ("AgentRevoked", "invalid_client", "AuthorizationFailed")
+FOREIGN = ("AgentRevoked", "AgentCopied", "invalid_client", "AuthorizationFailed")
 
 
 def enroll(
@@ -142,6 +142,7 @@ class Agent:
         self._lock = threading.Lock()
         self._polling = threading.Thread(target=self._poll, name="poll", daemon=True)
         self._failure: HoldfastError | None = None
+        self._instance = tools.rng.token(16).hex()
 
     def serve(self) -> None:
         self._polling.start()
@@ -159,13 +160,11 @@ class Agent:
                 self._handle(self._ask())
             except CancelledError:
                 return
-            except AuthenticationError as error:
+            except HoldfastError as error:
                 if error.code in FOREIGN:
                     self._failure = error
                     self._tools.stopping.set()
                     return
-                self._pause(error)
-            except HoldfastError as error:
                 self._pause(error)
             except Exception as error:
                 log.exception("asking for work failed")
@@ -182,7 +181,7 @@ class Agent:
                 for run in self._running.values()
             ]
         wait = WAIT_SECONDS
-        body = {"waitSeconds": wait, "running": running}
+        body = {"waitSeconds": wait, "running": running, "instance": self._instance}
         answer: dict[str, Any] = self._tools.client.json("/next", body)
         return answer
 

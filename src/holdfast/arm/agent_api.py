@@ -154,6 +154,8 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
     give_up = time.monotonic() + min(max(body.wait_seconds, 0.0), MAX_WAIT_SECONDS)
     while True:
         agent = await _agent(request, agent_id)
+        if desk.copies.arrive(agent.id, agent.host, body.instance[:64]):
+            desk.bell.ring(agent.id)
         listening = desk.bell.listen(agent.id)
         try:
             handed = await desk.run(desk.tasks.next, agent, running)

@@ -31,9 +31,11 @@ class RunningTask(_Camel):
 
 
 class NextBody(_Camel):
-    """``wait_seconds``: how long the server may wait for work."""
+    """``wait_seconds``: how long the server may wait for work. ``instance``: a random name that the
+    agent's process gave itself when it started."""
 
     wait_seconds: float = 0.0
+    instance: str = ""
     running: list[RunningTask] = []
 
 

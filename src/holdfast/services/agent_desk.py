@@ -13,6 +13,7 @@ from holdfast.catalog.database import Catalog
 from holdfast.jobs.bell import Bell
 from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
+from holdfast.services.agent_copies import AgentCopies
 from holdfast.services.agent_data import AgentData
 from holdfast.services.agent_tasks import AgentTasks
 from holdfast.services.lookups import DEFAULT_RATE
@@ -37,6 +38,7 @@ class AgentDesk:
     tasks: AgentTasks
     data: AgentData
     bell: Bell
+    copies: AgentCopies = field(default_factory=AgentCopies)
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS))
 
