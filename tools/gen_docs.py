@@ -246,7 +246,8 @@ def cli_page() -> str:
         "`-g` and `-v` come from the flag, then `HOLDFAST_GROUP` and `HOLDFAST_VAULT`, then the",
         "profile under `$HOLDFAST_CONFIG_DIR` (default `~/.config/holdfast`).",
         "Exit codes: 0 done, 3 done with warnings, 1 failed, 2 wrong usage. Ctrl-C while a job is",
-        "followed leaves the job running. Errors go to stderr as `error:`, `code:` and",
+        "followed leaves the job running, says how to cancel it, and exits with 1. Errors go to",
+        "stderr as `error:`, `code:` and",
         "`what to do:`; the codes are [these](errors.md), and of the program itself InvalidUsage,",
         "FileError (a local file cannot be written) and InternalError (a defect).",
     ]
