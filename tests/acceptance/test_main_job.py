@@ -152,5 +152,14 @@ def test_without_a_server_and_on_an_empty_one(world: World, tmp_path: Path) -> N
         other.start_agent()
         other.restore(tmp_path / "imported")
         assert_same(source, tmp_path / "imported")
+        item = ("item", "update", ITEM, "--container", HOST)
+        other.ok(*item, "--policy", "DefaultPolicy")
+        (source / "dir-5" / "after-the-import").write_bytes(os.urandom(30_000))
+        other.back_up()
+        newest, before = other.points()[:2]
+        assert before["name"] in ours
+        assert newest["properties"]["holdfast"]["transferredBytes"] < 1_000_000
+        other.restore(tmp_path / "gone-on")
+        assert_same(source, tmp_path / "gone-on")
     finally:
         other.close()
