@@ -238,8 +238,8 @@ def test_a_long_poll_is_woken_by_work(at: Installation) -> None:
 
 def test_a_task_is_not_given_to_a_caller_that_has_gone(at: Installation) -> None:
     """A machine went off in its long poll: its job waits for it and is not "being worked on"."""
-    gone = at.agent("web3")
-    item = at.protect("web3")
+    gone = at.agent("web9")
+    item = at.protect("web9")
     with pytest.raises(httpx2.ReadTimeout):
         gone.call("/next", b'{"waitSeconds": 25, "running": []}', timeout=1.0)
     gone.http.close()
@@ -251,7 +251,7 @@ def test_a_task_is_not_given_to_a_caller_that_has_gone(at: Installation) -> None
         shown = at.http.get(mine[0]["id"], params=VERSION).json()["properties"]
         return str(shown["holdfast"]["detail"])
 
-    eventually(lambda: detail() == "waiting for the agent on web3", "the job waits")
+    eventually(lambda: detail() == "waiting for the agent on web9", "the job waits")
 
 
 def test_a_pack_is_received_and_sent_again_harmlessly(
