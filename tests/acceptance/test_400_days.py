@@ -68,6 +68,33 @@ def expected_days(made: list[datetime], now: datetime) -> set[str]:
     return kept
 
 
+def check_oldest(world: World, source: Path, out: Path) -> None:
+    """The oldest point that retention kept restores what its day had."""
+    oldest = world.points()[-1]
+    day = oldest["properties"]["recoveryPointTime"][:10]
+    world.restore(out, point=str(oldest["name"]))
+    restored = (out / str(source).lstrip("/") / "today.txt").read_text()
+    assert restored == f"the day is {day}\n" * 50_000
+    assert restored != (source / "today.txt").read_text()
+
+
+def scheduled_runs(world: World) -> int:
+    """Backups by schedule on the first day that ended well."""
+    found = [job["properties"] for job in world.jobs()]
+    return sum(
+        job["operation"] == "Backup"
+        and job["holdfast"]["scheduled"]
+        and job["status"] == "Completed"
+        and job["startTime"].startswith(START.date().isoformat())
+        for job in found
+    )
+
+
+def next_run(world: World) -> str:
+    shown = world.ask("item", "show", ITEM, "--container", HOST)
+    return str(shown["properties"]["holdfast"]["nextRunAt"])
+
+
 @pytest.mark.slow
 def test_400_days_of_backups_expiry_and_collect(aged: World, tmp_path: Path) -> None:
     source = tmp_path / "src"
@@ -113,6 +140,13 @@ def test_400_days_of_backups_expiry_and_collect(aged: World, tmp_path: Path) -> 
     aged.restore(tmp_path / "out")
     restored = tmp_path / "out" / str(source).lstrip("/")
     assert (restored / "today.txt").read_text() == (source / "today.txt").read_text()
+    check_oldest(aged, source, tmp_path / "oldest")
+    runs = scheduled_runs(aged)
+    aged.stop_server()
+    aged.start_server()
+    eventually(lambda: next_run(aged).startswith("2026-01-01T13:00"), "the schedule is made anew")
+    aged.set_clock(START.replace(hour=13) + timedelta(minutes=1))
+    eventually(lambda: scheduled_runs(aged) == runs + 1, "the schedule goes on")
     words = ("item", "list")
     assert aged.ask(*words)[0]["properties"]["friendlyName"] == ITEM
     assert HOST in aged.ok("container", "list").out
