@@ -32,7 +32,7 @@ from holdfast.testing.world import HOST, World
 
 PACK_BYTES = 256 * 1024
 ADDED, MANIFEST_BYTES = 600_000, 100_000
-KILLS = {"sqlite-disk": 5, "postgresql-disk": 4, "sqlite-s3": 2}  # of each kind and program
+KILLS = {"sqlite-disk": 4, "postgresql-disk": 4, "sqlite-s3": 2}  # of each kind and program
 BOTH_AT = {
     "backup": "agent.after.PUT.packs@3",
     "incremental": "agent.after.PUT.packs@1",
