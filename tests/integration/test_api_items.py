@@ -17,6 +17,7 @@ from holdfast.testing.scripted_agent import AGENTS, ScriptedAgent
 from holdfast.testing.wait import eventually
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+THROTTLE = "throttleBytesPerSecond"
 ENVIRONMENT = {
     "HOLDFAST_RESERVE_BYTES": "0",
     "HOLDFAST_TICK_SECONDS": "0.1",
@@ -144,6 +145,22 @@ def test_a_protected_item(office: Office) -> None:
     assert office.server.ok("GET", f"{office.item('items1')}/recoveryPoints") == {"value": []}
 
 
+def test_the_speed_limit_of_an_item(office: Office) -> None:
+    machine = enrolled(office, "slow1")
+    ours = {"includePaths": ["/srv"], "throttleBytesPerSecond": 2_000_000}
+    made = office.protect("slow1", holdfast=ours)
+    assert made.json()["properties"]["holdfast"]["throttleBytesPerSecond"] == 2_000_000
+    kept = office.protect("slow1", holdfast={"includePaths": ["/home"]})
+    assert kept.json()["properties"]["holdfast"]["throttleBytesPerSecond"] == 2_000_000
+    office.server.call("POST", f"{office.item('slow1')}/backup", {"properties": {}})
+    task = machine.next_task()
+    assert task["payload"]["throttleBytesPerSecond"] == 2_000_000
+    machine.fail(task)
+    office.protect("slow1", holdfast={"throttleBytesPerSecond": 0})
+    assert office.shown("slow1")["holdfast"]["throttleBytesPerSecond"] is None
+    assert office.shown("slow1")["holdfast"]["includePaths"] == ["/home"]
+
+
 def test_what_holds_an_item_stays(office: Office) -> None:
     enrolled(office, "held1")
     office.protect("held1")
@@ -165,6 +182,10 @@ def test_what_holds_an_item_stays(office: Office) -> None:
         ({"holdfast": {"includePaths": ["relative"]}}, 400, "InvalidInclude"),
         ({"holdfast": {"includePaths": [""]}}, 400, "InvalidInclude"),
         ({"holdfast": {"includePaths": "/srv"}}, 400, "InvalidInclude"),
+        ({"holdfast": {"includePaths": ["/a"], THROTTLE: 999}}, 400, "InvalidThrottle"),
+        ({"holdfast": {"includePaths": ["/a"], THROTTLE: "fast"}}, 400, "InvalidThrottle"),
+        ({"holdfast": {"includePaths": ["/a"], THROTTLE: 2e6}}, 400, "InvalidThrottle"),
+        ({"holdfast": {"includePaths": ["/a"], THROTTLE: True}}, 400, "InvalidThrottle"),
         ({"policyId": "x/none"}, 404, "BMSUserErrorPolicyNotFound"),
         ({"policyId": ""}, 400, "PolicyRequired"),
         ({"protectionState": "ProtectionStopped"}, 404, "ItemNotFound"),

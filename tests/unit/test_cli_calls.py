@@ -488,6 +488,18 @@ def test_an_item_needs_includes_and_an_update_a_change(server: Responder) -> Non
     )
 
 
+def test_the_throttle_of_an_item(server: Responder, capsys: Capture) -> None:
+    words = [*at_vault("item", "update", "docs", "--container", "web1"), "--throttle"]
+    server.on(f"GET {ITEM}", {"name": "x", "properties": {}})
+    server.on(f"PUT {ITEM}", {"name": "x", "properties": {}})
+    for typed, sent in (("20MB", 20_000_000), ("none", 0)):
+        assert run([*words, typed]) == 0
+        asked = server.requests(f"PUT {ITEM}")[-1].body["properties"]
+        assert asked["holdfast"] == {"throttleBytesPerSecond": sent}
+    assert run([*words, "fast"]) == 2
+    assert "20MB" in capsys.readouterr().err
+
+
 def test_destroying_commands_ask_or_need_yes(server: Responder, capsys: Capture) -> None:
     for words in (
         ["vault", "delete", "office", "-g", "home"],

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from holdfast.workloads.files.selection import normalise_includes
 
 log = logging.getLogger("holdfast.agent")
 REPORT_SECONDS = 0.5
+CANCEL_SECONDS = 0.5  # how often a wait looks whether it was cancelled
 MAX_FINDINGS_A_REPORT = 500
 
 
@@ -103,6 +105,12 @@ class TaskRun:
 
     def _should_stop(self) -> bool:
         return self._cancel.is_set() or self._lost.is_set() or self._tools.stopping.is_set()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a throttled backup, but not when the task should stop."""
+        until = time.monotonic() + seconds
+        while not self._should_stop() and (left := until - time.monotonic()) > 0:
+            self._tools.stopping.wait(min(left, CANCEL_SECONDS))
 
     def _run(self) -> None:
         done = threading.Event()
@@ -182,7 +190,7 @@ class TaskRun:
             tools.clock,
             tools.rng,
             cancelled=self._should_stop,
-            wait=tools.stopping.wait,
+            wait=self._wait,
         )
         self._work = work
         result = work.run()

@@ -174,6 +174,7 @@ def item_body(view: ItemView, vault: str) -> Body:
         "holdfast": {
             "includePaths": row.include_paths,
             "excludeGlobs": row.exclude_globs,
+            "throttleBytesPerSecond": row.properties.get("throttleBytesPerSecond"),
             "health": health,
             "overdue": view.overdue,
             "lastErrorCode": row.last_error_code,

@@ -8,6 +8,7 @@ import click
 
 from holdfast.cli import follow, options, show
 from holdfast.cli.api import Scope, find_scope
+from holdfast.cli.rates import Rate, rate_text
 
 COLUMNS: list[show.Column] = [
     ("item", show.prop("friendlyName")),
@@ -19,6 +20,13 @@ COLUMNS: list[show.Column] = [
     ("points", show.prop("extendedInfo", "recoveryPointCount")),
     ("health", show.prop("holdfast", "health")),
 ]
+
+THROTTLE = click.option(
+    "--throttle",
+    type=Rate(),
+    metavar="RATE",
+    help="Most bytes a second that a backup sends, e.g. 20MB; 0 or none: no limit.",
+)
 
 
 @click.group()
@@ -50,6 +58,7 @@ def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) ->
 @click.option("--include", multiple=True, required=True, help="Absolute path; repeatable.")
 @click.option("--exclude", multiple=True, help="Pattern, e.g. '*.tmp'; repeatable.")
 @click.option("--policy", required=True, help="Name of the policy.")
+@THROTTLE
 @options.output
 def protect(
     name: str,
@@ -57,6 +66,7 @@ def protect(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     policy: str,
+    throttle: int | None,
     group: str | None,
     vault: str | None,
     output: str,
@@ -68,7 +78,9 @@ def protect(
       holdfast item protect docs --container web1 --include /home --policy DefaultPolicy
     """
     scope = find_scope(group, vault)
-    ours = {"includePaths": list(include), "excludeGlobs": list(exclude)}
+    ours: dict[str, Any] = {"includePaths": list(include), "excludeGlobs": list(exclude)}
+    if throttle is not None:
+        ours["throttleBytesPerSecond"] = throttle
     properties = {"policyId": scope.policy(policy), "holdfast": ours}
     show.emit(_put(scope, container, name, properties), output, COLUMNS)
 
@@ -105,6 +117,7 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
         ours = body["properties"]["holdfast"]
         click.echo("includes: " + show.cell_text(ours["includePaths"]))
         click.echo("excludes: " + (show.cell_text(ours["excludeGlobs"]) or "nothing"))
+        click.echo("throttle: " + rate_text(ours.get("throttleBytesPerSecond")))
         click.echo("next run (UTC): " + (show.moment(ours["nextRunAt"]) or "none"))
         if ours.get("lastErrorCode"):
             click.echo(
@@ -120,6 +133,7 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
 @click.option("--include", multiple=True, help="Replaces the includes.")
 @click.option("--exclude", multiple=True, help="Replaces the excludes.")
 @click.option("--policy", help="Another policy; resumes stopped protection.")
+@THROTTLE
 @options.output
 def update(
     name: str,
@@ -127,18 +141,19 @@ def update(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     policy: str | None,
+    throttle: int | None,
     group: str | None,
     vault: str | None,
     output: str,
 ) -> None:
-    """Change an item's paths or policy, or resume it.
+    """Change an item's paths, policy or speed limit, or resume it.
 
     \b
     Example:
       holdfast item update docs --container web1 --policy nightly
     """
-    if not (include or exclude or policy):
-        raise click.UsageError("say what to change: --include, --exclude or --policy")
+    if not (include or exclude or policy or throttle is not None):
+        raise click.UsageError("say what to change: --include, --exclude, --policy or --throttle")
     scope = find_scope(group, vault)
     scope.api.get(scope.item(container, name))
     ours: dict[str, Any] = {}
@@ -146,6 +161,8 @@ def update(
         ours["includePaths"] = list(include)
     if exclude:
         ours["excludeGlobs"] = list(exclude)
+    if throttle is not None:
+        ours["throttleBytesPerSecond"] = throttle
     properties: dict[str, Any] = {"holdfast": ours}
     if policy:
         properties["policyId"] = scope.policy(policy)

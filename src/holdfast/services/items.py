@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -23,11 +22,11 @@ from holdfast.domain.policy import check_for_files, parse_policy
 from holdfast.domain.schedule import next_slot
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.ports.jobs import JobSpec
+from holdfast.services.item_bodies import FilesPart, read_files_part
 from holdfast.services.platform import Platform
 from holdfast.services.policies import find_policy
 
 Body = dict[str, Any]
-MAX_PATHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +87,12 @@ def put_item(
                 )
             return _stop(platform, connection, old, state)
         policy = _policy(connection, vault, properties, old)
-        selection = _selection(properties, old)
+        part = read_files_part(properties, old)
         if old is None:
-            row = _new_item(platform, vault, holder, name, policy, selection)
+            row = _new_item(platform, vault, holder, name, policy, part)
             items.add_item(connection, row)
         else:
-            row = _changed(platform, connection, old, policy, selection)
+            row = _changed(platform, connection, old, policy, part)
     platform.jobs.wake()
     return row
 
@@ -114,45 +113,13 @@ def _policy(
     return row
 
 
-def _selection(properties: Body, old: ItemRow | None) -> tuple[list[str], list[str]]:
-    ours = properties.get("holdfast") or {}
-    if not isinstance(ours, dict):
-        raise UsageError(
-            "holdfast is not an object",
-            code="InvalidRequestContent",
-            hint="send includePaths and excludeGlobs in it",
-        )
-    includes = ours.get("includePaths", old.include_paths if old else None)
-    excludes = ours.get("excludeGlobs", old.exclude_globs if old else [])
-    if not _texts(includes) or not _texts(excludes) or not includes:
-        raise UsageError(
-            "the item includes nothing",
-            code="InvalidInclude",
-            hint="give at least one absolute path: --include PATH",
-        )
-    for path in includes:
-        if not path.startswith("/") or "\0" in path:
-            raise UsageError(
-                f"the include path {path!r} is not absolute",
-                code="InvalidInclude",
-                hint="give absolute paths: --include /home",
-            )
-    return sorted({os.path.normpath(path) for path in includes}), list(excludes)
-
-
-def _texts(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) > MAX_PATHS:
-        return False
-    return all(isinstance(text, str) and len(text) <= 4096 for text in value)
-
-
 def _new_item(
     platform: Platform,
     vault: VaultRow,
     holder: ContainerRow,
     name: str,
     policy: PolicyRow,
-    selection: tuple[list[str], list[str]],
+    part: FilesPart,
 ) -> ItemRow:
     full, now = full_item_name(name), platform.now()
     return ItemRow(
@@ -166,9 +133,9 @@ def _new_item(
         item_key=make_item_key(holder.name, full),
         workload_type="FileFolder",
         protection_state="IRPending",
-        include_paths=selection[0],
-        exclude_globs=selection[1],
-        properties={},
+        include_paths=part.includes,
+        exclude_globs=part.excludes,
+        properties=part.properties({}),
         missed_ranges=[],
         next_run_at=first_run(policy, now),
         last_slot_at=None,
@@ -195,13 +162,14 @@ def _changed(
     connection: Connection,
     old: ItemRow,
     policy: PolicyRow,
-    selection: tuple[list[str], list[str]],
+    part: FilesPart,
 ) -> ItemRow:
     resumed = old.protection_state in ("ProtectionStopped", "BackupsSuspended")
     values: Body = {
         "policy_id": policy.id,
-        "include_paths": selection[0],
-        "exclude_globs": selection[1],
+        "include_paths": part.includes,
+        "exclude_globs": part.excludes,
+        "properties": part.properties(old.properties),
         "next_run_at": first_run(policy, platform.now()),
         "etag": platform.new_etag(),
         "updated_at": platform.now(),

@@ -1,0 +1,81 @@
+"""What a protected item's body says of files: paths, patterns and the speed limit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.catalog.items import ItemRow
+from holdfast.errors import UsageError
+
+Body = dict[str, Any]
+MAX_PATHS = 1000
+THROTTLE = "throttleBytesPerSecond"
+SLOWEST, FASTEST = 1_000, 1_000_000_000_000  # [bytes/s]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPart:
+    """``throttle``: most bytes per second that a backup sends; None is no limit."""
+
+    includes: list[str]
+    excludes: list[str]
+    throttle: int | None
+
+    def properties(self, old: Body) -> Body:
+        """``old`` properties of an item with the throttle as it is now."""
+        kept = {name: value for name, value in old.items() if name != THROTTLE}
+        return kept if self.throttle is None else {**kept, THROTTLE: self.throttle}
+
+
+def read_files_part(properties: Body, old: ItemRow | None) -> FilesPart:
+    """``properties.holdfast`` of a body; what is left out stays as it was. UsageError
+    (InvalidInclude, InvalidThrottle)."""
+    ours = properties.get("holdfast") or {}
+    if not isinstance(ours, dict):
+        raise UsageError(
+            "holdfast is not an object",
+            code="InvalidRequestContent",
+            hint="send includePaths, excludeGlobs and throttleBytesPerSecond in it",
+        )
+    includes = ours.get("includePaths", old.include_paths if old else None)
+    excludes = ours.get("excludeGlobs", old.exclude_globs if old else [])
+    if not _texts(includes) or not _texts(excludes) or not includes:
+        raise UsageError(
+            "the item includes nothing",
+            code="InvalidInclude",
+            hint="give at least one absolute path: --include PATH",
+        )
+    throttle = ours.get(THROTTLE, old.properties.get(THROTTLE) if old else None)
+    return FilesPart(_absolute(includes), list(excludes), _throttle(throttle))
+
+
+def _absolute(includes: list[str]) -> list[str]:
+    for path in includes:
+        if not path.startswith("/") or "\0" in path:
+            raise UsageError(
+                f"the include path {path!r} is not absolute",
+                code="InvalidInclude",
+                hint="give absolute paths: --include /home",
+            )
+    return sorted({os.path.normpath(path) for path in includes})
+
+
+def _texts(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) > MAX_PATHS:
+        return False
+    return all(isinstance(text, str) and len(text) <= 4096 for text in value)
+
+
+def _throttle(given: Any) -> int | None:
+    if given is None or given == 0:
+        return None
+    whole = isinstance(given, int) and not isinstance(given, bool)
+    if not whole or not SLOWEST <= given <= FASTEST:
+        raise UsageError(
+            f"{THROTTLE} is not a whole number from {SLOWEST:,} to {FASTEST:,}",
+            code="InvalidThrottle",
+            hint="give bytes per second, or 0 for no limit: --throttle 20MB",
+        )
+    return int(given)
