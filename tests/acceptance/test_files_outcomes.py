@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
+from holdfast.domain.path_text import decode_path
 from holdfast.testing.world import HOST, World
 
 
@@ -25,3 +27,67 @@ def test_a_throttled_backup_takes_the_time_its_bytes_need(world: World, tmp_path
     world.ok("item", "update", "slow", "--container", HOST, "--throttle", "none")
     item = world.ask("item", "show", "slow", "--container", HOST)
     assert item["properties"]["holdfast"]["throttleBytesPerSecond"] is None
+
+
+def _bytes(path: Path, name: bytes) -> Path:
+    return Path(os.fsdecode(os.fsencode(path) + b"/" + name))
+
+
+def test_names_that_are_not_utf_8_can_be_chosen(world: World, tmp_path: Path) -> None:
+    """A name of bytes, and the name that spells the same with letters, stay two names."""
+    top = _bytes(tmp_path, b"t\xe9op")
+    for folder in (b"d\xffir", b"d\\xffir", b"back\\slash"):
+        _bytes(top, folder).mkdir(parents=True)
+        for name in (b"a\xffb", b"a\\xffb", b"new\nline", b"skip\xff.tmp"):
+            _bytes(top, folder + b"/" + name).write_bytes(folder + b": " + name)
+    at = ("--item", "bytes", "--container", HOST)
+    words = ("item", "protect", "bytes", "--container", HOST, "--policy", "DefaultPolicy")
+    world.ok(*words, "--include", top, "--exclude", "skip\\xff.*", "--exclude", "back\\slash")
+    text = f"{tmp_path}/t\\xe9op"
+    ours = world.ask("item", "show", "bytes", "--container", HOST)["properties"]["holdfast"]
+    assert (ours["includePaths"], ours["excludeGlobs"]) == (
+        [text],
+        ["skip\\xff.*", "back\\\\slash"],
+    )
+    world.back_up(item="bytes")
+    browse = ("recovery-point", "browse", "--recovery-point", "latest", *at)
+    listed = {row["path"] for row in world.ask(*browse, text)}
+    assert listed == {text + "/d\\xffir", text + "/d\\\\xffir"}
+    inside = {row["path"] for row in world.ask(*browse, text + "/d\\xffir")}
+    assert {path.rpartition("/")[2] for path in inside} == {"a\\xffb", "a\\\\xffb", "new\\x0aline"}
+    assert "new\\x0aline" in world.ok(*browse, text + "/d\\xffir").out
+    assert {row["path"] for row in world.ask(*browse, _bytes(top, b"d\xffir"))} == inside
+    missing = world.cli(*browse, text + "/\\xfe")
+    assert (missing.code, "PathNotFound" in missing.err) == (1, True)
+
+    for number, chosen in enumerate(sorted(inside)):
+        target = _bytes(tmp_path, b"out\xff%d" % number)
+        done = world.restore(target, "--path", chosen, item="bytes")
+        assert done.code == 0, done
+        files = [path for path in target.rglob("*") if path.is_file()]
+        assert [path.read_bytes() for path in files] == [
+            b"d\xffir: " + os.fsencode(files[0].name),
+        ]
+        assert os.fsencode(files[0]) == os.fsencode(target) + decode_path(chosen)
+
+
+def test_a_finding_names_its_path_by_bytes(world: World, tmp_path: Path) -> None:
+    """And what is gone is refused by a name that can be read, not with a traceback."""
+    odd = _bytes(tmp_path, b"s\xffock")
+    odd.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fsencode(odd / "here"))
+        words = ("item", "protect", "odd", "--container", HOST, "--policy", "DefaultPolicy")
+        world.ok(*words, "--include", odd)
+        assert world.back_up(item="odd").code == 3
+    found = world.jobs()[0]["name"]
+    shown = world.ask("job", "show", found)["properties"]["holdfast"]["findings"]
+    assert [(one["code"], one["path"]) for one in shown] == [
+        ("SocketSkipped", f"{tmp_path}/s\\xffock/here")
+    ]
+    (odd / "here").unlink()
+    odd.rmdir()
+    gone = world.cli("backup", "now", "--item", "odd", "--container", HOST, "--wait")
+    assert gone.code == 1
+    assert "SourcePathMissing" in gone.err and "s\\xffock" in gone.err
+    assert "Traceback" not in world.log(HOST)

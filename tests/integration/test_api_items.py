@@ -182,6 +182,8 @@ def test_what_holds_an_item_stays(office: Office) -> None:
         ({"holdfast": {"includePaths": ["relative"]}}, 400, "InvalidInclude"),
         ({"holdfast": {"includePaths": [""]}}, 400, "InvalidInclude"),
         ({"holdfast": {"includePaths": "/srv"}}, 400, "InvalidInclude"),
+        ({"holdfast": {"includePaths": ["/a\\x00"]}}, 400, "InvalidPath"),
+        ({"holdfast": {"includePaths": ["/a"], "excludeGlobs": ["a\\x00"]}}, 400, "InvalidPath"),
         ({"holdfast": {"includePaths": ["/a"], THROTTLE: 999}}, 400, "InvalidThrottle"),
         ({"holdfast": {"includePaths": ["/a"], THROTTLE: "fast"}}, 400, "InvalidThrottle"),
         ({"holdfast": {"includePaths": ["/a"], THROTTLE: 2e6}}, 400, "InvalidThrottle"),

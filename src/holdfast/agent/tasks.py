@@ -17,6 +17,7 @@ from typing import Any
 from holdfast.agent.client import AgentClient
 from holdfast.agent.state import AgentFolder, AgentState
 from holdfast.agent.transports import HttpSession
+from holdfast.domain.path_text import decode_path, encode_path, shown_text
 from holdfast.errors import CancelledError, HoldfastError, InternalError, SourceError
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.volume_snapshot import SourceSnapshot, VolumeSnapshots
@@ -163,7 +164,7 @@ class TaskRun:
             return "failed", {}, InternalError(f"the agent met a defect ({name})")
 
     def _back_up(self) -> dict[str, Any]:
-        includes = normalise_includes(self.task.payload["includePaths"])
+        includes = normalise_includes(_paths(self.task.payload["includePaths"]))
         adapter, snapshot = take_snapshot(self._tools.snapshots, includes)
         try:
             return self._back_up_from(snapshot)
@@ -173,7 +174,7 @@ class TaskRun:
     def _back_up_from(self, snapshot: SourceSnapshot) -> dict[str, Any]:
         payload, tools = self.task.payload, self._tools
         plan = BackupPlan(
-            include_paths=payload["includePaths"],
+            include_paths=_paths(payload["includePaths"]),
             exclude_globs=payload.get("excludeGlobs") or (),
             throttle_bytes_per_second=payload.get("throttleBytesPerSecond"),
             base=snapshot.base,
@@ -207,8 +208,8 @@ class TaskRun:
         payload, tools = self.task.payload, self._tools
         target = payload.get("target")
         plan = RestorePlan(
-            target=Path(target) if target else None,
-            paths=payload.get("paths") or (),
+            target=Path(os.fsdecode(decode_path(target))) if target else None,
+            paths=_paths(payload.get("paths")),
             conflict=payload.get("conflict") or "overwrite",
             dry_run=bool(payload.get("dryRun")),
             suffix=f".restored-{payload['recoveryPointId']}",
@@ -268,7 +269,8 @@ class TaskRun:
             self._tools.client.json(self._path("progress"), body)
         shown = None
         if error is not None:
-            shown = {"code": error.code, "message": error.message, "hint": error.hint}
+            message = shown_text(error.message)
+            shown = {"code": error.code, "message": message, "hint": shown_text(error.hint)}
         body = {
             "fence": self.task.fence,
             "outcome": outcome,
@@ -283,5 +285,10 @@ class TaskRun:
 
 
 def _finding(one: Finding) -> dict[str, str]:
-    path = os.fsdecode(b"/" + one.path).encode(errors="backslashreplace").decode()
-    return {"code": one.code, "path": path, "message": one.message}
+    path = encode_path(b"/" + one.path)
+    return {"code": one.code, "path": path, "message": shown_text(one.message)}
+
+
+def _paths(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Paths of a task as the system's calls take them."""
+    return tuple(os.fsdecode(decode_path(path)) for path in given or ())

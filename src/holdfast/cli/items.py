@@ -55,8 +55,16 @@ def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) ->
 @command.command()
 @click.argument("name")
 @options.container
-@click.option("--include", multiple=True, required=True, help="Absolute path; repeatable.")
-@click.option("--exclude", multiple=True, help="Pattern, e.g. '*.tmp'; repeatable.")
+@click.option(
+    "--include",
+    multiple=True,
+    required=True,
+    type=options.PATH_TEXT,
+    help="Absolute path; repeatable.",
+)
+@click.option(
+    "--exclude", multiple=True, type=options.PATH_TEXT, help="Pattern, e.g. '*.tmp'; repeatable."
+)
 @click.option("--policy", required=True, help="Name of the policy.")
 @THROTTLE
 @options.output
@@ -130,8 +138,8 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
 @command.command()
 @click.argument("name")
 @options.container
-@click.option("--include", multiple=True, help="Replaces the includes.")
-@click.option("--exclude", multiple=True, help="Replaces the excludes.")
+@click.option("--include", multiple=True, type=options.PATH_TEXT, help="Replaces the includes.")
+@click.option("--exclude", multiple=True, type=options.PATH_TEXT, help="Replaces the excludes.")
 @click.option("--policy", help="Another policy; resumes stopped protection.")
 @THROTTLE
 @options.output

@@ -10,11 +10,24 @@ from typing import Any
 
 import click
 
+from holdfast.domain.path_text import encode_path, unescape
 from holdfast.errors import UsageError
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class PathText(click.ParamType[str]):
+    """A path of the machine as the API writes it; raw bytes of the argument are kept."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return encode_path(unescape(os.fsencode(value)))
+
+
+PATH_TEXT = PathText()
 
 
 def output(command: Command) -> Command:

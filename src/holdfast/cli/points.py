@@ -105,7 +105,7 @@ def show_(
 @command.command()
 @POINT
 @options.item
-@click.argument("path", default="/")
+@click.argument("path", default="/", type=options.PATH_TEXT)
 @options.output
 def browse(
     point: str,

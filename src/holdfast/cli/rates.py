@@ -28,7 +28,7 @@ class Rate(click.ParamType[int]):
             self.fail(f"{value!r} is no speed: give e.g. 20MB, or none", param, ctx)
         number, unit, binary = found.groups()
         step = _STEPS[unit.lower()]
-        return round(float(number) * (1024 if binary else 1000) ** step)
+        return round(float(number) * float(1024 if binary else 1000) ** step)
 
 
 def rate_text(rate: int | None) -> str:

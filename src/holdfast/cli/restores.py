@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from holdfast.cli import follow, options
 from holdfast.cli.api import find_scope
+from holdfast.domain.path_text import decode_path, encode_path
+
+
+def _absolute(target: str) -> str:
+    here = Path(os.fsdecode(decode_path(target))).absolute()
+    return encode_path(os.fsencode(here))
 
 
 @click.command()
 @options.item
 @click.option("--recovery-point", "point", required=True, help="Id, or latest.")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="Folder to restore into.")
+@click.option("--to", "target", type=options.PATH_TEXT, help="Folder to restore into.")
 @click.option("--original", is_flag=True, help="Restore to where the files came from.")
 @click.option("--to-container", help="Another machine of the vault.")
-@click.option("--path", "paths", multiple=True, help="Only this path; repeatable.")
+@click.option(
+    "--path", "paths", multiple=True, type=options.PATH_TEXT, help="Only this path; repeatable."
+)
 @click.option(
     "--conflict",
     type=click.Choice(["overwrite", "skip", "keep-both"]),
@@ -31,7 +40,7 @@ def command(
     item: str,
     container: str,
     point: str,
-    target: Path | None,
+    target: str | None,
     original: bool,
     to_container: str | None,
     paths: tuple[str, ...],
@@ -56,7 +65,7 @@ def command(
     asked = {
         "objectType": "FilesRestoreRequest",
         "recoveryType": "OriginalLocation" if original else "AlternateLocation",
-        "targetDirectory": str(target.absolute()) if target else None,
+        "targetDirectory": _absolute(target) if target else None,
         "targetContainerName": to_container,
         "paths": list(paths),
         "conflict": conflict,

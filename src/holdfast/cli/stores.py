@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from holdfast.cli import follow, options, show
+from holdfast.domain.path_text import decode_path, encode_path
 
 SHOWN_FINDINGS = 20
 FOLDER = click.option("--path", required=True, type=options.FOLDER, help="The vault's folder.")
@@ -72,7 +73,9 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
 @click.option("--container", default="", help="Its machine, when several have the item.")
 @click.option("--recovery-point", "point", required=True, help="Id, or latest.")
 @click.option("--to", "target", required=True, type=options.FOLDER, help="Folder.")
-@click.option("--only", "paths", multiple=True, help="Only this path; repeatable.")
+@click.option(
+    "--only", "paths", multiple=True, type=options.PATH_TEXT, help="Only this path; repeatable."
+)
 @options.passphrase_file
 def restore(
     path: Path,
@@ -93,10 +96,11 @@ def restore(
     from holdfast.workloads.files.standalone import restore_point
 
     reader = _open(path, key, passphrase_file)
-    done, findings = restore_point(reader, item, container, point, target, paths)
+    wanted = tuple(os.fsdecode(decode_path(path)) for path in paths)
+    done, findings = restore_point(reader, item, container, point, target, wanted)
     click.echo(f"{done.files:,} files restored, {show.size(done.logical_bytes)}")
     shown = [
-        {"code": one.code, "path": os.fsdecode(one.path), "message": one.message}
+        {"code": one.code, "path": encode_path(one.path), "message": one.message}
         for one in findings[:SHOWN_FINDINGS]
     ]
     follow.show_findings(shown)

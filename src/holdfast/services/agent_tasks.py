@@ -6,8 +6,6 @@ fence is refused, so that an agent that was given up on cannot act any more.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -235,18 +233,7 @@ def _add_findings(
 
 def _finding(job_id: str, given: Mapping[str, Any]) -> FindingRow:
     code = str(given.get("code") or "Finding")[:100]
-    path = _path_of(given)
+    path = str(given.get("path") or "").replace("\0", "")
     digest = hashlib.sha256(f"{code}\0{path}".encode(errors="backslashreplace")).hexdigest()
     message = str(given.get("message") or "")[:MAX_FINDING_CHARS]
     return FindingRow(job_id, code, path[:MAX_FINDING_CHARS], message, digest)
-
-
-def _path_of(given: Mapping[str, Any]) -> str:
-    """A path as text: from ``path``, or from ``pathBase64`` when its bytes are not UTF-8."""
-    packed = given.get("pathBase64")
-    if isinstance(packed, str):
-        try:
-            return base64.b64decode(packed, validate=True).decode(errors="backslashreplace")
-        except (ValueError, binascii.Error):
-            return packed
-    return str(given.get("path") or "").replace("\0", "")

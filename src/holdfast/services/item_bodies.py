@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.catalog.items import ItemRow
+from holdfast.domain.path_text import decode_path, encode_path
 from holdfast.errors import UsageError
 
 Body = dict[str, Any]
 MAX_PATHS = 1000
+MAX_TEXT = 4 * 4096  # a path of bytes that all need an escape
 THROTTLE = "throttleBytesPerSecond"
 SLOWEST, FASTEST = 1_000, 1_000_000_000_000  # [bytes/s]
 
 
 @dataclass(frozen=True, slots=True)
 class FilesPart:
-    """``throttle``: most bytes per second that a backup sends; None is no limit."""
+    """Paths and patterns are as ``encode_path`` writes them. ``throttle``: most bytes per second
+    that a backup sends; None is no limit."""
 
     includes: list[str]
     excludes: list[str]
@@ -47,25 +50,27 @@ def read_files_part(properties: Body, old: ItemRow | None) -> FilesPart:
             code="InvalidInclude",
             hint="give at least one absolute path: --include PATH",
         )
+    patterns = [encode_path(decode_path(pattern)) for pattern in excludes]
     throttle = ours.get(THROTTLE, old.properties.get(THROTTLE) if old else None)
-    return FilesPart(_absolute(includes), list(excludes), _throttle(throttle))
+    return FilesPart(_absolute(includes), patterns, _throttle(throttle))
 
 
 def _absolute(includes: list[str]) -> list[str]:
-    for path in includes:
-        if not path.startswith("/") or "\0" in path:
+    paths = [decode_path(text) for text in includes]
+    for path, text in zip(paths, includes, strict=True):
+        if not path.startswith(b"/"):
             raise UsageError(
-                f"the include path {path!r} is not absolute",
+                f"the include path {text!r} is not absolute",
                 code="InvalidInclude",
                 hint="give absolute paths: --include /home",
             )
-    return sorted({os.path.normpath(path) for path in includes})
+    return [encode_path(path) for path in sorted({os.path.normpath(path) for path in paths})]
 
 
 def _texts(value: Any) -> bool:
     if not isinstance(value, list) or len(value) > MAX_PATHS:
         return False
-    return all(isinstance(text, str) and len(text) <= 4096 for text in value)
+    return all(isinstance(text, str) and len(text) <= MAX_TEXT for text in value)
 
 
 def _throttle(given: Any) -> int | None:

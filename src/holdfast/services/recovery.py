@@ -15,6 +15,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.names import full_container_name
+from holdfast.domain.path_text import decode_path, encode_path
 from holdfast.errors import NotFoundError, UsageError
 from holdfast.ports.jobs import JobSpec
 from holdfast.services.items import find_container, find_item
@@ -65,7 +66,7 @@ def read_restore(properties: Body) -> RestoreAsked:
             f"recoveryType {kind!r} is not served for files",
             hint="one of OriginalLocation, AlternateLocation",
         )
-    if kind == "AlternateLocation" and not (isinstance(target, str) and target.startswith("/")):
+    if kind == "AlternateLocation" and not _is_absolute(target):
         raise UsageError(
             "the target folder is missing or not absolute",
             code="InvalidTarget",
@@ -77,10 +78,7 @@ def read_restore(properties: Body) -> RestoreAsked:
             code="InvalidConflict",
             hint=f"--conflict {'|'.join(CONFLICTS)}",
         )
-    good = isinstance(paths, list) and all(
-        isinstance(path, str) and path.startswith("/") and "\0" not in path for path in paths
-    )
-    if not good:
+    if not isinstance(paths, list) or not all(map(_is_absolute, paths)):
         raise UsageError("paths must be absolute", code="InvalidPath", hint="--path /home/ann")
     original = kind == "OriginalLocation"
     return RestoreAsked(
@@ -90,6 +88,10 @@ def read_restore(properties: Body) -> RestoreAsked:
         conflict,
         bool(properties.get("dryRun")),
     )
+
+
+def _is_absolute(path: Any) -> bool:
+    return isinstance(path, str) and decode_path(path).startswith(b"/")
 
 
 def find_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str) -> PointRow:
@@ -156,7 +158,7 @@ def browse(
         _, row = find_item(connection, vault, container, item)
         found = find_point(connection, vault, row, point)
     tree = platform.vaults.open(vault.id).file_tree(found.rp_id)
-    folder = os.path.normpath(os.fsencode(path)).strip(b"/")
+    folder = os.path.normpath(decode_path(path)).strip(b"/")
     folder = b"" if folder == b"." else folder
     after = _untoken(token)
     limit = max(1, min(top, MAX_TOP))
@@ -190,18 +192,13 @@ def _untoken(token: str) -> bytes:
 def _entry_body(folder: bytes, entry: Entry) -> Body:
     path = b"/" + folder + b"/" + entry.name if folder else b"/" + entry.name
     return {
-        "name": _text(entry.name),
-        "path": _text(path),
+        "name": encode_path(entry.name),
+        "path": encode_path(path),
         "type": TYPES.get(EntryType(entry.type), "other"),
         "size": entry.size,
         "mtime": EPOCH + timedelta(microseconds=entry.mtime_ns // 1000),
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
-        "linkTarget": _text(entry.link_target) if entry.link_target else None,
+        "linkTarget": encode_path(entry.link_target) if entry.link_target else None,
     }
-
-
-def _text(raw: bytes) -> str:
-    """Bytes that are no UTF-8 are shown escaped."""
-    return raw.decode("utf-8", errors="backslashreplace")

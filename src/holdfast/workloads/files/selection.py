@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from holdfast.domain.path_text import decode_path
 from holdfast.errors import UsageError
 
 MAX_PATTERNS = 10_000
@@ -65,8 +66,8 @@ class Excludes:
 
 
 def compile_excludes(globs: Iterable[str]) -> Excludes:
-    """UsageError for an empty pattern or too many."""
-    patterns = [os.fsencode(glob) for glob in globs]
+    """Patterns as ``encode_path`` writes them. UsageError for an empty one or too many."""
+    patterns = [decode_path(glob) for glob in globs]
     if len(patterns) > MAX_PATTERNS or not all(pattern.strip() for pattern in patterns):
         raise UsageError(
             "an exclude pattern is empty, or there are too many",
