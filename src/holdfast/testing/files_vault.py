@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from holdfast.adapters.clock import SystemClock, SystemRandom
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.root import Finding
 from holdfast.vaultstore.values import (
     CommitRequest,
     FrameLocation,
@@ -88,6 +90,7 @@ class FilesVault:
             store = LocalStore(folder / "store")
         self.store = store
         self._jobs = itertools.count(1)
+        self.findings: tuple[Finding, ...] = ()
         marker = folder / "made"
         if marker.exists():
             unlock = Unlock(platform_key=PLATFORM_KEY)
@@ -103,13 +106,18 @@ class FilesVault:
     def job_id(self) -> bytes:
         return self._rng.token(12) + next(self._jobs).to_bytes(4, "big")
 
-    def back_up(self, *includes: Path, **more: Any) -> BackupResult:
-        """Back up these folders; ``more`` goes to BackupPlan."""
+    def back_up(
+        self, *includes: Path, wait: Callable[[float], object] = time.sleep, **more: Any
+    ) -> BackupResult:
+        """Back up these folders; ``wait`` is called by the throttle, ``more`` goes to BackupPlan.
+        ``findings`` holds what was found."""
         plan = BackupPlan(include_paths=[str(path) for path in includes], host="host1", **more)
         grant = self.vault.begin_session("backup", CONTAINER, ITEM, self.job_id())
         session = DirectSession(self.vault, grant, self.clock)
-        run = FilesBackup(plan, session, self.folder / "cache", self.clock, self._rng)
+        cache = self.folder / "cache"
+        run = FilesBackup(plan, session, cache, self.clock, self._rng, wait=wait)
         result = run.run()
+        self.findings = run.findings.all()
         session.close()
         return result
 

@@ -1,0 +1,280 @@
+"""What happens to files while they are read, and where a backup stops: each is told, none fails the
+run, and the next backup makes it good."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.adapters.clock import SystemClock
+from holdfast.testing.files_vault import FilesVault
+from holdfast.testing.small_disk import can_mount, small_disk
+from holdfast.workloads.files import backup as backup_module
+from holdfast.workloads.files.cache import ROW, stat_rows
+from holdfast.workloads.files.compare import compare_inventories, take_inventory
+from holdfast.workloads.files.restore import RestorePlan
+from holdfast.workloads.files.scan import Directory
+
+ROOT = os.geteuid() == 0
+NOBODY = 65534
+FAST = 1_000_000_000
+
+
+class Later(SystemClock):
+    """By this clock no file counts as just changed."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "src"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> FilesVault:
+    made = FilesVault(tmp_path / "vault", pack_target_bytes=1 << 18)
+    made.clock = Later()
+    return made
+
+
+def found(vault: FilesVault) -> set[tuple[str, str]]:
+    return {(one.code, os.fsdecode(one.path).rpartition("/")[2]) for one in vault.findings}
+
+
+def restored(vault: FilesVault, source: Path, out: Path) -> Path:
+    vault.restore(RestorePlan(target=out))
+    return out / str(source).lstrip("/")
+
+
+def differences(vault: FilesVault, source: Path, out: Path) -> list[str]:
+    place = restored(vault, source, out)
+    compared = compare_inventories(
+        take_inventory([source]), take_inventory([place]), strip_right=str(out), owners=ROOT
+    )
+    assert compared.compared > 0
+    return compared.lines
+
+
+def test_a_file_that_changes_while_it_is_read(
+    source: Path, vault: FilesVault, tmp_path: Path
+) -> None:
+    """It is found, kept as read, and read again next time although nothing of it changed since."""
+    noisy = source / "noisy"
+    noisy.write_bytes(os.urandom(48_000_000))
+    (source / "quiet").write_bytes(b"quiet")
+    changed: list[os.stat_result] = []
+
+    def change(_seconds: float) -> None:
+        """Called while the first pack is sent: the end of the file is not read yet."""
+        if not changed:
+            with noisy.open("r+b") as out:
+                out.seek(-1_000_000, os.SEEK_END)
+                out.write(b"changed" * 1000)
+            changed.append(noisy.stat())
+
+    vault.back_up(source, wait=change, throttle_bytes_per_second=FAST)
+    assert found(vault) == {("FileChanged", "noisy")}
+    kept = restored(vault, source, tmp_path / "first")
+    assert (kept / "quiet").read_bytes() == b"quiet"
+    assert (kept / "noisy").stat().st_size == 48_000_000
+    assert noisy.stat().st_mtime_ns == changed[0].st_mtime_ns
+
+    vault.back_up(source)
+    assert found(vault) == set()
+    assert differences(vault, source, tmp_path / "second") == []
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, folder: Path, act: Callable[[], None]) -> None:
+    """Do ``act`` when ``folder`` was listed and nothing of it was read."""
+    real, done = backup_module.scan, []
+
+    def scan(*given: Any) -> Iterator[Directory]:
+        for directory in real(*given):
+            if directory.path == os.fsencode(folder).lstrip(b"/") and not done:
+                done.append(act())
+            yield directory
+
+    monkeypatch.setattr(backup_module, "scan", scan)
+
+
+def test_files_that_vanish_before_they_are_read(
+    source: Path, vault: FilesVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "gone", "z"):
+        (source / name).write_text(name)
+    (source / "gone-link").symlink_to("a")
+    (source / "gone-large").write_bytes(os.urandom(300_000))
+    (source / "gone-folder").mkdir()
+    (source / "gone-folder" / "inside").write_text("inside")
+
+    def remove() -> None:
+        for name in ("gone", "gone-link", "gone-large"):
+            (source / name).unlink()
+        shutil.rmtree(source / "gone-folder")
+
+    meanwhile(monkeypatch, source, remove)
+    vault.back_up(source)
+    names = {"gone", "gone-link", "gone-large", "gone-folder"}
+    assert found(vault) == {("FileVanished", name) for name in names}
+    kept = restored(vault, source, tmp_path / "out")
+    assert {path.name for path in kept.iterdir()} - {"gone-folder"} == {"a", "z"}
+    assert (kept / "z").read_text() == "z"
+
+
+def test_a_file_that_becomes_a_link_is_not_followed(
+    source: Path, vault: FilesVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("not protected")
+    (source / "plain").write_text("plain text")
+
+    def swap() -> None:
+        (source / "plain").unlink()
+        (source / "plain").symlink_to(secret)
+
+    meanwhile(monkeypatch, source, swap)
+    vault.back_up(source)
+    assert [name for _, name in found(vault)] == ["plain"]
+    assert not (restored(vault, source, tmp_path / "out") / "plain").exists()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder every user can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
+@contextmanager
+def without_root() -> Iterator[None]:
+    """As a user whom permissions stop."""
+    if not ROOT:
+        yield
+        return
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def test_what_may_not_be_read_is_found_every_time_until_it_may(open_folder: Path) -> None:
+    with without_root():
+        source = open_folder / "src"
+        (source / "closed").mkdir(parents=True)
+        (source / "closed" / "inside").write_text("inside")
+        (source / "open").write_text("open")
+        (source / "secret").write_text("secret")
+        (source / "large").write_bytes(os.urandom(300_000))
+        unreadable = [source / "closed", source / "secret", source / "large"]
+        for path in unreadable:
+            path.chmod(0)
+        vault = FilesVault(open_folder / "vault")
+        vault.clock = Later()
+        for _ in range(2):
+            vault.back_up(source)
+            assert found(vault) == {("Unreadable", path.name) for path in unreadable}
+        kept = restored(vault, source, open_folder / "first")
+        assert {path.name for path in kept.iterdir()} == {"open", "closed"}
+        for path in unreadable:
+            path.chmod(0o700)
+        vault.back_up(source)
+        assert found(vault) == set()
+        assert differences(vault, source, open_folder / "second") == []
+
+
+def test_a_socket_is_told_in_every_backup(source: Path, vault: FilesVault) -> None:
+    (source / "a").write_text("a")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fsencode(source / "door"))
+        for _ in range(3):
+            vault.back_up(source)
+            assert found(vault) == {("SocketSkipped", "door")}
+
+
+def coarse_rows(stats: Sequence[os.stat_result], *, snapshot: bool = False) -> bytes:
+    """Rows as of a file system whose clock hardly moves."""
+    rows = list(ROW.iter_unpack(stat_rows(stats, snapshot=snapshot)))
+    return b"".join(ROW.pack(*row[:4], 0, *row[5:]) for row in rows)
+
+
+def test_a_change_that_no_time_shows_is_not_missed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, time put back, and the file system's clock too coarse to tell: a file changed less
+    than two seconds before the scan is read again in the next backup."""
+    monkeypatch.setattr(backup_module, "stat_rows", coarse_rows)
+    vault = FilesVault(tmp_path / "vault")
+    path = source / "racy"
+    path.write_bytes(b"before")
+    before = path.stat()
+    vault.back_up(source)
+    with path.open("r+b") as out:
+        out.write(b"after!")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    vault.back_up(source)
+    kept = restored(vault, source, tmp_path / "out") / "racy"
+    assert kept.read_bytes() == b"after!"
+    assert kept.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_time_put_back_hides_nothing(source: Path, vault: FilesVault, tmp_path: Path) -> None:
+    path = source / "sly"
+    path.write_bytes(b"before")
+    before = path.stat()
+    vault.back_up(source)
+    assert vault.back_up(source).transferred_bytes < 5_000
+    path.write_bytes(b"after!")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    vault.back_up(source)
+    assert (restored(vault, source, tmp_path / "out") / "sly").read_bytes() == b"after!"
+
+
+def test_attributes_of_folders_alone_make_a_change(
+    source: Path, vault: FilesVault, tmp_path: Path
+) -> None:
+    (source / "a" / "b").mkdir(parents=True)
+    (source / "a" / "b" / "file").write_text("file")
+    vault.back_up(source)
+    (source / "a" / "b").chmod(0o711)
+    os.utime(source / "a" / "b", ns=(1_111_111_111_222_333_444,) * 2)
+    os.utime(source, ns=(1_222_222_222_333_444_555,) * 2)
+    vault.back_up(source)
+    assert differences(vault, source, tmp_path / "out") == []
+    kept = tmp_path / "out" / str(source).lstrip("/")
+    assert kept.stat().st_mtime_ns == 1_222_222_222_333_444_555
+    assert (kept / "a" / "b").stat().st_mtime_ns == 1_111_111_111_222_333_444
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting a small file system needs root")
+def test_other_file_systems_are_entered_only_when_named(
+    source: Path, vault: FilesVault, tmp_path: Path
+) -> None:
+    (source / "a").write_text("a")
+    with small_disk(source / "mounted", "1m") as disk:
+        (disk.folder / "inside").write_text("inside")
+        vault.back_up(source)
+        assert found(vault) == set()
+        kept = restored(vault, source, tmp_path / "without")
+        assert (kept / "a").read_text() == "a"
+        assert list((kept / "mounted").iterdir()) == []
+        vault.back_up(source, disk.folder)
+        kept = restored(vault, source, tmp_path / "with")
+        assert (kept / "mounted" / "inside").read_text() == "inside"
