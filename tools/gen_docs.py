@@ -22,7 +22,15 @@ from holdfast import errors
 from holdfast.arm.errors import BY_CODE, STATUS
 from holdfast.cli.main import root
 from holdfast.domain.access import ROLES
-from holdfast.settings import DESCRIPTIONS, FILE_NAME, LIMITS, PREFIX, Settings
+from holdfast.settings import (
+    DESCRIPTIONS,
+    FILE_NAME,
+    LIMITS,
+    OTHER_VARIABLES,
+    PREFIX,
+    AgentSettings,
+    Settings,
+)
 from holdfast.testing.api_routes import Route, all_routes
 
 ROOT = Path(__file__).parents[1]
@@ -49,24 +57,42 @@ class Raised:
 
 def settings_page() -> str:
     lines = [
-        "# Settings of the server",
+        "# Settings",
         "",
-        f"Read at start from `DIR/{FILE_NAME}` (TOML, one `name = value` a line) and from the",
-        f"environment (each name in upper case after `{PREFIX}`), which goes first.",
-        "An unknown name or a value out of range stops the start with `InvalidSettings`.",
-        "Durations are in seconds, sizes in bytes.",
+        f"Server and agent read theirs at start from `DIR/{FILE_NAME}`, DIR their data folder",
+        "(TOML, one `name = value` a line), and from the environment (each name in upper case",
+        f"after `{PREFIX}`), which goes first. An unknown name or a value out of range stops the",
+        "start with `InvalidSettings`. Durations are in seconds, sizes in bytes.",
         "",
-        "| name | default | range | what it is |",
-        "|---|---|---|---|",
+        "## Server",
+        "",
+        *_settings_table(Settings()),
+        "",
+        "## Agent",
+        "",
+        *_settings_table(AgentSettings()),
+        "",
+        "## Other variables",
+        "",
+        "These belong to the command line; server and agent leave them alone, as they do with the",
+        "settings of each other.",
+        "",
+        "| variable | what it is |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in OTHER_VARIABLES.items()),
     ]
-    default = Settings()
-    for name in Settings.__struct_fields__:
+    return "\n".join(lines) + "\n"
+
+
+def _settings_table(default: Settings | AgentSettings) -> list[str]:
+    lines = ["| name | default | range | what it is |", "|---|---|---|---|"]
+    for name in default.__struct_fields__:
         low, high = LIMITS.get(name, (None, None))
         span = f"{low:,} to {high:,}" if low is not None and high is not None else ""
         value = getattr(default, name)
         shown = f"`{value}`" if value != "" else "empty"
         lines.append(f"| `{name}` | {shown} | {span} | {DESCRIPTIONS[name]} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 Texts = Mapping[str, str]

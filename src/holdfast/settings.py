@@ -1,7 +1,7 @@
-"""Settings of a server: a TOML file, overridden by the environment, validated as a whole.
+"""Settings of server and agent: a TOML file, overridden by the environment, validated as a whole.
 
 Every field is read from ``DIR/holdfast.toml`` under its name and from ``HOLDFAST_`` + its name in
-upper case. docs/reference/settings.md is made from ``DESCRIPTIONS``.
+upper case. docs/reference/settings.md is made from ``DESCRIPTIONS`` and ``OTHER_VARIABLES``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,6 +39,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: str = "info"
 
 
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See ``DESCRIPTIONS``."""
+
+    log_level: str = "info"
+
+
+T = TypeVar("T", Settings, AgentSettings)
+LOG_LEVELS = ("debug", "info", "warning", "error")
 DESCRIPTIONS: dict[str, str] = {
     "catalog_url": "Database of catalog and jobs: empty for SQLite in the data folder, or "
     "`postgresql://user@host/name`.",
@@ -64,6 +72,16 @@ DESCRIPTIONS: dict[str, str] = {
     "log_level": "debug, info, warning or error.",
 }
 
+OTHER_VARIABLES: dict[str, str] = {
+    "HOLDFAST_CONFIG_DIR": "Folder of the command line's profile.",
+    "HOLDFAST_GROUP": "Resource group the command line uses when `-g` is not given.",
+    "HOLDFAST_VAULT": "Vault the command line uses when `-v` is not given.",
+    "HOLDFAST_PASSPHRASE": "Passphrase of a recovery key, for commands that would ask for it.",
+    "HOLDFAST_DEBUG": "Set to 1, the command line shows the traceback of a defect.",
+    "HOLDFAST_COMPLETE": "Used by shell completion.",
+}
+TEST_PREFIX = "HOLDFAST_TEST_"
+
 LIMITS: dict[str, tuple[float, float]] = {
     "pack_target_bytes": (64 * 1024, 96 * 1024 * 1024),
     "zstd_level": (1, 19),
@@ -79,7 +97,23 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
-    """UsageError (InvalidSettings) names the field and what is allowed."""
+    """Of a server. UsageError (InvalidSettings) names the field and what is allowed."""
+    settings = _load(Settings, data, environment)
+    for name, (low, high) in LIMITS.items():
+        if not low <= getattr(settings, name) <= high:
+            raise _invalid(f"{name} must be from {low:g} to {high:g}")
+    if settings.public_url and not settings.public_url.startswith("https://"):
+        raise _invalid("public_url must begin with https://")
+    return settings
+
+
+def load_agent_settings(data: Path, environment: Mapping[str, str]) -> AgentSettings:
+    """Of an agent. UsageError (InvalidSettings) names the field and what is allowed."""
+    return _load(AgentSettings, data, environment)
+
+
+def _load(kind: type[T], data: Path, environment: Mapping[str, str]) -> T:
+    _check_names(environment)
     values: dict[str, Any] = {}
     path = data / FILE_NAME
     if path.exists():
@@ -87,22 +121,27 @@ def load_settings(data: Path, environment: Mapping[str, str]) -> Settings:
             values = tomllib.loads(path.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise _invalid(f"{path} cannot be read: {error}") from error
-    for name in Settings.__struct_fields__:
+    for name in kind.__struct_fields__:
         given = environment.get(PREFIX + name.upper())
         if given is not None:
             values[name] = given
     try:
-        settings = msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(f"the settings are wrong: {error}") from error
-    for name, (low, high) in LIMITS.items():
-        if not low <= getattr(settings, name) <= high:
-            raise _invalid(f"{name} must be from {low:g} to {high:g}")
-    if settings.public_url and not settings.public_url.startswith("https://"):
-        raise _invalid("public_url must begin with https://")
-    if settings.log_level not in ("debug", "info", "warning", "error"):
+    if settings.log_level not in LOG_LEVELS:
         raise _invalid("log_level must be debug, info, warning or error")
     return settings
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """A misspelt variable is told, not ignored. Names of the other program, the command line and
+    tests may stand beside one's own."""
+    fields = {*Settings.__struct_fields__, *AgentSettings.__struct_fields__}
+    known = {PREFIX + name.upper() for name in fields} | OTHER_VARIABLES.keys()
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(TEST_PREFIX):
+            raise _invalid(f"the environment variable {name} is no setting")
 
 
 def _invalid(message: str) -> UsageError:

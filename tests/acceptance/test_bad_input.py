@@ -94,6 +94,18 @@ def test_wrong_secret_and_wrong_server(world: World, tmp_path: Path) -> None:
     assert_refused(answer, "ServerUnreachable")
 
 
+def test_settings_that_are_none(world: World, tmp_path: Path) -> None:
+    starts = (("agent", world.agent_data()), ("server", tmp_path / "new"))
+    for program, data in starts:
+        for name, value in (("HOLDFAST_LOG_LEVEL", "bogus"), ("HOLDFAST_LOGLEVEL", "debug")):
+            world.environment[name] = value
+            try:
+                answer = world.cli(program, "start", "--data", data)
+            finally:
+                del world.environment[name]
+            assert_refused(answer, "InvalidSettings")
+
+
 def test_unusable_restore_target(world: World, tmp_path: Path) -> None:
     if not world.points():
         world.back_up()

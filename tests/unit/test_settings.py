@@ -8,11 +8,20 @@ import pytest
 
 from holdfast.errors import UsageError
 from holdfast.server import parse_listen
-from holdfast.settings import DESCRIPTIONS, FILE_NAME, Settings, load_settings
+from holdfast.settings import (
+    DESCRIPTIONS,
+    FILE_NAME,
+    OTHER_VARIABLES,
+    AgentSettings,
+    Settings,
+    load_agent_settings,
+    load_settings,
+)
 
 
 def test_every_field_is_documented() -> None:
-    assert set(DESCRIPTIONS) == set(Settings.__struct_fields__)
+    fields = {*Settings.__struct_fields__, *AgentSettings.__struct_fields__}
+    assert set(DESCRIPTIONS) == fields
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
@@ -31,6 +40,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ("", {"HOLDFAST_TOKEN_SECONDS": "5"}, "token_seconds must be from 60"),
         ("", {"HOLDFAST_TICK_SECONDS": "nan"}, "tick_seconds"),
         ("", {"HOLDFAST_LOG_LEVEL": "loud"}, "log_level"),
+        ("", {"HOLDFAST_TOKEN_SECOND": "240"}, "HOLDFAST_TOKEN_SECOND"),
         ("", {"HOLDFAST_PUBLIC_URL": "http://backup.example"}, "public_url"),
         ("\udcff", {}, FILE_NAME),
     ],
@@ -43,6 +53,32 @@ def test_what_is_wrong_is_named(
         load_settings(tmp_path, environment)
     assert raised.value.code == "InvalidSettings"
     assert named in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "named"),
+    [
+        ("token_seconds = 120", {}, "token_seconds"),
+        ('log_level = "loud"', {}, "log_level"),
+        ("", {"HOLDFAST_LOG_LEVEL": "bogus"}, "log_level"),
+        ("", {"HOLDFAST_LOGLEVEL": "debug"}, "HOLDFAST_LOGLEVEL"),
+    ],
+)
+def test_what_is_wrong_with_an_agent_is_named(
+    tmp_path: Path, text: str, environment: dict[str, str], named: str
+) -> None:
+    (tmp_path / FILE_NAME).write_text(text)
+    with pytest.raises(UsageError) as raised:
+        load_agent_settings(tmp_path, environment)
+    assert raised.value.code == "InvalidSettings"
+    assert named in raised.value.message
+
+
+def test_names_of_others_stop_nobody(tmp_path: Path) -> None:
+    others = dict.fromkeys([*OTHER_VARIABLES, "HOLDFAST_TEST_CLOCK", "HOLDFASTER"], "x")
+    assert load_settings(tmp_path, others) == Settings()
+    beside = {**others, "HOLDFAST_TOKEN_SECONDS": "240"}
+    assert load_agent_settings(tmp_path, beside) == AgentSettings()
 
 
 @pytest.mark.parametrize("listen", ["8443", "host", "127.0.0.1:99999", ":1", "127.0.0.1:x", "a:²"])

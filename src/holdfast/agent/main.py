@@ -28,6 +28,7 @@ from holdfast.agent.tasks import Task, TaskRun, Tools
 from holdfast.errors import CancelledError, ConflictError, HoldfastError
 from holdfast.files import write_whole
 from holdfast.logs import set_up_logs
+from holdfast.settings import load_agent_settings
 
 log = logging.getLogger("holdfast.agent")
 WAIT_SECONDS = 25
@@ -107,8 +108,9 @@ def run_agent(data: Path, *, test_mode: bool = False) -> None:
     """Serve until SIGTERM or SIGINT. HoldfastError when it cannot start or is not welcome."""
     folder = AgentFolder(data.absolute())
     state, key = folder.load()
+    settings = load_agent_settings(folder.path, os.environ)
     lock = folder.hold()
-    set_up_logs(os.environ.get("HOLDFAST_LOG_LEVEL", "info"))
+    set_up_logs(settings.log_level)
     os.umask(0o077)
     tune_process()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
