@@ -61,6 +61,11 @@ def test_missing_source_path_fails_the_job_and_keeps_points(world: World, tmp_pa
     answer = world.cli("backup", "now", "--item", "gone", "--container", HOST, "--wait")
     assert_refused(answer, "SourcePathMissing")
     assert len(world.points("gone")) == 1
+    lines = [json.loads(line) for line in world.log(HOST).splitlines() if line.startswith("{")]
+    job = world.jobs()[0]["name"]
+    told = [line["message"] for line in lines if line.get("job_id") == job]
+    assert "files-backup" in told[0]
+    assert "SourcePathMissing" in told[-1]
 
 
 def test_second_agent_of_a_name_is_refused_and_replace_takes_over(

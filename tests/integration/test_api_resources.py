@@ -258,6 +258,40 @@ def test_the_description_is_openapi(live: LiveServer) -> None:
     assert len(paths) > 60
 
 
+def test_the_description_says_what_the_server_does(live: LiveServer) -> None:
+    """Every address: the version it asks for, the body of its errors, how work is followed."""
+    document = live.raw("GET", "/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    headers = set(document["components"]["headers"])
+    asked = 0
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            where, responses = f"{method} {path}", operation["responses"]
+            if "202" in responses:
+                assert set(responses["202"]["headers"]) == headers, where
+            names = [part.get("$ref") for part in operation.get("parameters", ())]
+            needed = "#/components/parameters/ApiVersion" in names
+            answer = live.raw(method, path, json=None if method in ("get", "head") else {})
+            unversioned = answer.status_code == 400
+            if unversioned and method != "head":
+                kind = responses["default"]["$ref"].rpartition("/")[2]
+                body = answer.json() if kind == "TokenError" else answer.json()["error"]
+                schema = schemas["TokenError" if kind == "TokenError" else "ErrorBody"]
+                assert set(schema["required"]) <= set(body) <= set(schema["properties"]), where
+                unversioned = body.get("code") == "MissingApiVersionParameter"
+            assert needed == unversioned, where
+            asked += needed
+    assert asked > 80
+
+
+def test_started_work_has_the_headers_described(live: LiveServer) -> None:
+    document = live.raw("GET", "/openapi.json").json()
+    verify = f"{live.make_vault('described')}/providers/Holdfast.Backup/verify"
+    answer = live.call("POST", verify, {"properties": {}})
+    assert answer.status_code == 202
+    assert all(answer.headers[name] for name in document["components"]["headers"])
+
+
 def test_request_ids_metrics_and_audit(live: LiveServer) -> None:
     mine = str(uuid.uuid4())
     headers = {"x-ms-correlation-request-id": mine}

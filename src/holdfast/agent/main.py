@@ -203,7 +203,8 @@ class Agent:
             given["itemKey"],
             given["payload"],
         )
-        log.info("task %s: %s for job %s", task.task_id, task.kind, task.job_id)
+        names = {"job_id": task.job_id, "task_id": task.task_id}
+        log.info("task %s: %s for job %s", task.task_id, task.kind, task.job_id, extra=names)
         run = TaskRun(task, self._tools, self._end)
         with self._lock:
             self._running[task.task_id] = run

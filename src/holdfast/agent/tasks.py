@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from holdfast.agent.state import AgentFolder, AgentState
 from holdfast.agent.transports import HttpSession
 from holdfast.domain.path_text import decode_path, encode_path, shown_text
 from holdfast.errors import CancelledError, HoldfastError, InternalError, SourceError
+from holdfast.logs import log_context
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.volume_snapshot import SourceSnapshot, VolumeSnapshots
 from holdfast.vaultstore.root import Finding
@@ -93,7 +95,11 @@ class TaskRun:
         self._cancel = threading.Event()
         self._lost = threading.Event()
         self._work: FilesBackup | FilesRestore | None = None
-        self._thread = threading.Thread(target=self._run, name=f"task-{task.task_id[:8]}")
+        with log_context(job_id=task.job_id, task_id=task.task_id):
+            run = copy_context().run
+        self._thread = threading.Thread(
+            target=run, args=(self._run,), name=f"task-{task.task_id[:8]}"
+        )
 
     def start(self) -> None:
         self._thread.start()
@@ -115,7 +121,8 @@ class TaskRun:
 
     def _run(self) -> None:
         done = threading.Event()
-        reporter = threading.Thread(target=self._report_until, args=(done,), daemon=True)
+        run = copy_context().run
+        reporter = threading.Thread(target=run, args=(self._report_until, done), daemon=True)
         reporter.start()
         try:
             outcome, result, error = self._attempt()

@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import msgspec
 from anyio import to_thread
 from litestar import Litestar, Response, get
-from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
-from holdfast import __version__
 from holdfast.arm import (
     access,
     configuration,
@@ -31,6 +28,7 @@ from holdfast.arm.agent_api import agent_routes
 from holdfast.arm.edge import Edge
 from holdfast.arm.failures import FAILURES
 from holdfast.arm.guard import PUBLIC, authorise
+from holdfast.arm.openapi import describe
 from holdfast.arm.paths import PathForms
 from holdfast.services.agent_desk import AgentDesk
 from holdfast.services.platform import Platform
@@ -58,25 +56,10 @@ def _handlers() -> list[Any]:
     return [*handlers, *agent_routes]
 
 
-def _operation_id(handler: Any, method: Any, path: list[Any]) -> str:
-    """A name per method and address."""
-    words = [str(getattr(part, "name", part)) for part in path]
-    return "_".join([str(method).lower().rpartition(".")[2], *words]).replace(".", "_")
-
-
 @functools.cache
 def description() -> bytes:
-    """The OpenAPI 3.1 document of the API, as JSON. Made from routes that serve nobody, because
-    the framework would add addresses of its own to those that do."""
-    config = OpenAPIConfig(
-        title="Holdfast",
-        version=__version__,
-        description="Azure Backup compatible API of a Holdfast server.",
-        operation_id_creator=_operation_id,
-        use_handler_docstrings=True,
-    )
-    app = Litestar(route_handlers=_handlers(), openapi_config=config, logging_config=None)
-    return msgspec.json.encode(app.openapi_schema.to_schema())
+    """The OpenAPI document, made once."""
+    return describe(_handlers())
 
 
 @get("/openapi.json", opt=PUBLIC)

@@ -35,6 +35,11 @@ def needs_on_installation(action: str) -> Options:
     return {"action": action, "scope": "installation"}
 
 
+def needs_version(path: str) -> bool:
+    """Whether ARM asks for a version there."""
+    return path.startswith(NEEDS_VERSION) and not path.startswith(AGENTS)
+
+
 async def authorise(
     connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
 ) -> None:
@@ -42,7 +47,7 @@ async def authorise(
     (MissingApiVersionParameter), AuthenticationError, AccessError."""
     path = connection.scope["path"]
     agent_call = path.startswith(AGENTS)
-    if path.startswith(NEEDS_VERSION) and not agent_call:
+    if needs_version(path):
         _check_version(connection)
     state = connection.scope["state"]
     if agent_call:

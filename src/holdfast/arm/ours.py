@@ -175,7 +175,7 @@ def _shown(row: Body) -> Body:
     }
 
 
-@post(OURS + "/verify", opt={"action": f"{HB}/vaults/verify/action"})
+@post(OURS + "/verify", opt={"action": f"{HB}/vaults/verify/action"}, status_code=202)
 @threaded
 def verify(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
@@ -185,7 +185,7 @@ def verify(
     return found
 
 
-@post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"})
+@post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"}, status_code=202)
 @threaded
 def expire(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
@@ -195,7 +195,7 @@ def expire(
     return found
 
 
-@post(OURS + "/collect", opt={"action": f"{HB}/vaults/collect/action"})
+@post(OURS + "/collect", opt={"action": f"{HB}/vaults/collect/action"}, status_code=202)
 @threaded
 def collect(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
