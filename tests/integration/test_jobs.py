@@ -419,6 +419,9 @@ def test_a_leap_of_the_clock_runs_no_turn_twice(timed: JobYard) -> None:
 
 
 def test_import_rebuilds_what_the_catalog_lost(yard: JobYard) -> None:
+    with yard.catalog.write() as connection:
+        limit = {"throttleBytesPerSecond": 5_000_000}
+        items.change_item(connection, yard.item().id, properties=limit)
     yard.run("backup")
     yard.agent.files[b"more"] = b"m" * 100
     yard.run("backup")
@@ -436,6 +439,7 @@ def test_import_rebuilds_what_the_catalog_lost(yard: JobYard) -> None:
     after = yard.item()
     assert (after.name, after.item_key) == (before.name, before.item_key)
     assert after.include_paths == before.include_paths
+    assert after.properties == before.properties == limit
     assert after.protection_state == "ProtectionStopped"
     assert after.latest_point_id == before.latest_point_id
     with yard.catalog.read() as connection:

@@ -66,6 +66,7 @@ def item_document(
         "workloadType": item.workload_type,
         "includePaths": item.include_paths,
         "excludeGlobs": item.exclude_globs,
+        "properties": item.properties,
         "container": {
             "name": container.name,
             "friendlyName": container.friendly_name,

@@ -156,7 +156,7 @@ def _item_row(
         protection_state="ProtectionStopped",
         include_paths=list(document.get("includePaths") or []),
         exclude_globs=list(document.get("excludeGlobs") or []),
-        properties={},
+        properties=dict(document.get("properties") or {}),
         missed_ranges=[],
         next_run_at=None,
         last_slot_at=None,
