@@ -97,9 +97,9 @@ def test_a_file_that_changes_while_it_is_read(
     assert differences(vault, source, tmp_path / "second") == []
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, folder: Path, act: Callable[[], None]) -> None:
+def meanwhile(monkeypatch: pytest.MonkeyPatch, folder: Path, act: Callable[[], object]) -> None:
     """Do ``act`` when ``folder`` was listed and nothing of it was read."""
-    real, done = backup_module.scan, []
+    real, done = backup_module.scan, list[object]()
 
     def scan(*given: Any) -> Iterator[Directory]:
         for directory in real(*given):
@@ -278,3 +278,65 @@ def test_other_file_systems_are_entered_only_when_named(
         vault.back_up(source, disk.folder)
         kept = restored(vault, source, tmp_path / "with")
         assert (kept / "mounted" / "inside").read_text() == "inside"
+
+
+def test_a_link_of_what_could_not_be_read_comes_back_by_itself(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder did not change, yet the next backup must have it."""
+    with without_root():
+        source = open_folder / "src"
+        (source / "a").mkdir(parents=True)
+        (source / "b").mkdir()
+        (source / "a" / "first").write_text("one file")
+        (source / "b" / "second").hardlink_to(source / "a" / "first")
+        vault = FilesVault(open_folder / "vault")
+        vault.clock = Later()
+        with monkeypatch.context() as patch:
+            meanwhile(patch, source / "a", lambda: (source / "a").chmod(0))
+            vault.back_up(source)
+        assert {("Unreadable", "first"), ("Unreadable", "second")} <= found(vault)
+        (source / "a").chmod(0o755)
+        vault.back_up(source)
+        assert found(vault) == set()
+        assert differences(vault, source, open_folder / "out") == []
+
+
+def test_small_files_that_grow_or_change_after_they_were_listed(
+    source: Path, vault: FilesVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("changed", "grown", "same"):
+        (source / name).write_text(name)
+
+    def change() -> None:
+        (source / "changed").write_text("changed, and longer")
+        (source / "grown").write_bytes(os.urandom(1_000_000))
+
+    with monkeypatch.context() as patch:
+        meanwhile(patch, source, change)
+        vault.back_up(source)
+    assert found(vault) == {("FileChanged", "grown")}
+    kept = restored(vault, source, tmp_path / "first")
+    assert (kept / "changed").read_text() == "changed, and longer"
+    assert (kept / "same").read_text() == "same"
+    vault.back_up(source)
+    assert found(vault) == set()
+    assert differences(vault, source, tmp_path / "second") == []
+
+
+def test_a_folder_that_was_away_for_a_moment_is_not_lost(
+    source: Path, vault: FilesVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved away and back: nothing inside shows that it was never read."""
+    folder, away = source / "folder", source / "away"
+    folder.mkdir()
+    (folder / "file").write_text("file")
+    (folder / "link").symlink_to("file")
+    with monkeypatch.context() as patch:
+        meanwhile(patch, folder, lambda: folder.rename(away))
+        vault.back_up(source)
+    assert found(vault) == {("FileVanished", "file"), ("FileVanished", "link")}
+    away.rename(folder)
+    vault.back_up(source)
+    assert found(vault) == set()
+    assert differences(vault, source, tmp_path / "out") == []
