@@ -7,22 +7,20 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from holdfast.adapters.clock import SystemClock
 from holdfast.testing.files_vault import FilesVault
 from holdfast.testing.small_disk import can_mount, small_disk
-from holdfast.workloads.files import backup as backup_module
-from holdfast.workloads.files.cache import ROW, stat_rows
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
+from holdfast.workloads.files.listing import ROW, Listing
 from holdfast.workloads.files.restore import RestorePlan
-from holdfast.workloads.files.scan import Directory
+from holdfast.workloads.files.scan_process import Scanner
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -99,15 +97,15 @@ def test_a_file_that_changes_while_it_is_read(
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, folder: Path, act: Callable[[], object]) -> None:
     """Do ``act`` when ``folder`` was listed and nothing of it was read."""
-    real, done = backup_module.scan, list[object]()
+    real, done = Scanner.__iter__, []
 
-    def scan(*given: Any) -> Iterator[Directory]:
-        for directory in real(*given):
-            if directory.path == os.fsencode(folder).lstrip(b"/") and not done:
+    def scan(self: Scanner) -> Iterator[Listing]:
+        for listing in real(self):
+            if listing.path == os.fsencode(folder).lstrip(b"/") and not done:
                 done.append(act())
-            yield directory
+            yield listing
 
-    monkeypatch.setattr(backup_module, "scan", scan)
+    monkeypatch.setattr(Scanner, "__iter__", scan)
 
 
 def test_files_that_vanish_before_they_are_read(
@@ -209,10 +207,11 @@ def test_a_socket_is_told_in_every_backup(source: Path, vault: FilesVault) -> No
             assert found(vault) == {("SocketSkipped", "door")}
 
 
-def coarse_rows(stats: Sequence[os.stat_result], *, snapshot: bool = False) -> bytes:
-    """Rows as of a file system whose clock hardly moves."""
-    rows = list(ROW.iter_unpack(stat_rows(stats, snapshot=snapshot)))
-    return b"".join(ROW.pack(*row[:4], 0, *row[5:]) for row in rows)
+def coarse(listing: Listing) -> Listing:
+    """As of a file system whose clock hardly moves."""
+    rows = ROW.iter_unpack(listing.rows)
+    listing.rows = b"".join(ROW.pack(*row[:4], 0, *row[5:]) for row in rows)
+    return listing
 
 
 def test_a_change_that_no_time_shows_is_not_missed(
@@ -220,7 +219,8 @@ def test_a_change_that_no_time_shows_is_not_missed(
 ) -> None:
     """Same size, time put back, and the file system's clock too coarse to tell: a file changed less
     than two seconds before the scan is read again in the next backup."""
-    monkeypatch.setattr(backup_module, "stat_rows", coarse_rows)
+    real = Scanner.__iter__
+    monkeypatch.setattr(Scanner, "__iter__", lambda self: map(coarse, real(self)))
     vault = FilesVault(tmp_path / "vault")
     path = source / "racy"
     path.write_bytes(b"before")

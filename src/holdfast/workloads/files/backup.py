@@ -239,13 +239,13 @@ class _Run:
 
     def _page(self, pending: Pending) -> None:
         listing = pending.listing
-        unsure: list[int] = []
+        unsure = pending.unsure
         if pending.segments is None:
             lost = pending.join_twins(self._findings.add)
             if not all(source.read or source.gone for source in pending.sources.values()):
                 raise InternalError("a directory was closed before its files were read")
             gone = lost | {id(one.entry) for one in pending.sources.values() if one.gone}
-            unsure = [n for n, source in pending.sources.items() if source.gone or source.unsure]
+            unsure += [n for n, source in pending.sources.items() if source.gone or source.unsure]
             kept = [entry for entry in pending.entries if id(entry) not in gone]
             pending.segments = self._encode(listing.path, kept)
         for segment in pending.segments:

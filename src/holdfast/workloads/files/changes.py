@@ -30,21 +30,25 @@ __all__ = ["GID", "UID", "Comparer", "Pending"]
 class Pending:
     """A directory on its way into the manifest. ``segments``: of an unchanged one. ``sources``:
     number of an entry -> the file to read for it; ``twins``: hard links of files that are read
-    under another name; ``tasks`` read them; ``unsent``: some are in no task yet."""
+    under another name; ``tasks`` read them; ``unsent``: some are in no task yet. ``unsure``:
+    numbers of entries that the next backup must look at again, as there is a finding on them."""
 
     listing: Listing
     segments: list[bytes] | None = None
     entries: list[Entry] = field(default_factory=list)
     sources: dict[int, Source] = field(default_factory=dict)
-    twins: list[tuple[Entry, Source]] = field(default_factory=list)
+    twins: list[tuple[int, Entry, Source]] = field(default_factory=list)
     tasks: list[Future[None]] = field(default_factory=list)
+    unsure: list[int] = field(default_factory=list)
     unsent: bool = False
 
     def join_twins(self, report: Report) -> set[int]:
         """Give hard links the content of the name that was read; the ids of entries whose content
         could not be."""
         lost: set[int] = set()
-        for entry, first in self.twins:
+        for number, entry, first in self.twins:
+            if first.gone or first.unsure:
+                self.unsure.append(number)
             if first.gone:
                 lost.add(id(entry))
                 path = self.listing.path + b"/" + entry.name
@@ -88,6 +92,7 @@ class Comparer:
         path = listing.path + b"/" + name if listing.path else name
         kind = entry_type(row[MODE])
         if kind is None:
+            pending.unsure.append(number)
             self._report("SocketSkipped", path, "sockets cannot be protected")
             return None
         device = row[DEVICE] or listing.device
@@ -96,9 +101,9 @@ class Comparer:
         if kind is EntryType.FILE and row[SIZE]:
             self._content(pending, number, Source(path, entry), row[LINKS])
             return entry  # its attributes are read with its content
-        return entry if self._attributes(path, entry) else None
+        return entry if self._attributes(pending, number, path, entry) else None
 
-    def _attributes(self, path: bytes, entry: Entry) -> bool:
+    def _attributes(self, pending: Pending, number: int, path: bytes, entry: Entry) -> bool:
         """What no content is read of: extended attributes, a link's target. False: it vanished."""
         full = self._lead + path
         try:
@@ -106,9 +111,11 @@ class Comparer:
             if entry.type == EntryType.SYMLINK:
                 entry.link_target = read_link(full)
         except FileNotFoundError:
+            pending.unsure.append(number)
             self._report("FileVanished", path, "it vanished while it was read")
             return False
         except OSError as error:
+            pending.unsure.append(number)
             self._report("AttributeUnreadable", path, error.strerror or str(error))
         return True
 
@@ -122,7 +129,7 @@ class Comparer:
             else:
                 self._links[group] = (first or source, left - 1)
             if first is not None:
-                pending.twins.append((source.entry, first))
+                pending.twins.append((number, source.entry, first))
                 return
         pending.sources[number] = source
 

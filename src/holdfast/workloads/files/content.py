@@ -170,6 +170,7 @@ class ContentReader:
             return
         source.entry.xattrs = odd.xattrs
         if odd.unread:
+            source.unsure = True
             self._report("AttributeUnreadable", source.path, odd.unread)
         if odd.mtime_ns is not None:
             source.entry.mtime_ns = odd.mtime_ns
@@ -209,6 +210,7 @@ class ContentReader:
         try:
             source.entry.xattrs = read_xattrs(fd)
         except OSError as error:
+            source.unsure = True
             self._report("AttributeUnreadable", source.path, error.strerror or str(error))
 
     def _windows(self, fd: int, size: int) -> tuple[list[ExtentTuple], bytes]:
