@@ -19,8 +19,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
 
 from holdfast.errors import IntegrityError, UsageError
 from holdfast.ports.object_store import Buffer
@@ -44,8 +46,7 @@ class EntryType(IntEnum):
 ExtentTuple = tuple[bytes, int, int, int]
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """One name in a directory. ``extents``: sorted by file offset, not overlapping: (chunk id,
     offset in chunk, offset in file, length). ``digest``: of the extents' bytes in this order, as
     ``ids.content_hasher`` gives it. ``link_group``: non-zero and equal for hard links of one
@@ -63,7 +64,7 @@ class Entry:
     extents: Sequence[ExtentTuple] = ()
     link_target: bytes = b""
     link_group: int = 0
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = {}
     rdev: int = 0
     tlvs: tuple[tuple[int, bytes], ...] = ()
 
@@ -77,6 +78,7 @@ _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _TLV = struct.Struct("<HI")
 _DIGEST, _SINGLE, _LIST, _PAGED, _TARGET, _GROUP, _XATTRS, _TLVS = (1 << bit for bit in range(8))
 
+_FILE = int(EntryType.FILE)
 _NO_NAMES = frozenset((b"", b".", b".."))
 
 PutPage = Callable[[bytes], bytes]
@@ -109,45 +111,30 @@ class SegmentEncoder:
     def add(self, entry: Entry) -> None:
         """Append an entry; the caller adds them sorted by name. UsageError for a name that is none
         or that is longer than the format holds."""
-        if not is_name(entry.name):
-            raise UsageError(f"{entry.name!r} is no name of a file", code="NameInvalid")
-        bits, tail = 0, []
+        name, kind, size = entry.name, entry.type, entry.size
+        if name in _NO_NAMES or b"/" in name or b"\0" in name or len(name) > MAX_NAME_BYTES:
+            raise UsageError(f"{name!r} is no name of a file", code="NameInvalid")
+        bits, tail = 0, b""
         if entry.digest:
-            bits = _DIGEST
-            tail.append(entry.digest)
+            bits, tail = _DIGEST, entry.digest
         if entry.extents:
-            kind, data = self._encode_extents(entry)
-            bits |= kind
-            tail.append(data)
-        if entry.link_target:
-            bits |= _TARGET
-            tail.append(_U16.pack(len(entry.link_target)) + entry.link_target)
-        if entry.link_group:
-            bits |= _GROUP
-            tail.append(_U64.pack(entry.link_group))
-        if entry.xattrs:
-            bits |= _XATTRS
-            tail.append(_encode_xattrs(entry.xattrs))
-        if entry.rdev or entry.tlvs:
-            bits |= _TLVS
-            tail.append(_encode_tlvs(entry))
+            form, data = self._encode_extents(entry)
+            bits |= form
+            tail += data
+        if entry.link_target or entry.link_group or entry.xattrs or entry.rdev or entry.tlvs:
+            more, data = _encode_rest(entry)
+            bits |= more
+            tail += data
         self._parts.append(
             _FIXED.pack(
-                entry.type,
-                bits,
-                len(entry.name),
-                entry.mode,
-                entry.uid,
-                entry.gid,
-                entry.mtime_ns,
-                entry.size,
+                kind, bits, len(name), entry.mode, entry.uid, entry.gid, entry.mtime_ns, size
             )
-            + entry.name
-            + b"".join(tail)
+            + name
+            + tail
         )
         self._count += 1
-        if entry.type == EntryType.FILE:
-            self._logical += entry.size
+        if kind == _FILE:
+            self._logical += size
 
     def _chunk(self, chunk_id: bytes) -> int:
         return self._chunks.setdefault(chunk_id, len(self._chunks))
@@ -178,6 +165,24 @@ class SegmentEncoder:
                 *self._parts,
             )
         )
+
+
+def _encode_rest(entry: Entry) -> tuple[int, bytes]:
+    """What few entries have: presence bits and bytes, in the order of the bits."""
+    bits, tail = 0, []
+    if entry.link_target:
+        bits |= _TARGET
+        tail.append(_U16.pack(len(entry.link_target)) + entry.link_target)
+    if entry.link_group:
+        bits |= _GROUP
+        tail.append(_U64.pack(entry.link_group))
+    if entry.xattrs:
+        bits |= _XATTRS
+        tail.append(_encode_xattrs(entry.xattrs))
+    if entry.rdev or entry.tlvs:
+        bits |= _TLVS
+        tail.append(_encode_tlvs(entry))
+    return bits, b"".join(tail)
 
 
 def encode_extent_page(extents: Sequence[ExtentTuple]) -> bytes:
@@ -225,8 +230,7 @@ def _encode_tlvs(entry: Entry) -> bytes:
     return _U32.pack(len(data)) + data
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentHead:
+class SegmentHead(NamedTuple):
     """What a segment says before its entries. Offsets are into the segment's bytes."""
 
     path: bytes

@@ -36,6 +36,7 @@ from holdfast.workloads.packing import ChunkWriter, Throttle, stop_if
 from holdfast.workloads.transport import BackupTransport
 
 MAX_HELD_ENTRIES = 60_000
+DRAIN_EVERY = 16  # directories; asking each time costs more than it frees
 SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
 
 
@@ -164,7 +165,8 @@ class _Run:
         for listing in self._scan(includes):
             stop_if(self._cancelled)
             self._take(listing)
-            self._drain(block=False)
+            if len(self._queue) % DRAIN_EVERY == 0:
+                self._drain(block=False)
             while self._held > MAX_HELD_ENTRIES:  # one long file must not let the rest pile up
                 self._drain_one()
             self._settle_in_time()

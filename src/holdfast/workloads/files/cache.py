@@ -64,7 +64,7 @@ class CacheWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._staged = path.with_name(path.name + ".new")
-        self._body = self._staged.open("wb")
+        self._body = self._staged.open("wb", buffering=1 << 20)
 
     def add(self, listing: Listing, segments: Sequence[bytes], unsure: Sequence[int] = ()) -> None:
         """A directory. ``unsure``: numbers of entries to read again next time in any case."""
@@ -88,8 +88,7 @@ class CacheWriter:
                 *segments,
             )
         )
-        self._body.write(_LEAD.pack(len(body), zlib.crc32(body)))
-        self._body.write(body)
+        self._body.write(_LEAD.pack(len(body), zlib.crc32(body)) + body)
 
     def publish(self, head: CacheHead) -> None:
         """Put the new cache in place, for the point that was just committed."""

@@ -251,7 +251,7 @@ class ContentReader:
             if alone and last and at == start and len(extents) == 1:
                 return True
             update(buffer[before:held])
-            buffer[: held - used] = bytes(buffer[used:held])
+            buffer[: held - used] = buffer[used:held]  # may overlap: it is moved, not copied
             at, held = at + used, held - used
             if used == 0:
                 return False

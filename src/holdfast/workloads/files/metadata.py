@@ -26,6 +26,7 @@ _TYPES = {
     st.S_IFCHR: EntryType.CHARACTER_DEVICE,
     st.S_IFBLK: EntryType.BLOCK_DEVICE,
 }
+_FILE = EntryType.FILE  # enum members are slow to look up
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _VOLATILE = frozenset({b"security.evm", b"security.ima", b"system.nfs4_acl"})
 _SPREAD = 0x9E3779B97F4A7C15  # odd: spreads device numbers over 64 bits
@@ -52,7 +53,7 @@ def new_entry(name: bytes, row: RowTuple, kind: EntryType, device: int, rdev: in
     ``device``: of the entry, also where the row leaves it out."""
     inode, _, size, mtime, _, mode, uid, gid, links = row
     entry = Entry(name, kind, mode & 0o7777, uid, gid, mtime)
-    if kind is EntryType.FILE:
+    if kind is _FILE:
         entry.size = size
         if links > 1:
             entry.link_group = link_group(device, inode)
