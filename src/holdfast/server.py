@@ -23,7 +23,6 @@ import uvicorn
 from holdfast import crashpoint
 from holdfast.adapters.clock import SystemClock, SystemRandom, choose_clock
 from holdfast.arm.app import build_app
-from holdfast.arm.bulk import BulkProtocol
 from holdfast.bootstrap import Parts, build
 from holdfast.errors import ConflictError, UsageError
 from holdfast.identity.certificates import ensure_certificate, server_names
@@ -201,7 +200,7 @@ def _serve(
 ) -> None:
     config = uvicorn.Config(
         build_app(parts.platform, parts.agents),
-        http=BulkProtocol,
+        http="httptools",
         loop="uvloop",
         ws="none",
         lifespan="off",

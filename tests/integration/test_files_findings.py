@@ -9,13 +9,11 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from holdfast.adapters.clock import SystemClock
-from holdfast.testing.files_vault import FilesVault
+from holdfast.testing.files_vault import FilesVault, LaterClock
 from holdfast.testing.small_disk import can_mount, small_disk
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
 from holdfast.workloads.files.listing import ROW, Listing
@@ -25,13 +23,6 @@ from holdfast.workloads.files.scan_process import Scanner
 ROOT = os.geteuid() == 0
 NOBODY = 65534
 FAST = 1_000_000_000
-
-
-class Later(SystemClock):
-    """By this clock no file counts as just changed."""
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def vault(tmp_path: Path) -> FilesVault:
     made = FilesVault(tmp_path / "vault", pack_target_bytes=1 << 18)
-    made.clock = Later()
+    made.clock = LaterClock()
     return made
 
 
@@ -185,7 +176,7 @@ def test_what_may_not_be_read_is_found_every_time_until_it_may(open_folder: Path
         for path in unreadable:
             path.chmod(0)
         vault = FilesVault(open_folder / "vault")
-        vault.clock = Later()
+        vault.clock = LaterClock()
         for _ in range(2):
             vault.back_up(source)
             assert found(vault) == {("Unreadable", path.name) for path in unreadable}
@@ -291,7 +282,7 @@ def test_a_link_of_what_could_not_be_read_comes_back_by_itself(
         (source / "a" / "first").write_text("one file")
         (source / "b" / "second").hardlink_to(source / "a" / "first")
         vault = FilesVault(open_folder / "vault")
-        vault.clock = Later()
+        vault.clock = LaterClock()
         with monkeypatch.context() as patch:
             meanwhile(patch, source / "a", lambda: (source / "a").chmod(0))
             vault.back_up(source)

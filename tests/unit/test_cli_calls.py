@@ -396,7 +396,7 @@ def test_a_server_that_is_away_for_a_while_is_asked_again(
     for _ in range(3):
         server.on(f"GET {JOB}", "restarting", 503)
     server.on(f"GET {JOB}", job())
-    monkeypatch.setattr(follow, "SLOWEST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(follow, "AWAY_SECONDS", 0.01)
     assert run([*BACKUP, "--wait"]) == 0
     assert capsys.readouterr().err.count("does not answer") == 1
     server.replies[f"GET {JOB}"] = []

@@ -244,7 +244,7 @@ def pieces(data: memoryview) -> Callable[[], Any]:
 
     def make() -> Any:
         for at in range(0, len(data), PIECE):
-            yield bytes(data[at : at + PIECE])
+            yield data[at : at + PIECE]
 
     return make
 

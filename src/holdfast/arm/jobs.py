@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from anyio import to_thread
 from litestar import Response, get, post
 
 from holdfast.arm import wire
@@ -13,6 +16,7 @@ from holdfast.arm.http import (
     ArmRequest,
     Body,
     accepted,
+    call_of,
     listed,
     threaded,
 )
@@ -24,6 +28,8 @@ from holdfast.errors import NotFoundError
 KIND = f"{RS}/backupJobs"
 JOB = VAULT + "/backupJobs/{job:str}"
 READ = needs(f"{KIND}/read")
+RUNNING = ("InProgress", "Cancelling")
+MAX_WAIT_SECONDS, STEPS_A_SECOND = 5, 10
 
 
 def find_job(found: VaultCall, job_id: str) -> JobRow:
@@ -63,9 +69,23 @@ def list_jobs(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
 
 
 @get(JOB, opt=READ)
-@threaded
-def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Body:
-    """One job with its sub-tasks, progress, findings and history."""
+async def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Body:
+    """One job with its sub-tasks, progress, findings and history. ``waitSeconds`` (our own) holds
+    the answer back until the job has ended, at most so long."""
+    steps = min(call_of(request).number("waitSeconds", 0), MAX_WAIT_SECONDS) * STEPS_A_SECOND
+    for _ in range(steps):
+        if await to_thread.run_sync(_has_ended, request, sub, group, vault, job):
+            break
+        await asyncio.sleep(1 / STEPS_A_SECOND)
+    return await to_thread.run_sync(_job_body, request, sub, group, vault, job)
+
+
+def _has_ended(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> bool:
+    found = vault_call(request, sub, group, vault)
+    return find_job(found, job).status not in RUNNING
+
+
+def _job_body(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> Body:
     found = vault_call(request, sub, group, vault)
     row = find_job(found, job)
     with found.call.platform.catalog.read() as connection:

@@ -12,9 +12,11 @@ from holdfast.cli.api import FAILED, UNREACHABLE, Scope
 from holdfast.cli.show import Body, emit_json, plain, prop, size
 from holdfast.errors import HoldfastError
 
-POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.1, 1.0
+POLL_SECONDS = 0.05  # between questions, which the server holds back until the job has ended
+WAIT_SECONDS = "1"
 FIRST_SECONDS, PLAIN_SECONDS = 1.0, 5.0
 PATIENCE_SECONDS = 180.0  # how long a server may be away while a job is followed
+AWAY_SECONDS = 0.5  # between questions to a server that is away
 SHOWN_FINDINGS = 10
 STANDING = ("Waiting", "Retrying")  # phases whose reason says more
 ENDED = {"Completed": 0, "CompletedWithWarnings": 3, "Failed": 1, "Cancelled": 1}
@@ -61,15 +63,13 @@ class Painter(Protocol):
 
 def _watch(scope: Scope, job_id: str, *, quiet: bool) -> Body:
     painter: Painter = Bars() if sys.stderr.isatty() and not quiet else Lines(quiet=quiet)
-    pause = POLL_SECONDS
     try:
         while True:
             body = _ask(scope, job_id, painter)
             painter.show(body)
             if body["properties"]["status"] in ENDED:
                 return body
-            time.sleep(pause)
-            pause = min(pause * 1.05, SLOWEST_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     finally:
         painter.close()
 
@@ -79,7 +79,7 @@ def _ask(scope: Scope, job_id: str, painter: Painter) -> Body:
     give_up, told = time.monotonic() + PATIENCE_SECONDS, False
     while True:
         try:
-            body: Body = scope.api.get(scope.job(job_id))
+            body: Body = scope.api.get(scope.job(job_id), {"waitSeconds": WAIT_SECONDS})
             return body
         except HoldfastError as error:
             if error.code not in (UNREACHABLE, FAILED) or time.monotonic() > give_up:
@@ -87,7 +87,7 @@ def _ask(scope: Scope, job_id: str, painter: Painter) -> Body:
             if not told:
                 painter.say("the server does not answer; asking again")
             told = True
-            time.sleep(SLOWEST_POLL_SECONDS / 2)
+            time.sleep(AWAY_SECONDS)
 
 
 def progress_text(body: Body) -> str:

@@ -66,6 +66,7 @@ HASH_BYTES = 32
 ID_BYTES = 16
 MAX_ROWS = 20_000  # bounds the trailer a checker keeps: 20,000 x 74 B = 1.5 MB
 MAX_PACK_BYTES = 128 * 1024 * 1024
+PAGES_TARGET_BYTES = 8 * 1024 * 1024  # pages are read again soon, and their buffer stays in memory
 SLACK_BYTES = 2 * 1024 * 1024  # of a buffer beyond its frames: header, trailer, padding
 
 
@@ -174,13 +175,17 @@ class PackBuilder:
     """Builds packs one after another in one buffer: ``begin`` a pack, ``reserve`` and ``seal``
     frames (reserve is serialised inside; seal runs in parallel), ``finish`` it.
 
-    A pack closes at ``grant.pack_target_bytes``; a chunk larger than that gets a pack of its own.
+    A pack closes at ``grant.pack_target_bytes``, one of pages at PAGES_TARGET_BYTES; a chunk larger
+    than that gets a pack of its own.
     """
 
     def __init__(self, grant: SessionGrant, pack_class: PackClass) -> None:
         self._grant = grant
         self._class = pack_class
-        self._buffer = bytearray(max(grant.pack_target_bytes, MAX_CHUNK_BYTES) + SLACK_BYTES)
+        self._target = grant.pack_target_bytes
+        if pack_class is PackClass.PAGES:
+            self._target = min(self._target, PAGES_TARGET_BYTES)
+        self._buffer = bytearray(max(self._target, MAX_CHUNK_BYTES) + SLACK_BYTES)
         self._view = memoryview(self._buffer)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -229,7 +234,7 @@ class PackBuilder:
                 raise InternalError("no pack was begun")
             frame, offset = self._frames, self._end
             room = (frame + 1) * ROW_STRUCT.size + TAG_BYTES + FOOTER.size + HASH_BYTES + 65536
-            over_target = frame > 0 and offset + clen > self._grant.pack_target_bytes
+            over_target = frame > 0 and offset + clen > self._target
             if over_target or frame >= MAX_ROWS or offset + clen + room > len(self._buffer):
                 return None
             binding = FrameBinding(

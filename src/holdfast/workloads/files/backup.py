@@ -35,7 +35,7 @@ from holdfast.workloads.findings import Findings
 from holdfast.workloads.packing import ChunkWriter, Throttle, stop_if
 from holdfast.workloads.transport import BackupTransport
 
-MAX_HELD_ENTRIES = 60_000
+MAX_HELD_ENTRIES = 40_000
 DRAIN_EVERY = 16  # directories; asking each time costs more than it frees
 SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
 

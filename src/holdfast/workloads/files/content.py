@@ -82,7 +82,7 @@ class ContentReader:
         try:
             found: memoryview = self._local.buffer
         except AttributeError:
-            found = self._local.buffer = memoryview(bytearray(BUFFER_BYTES))
+            found = self._local.buffer = memoryview(bytearray(max(WINDOW_BYTES, BUFFER_BYTES)))
         return found
 
     def _open(self, source: Source) -> int:
@@ -126,7 +126,7 @@ class ContentReader:
             except ChildLostError as error:
                 log.warning("the reader process is lost (%s); reading goes on without", error)
                 self._alone = True
-        buffer = self._buffer()
+        buffer = self._buffer()[:BUFFER_BYTES]
         with self._reading:
             reading = self._bundles.read(buffer, wanted)
         yield buffer, reading

@@ -18,8 +18,9 @@ from holdfast.vaultstore.bundling import BUNDLE_MAX, SMALL_FILE_BYTES, closes_bu
 from holdfast.workloads.files.metadata import read_xattrs
 from holdfast.workloads.files.scan import open_path
 
-MAX_KNOWN = 80_000  # digests of small files remembered, two generations: about 40 MB
-BUFFER_BYTES = 8 * 1024 * 1024 + SMALL_FILE_BYTES
+MAX_KNOWN = 50_000  # digests of small files remembered, two generations: about 20 MB
+BUFFER_BYTES = 6 * 1024 * 1024 + SMALL_FILE_BYTES
+_OFFSET_BITS = 24  # a bundle ends well below 16 MiB
 NAME_BYTES = 48
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -61,21 +62,38 @@ class Reading(msgspec.Struct, array_like=True):
     rows: list[Row]
 
 
+class _Generation:
+    """Digests of one stretch of reading -> number of the bundle and offset in it, as one number."""
+
+    def __init__(self) -> None:
+        self.places: dict[bytes, int] = {}
+        self.bundles: list[bytes] = []
+
+    def find(self, digest: bytes) -> tuple[bytes, int] | None:
+        place = self.places.get(digest)
+        if place is None:
+            return None
+        return self.bundles[place >> _OFFSET_BITS], place & (1 << _OFFSET_BITS) - 1
+
+
 class KnownContent:
     """Where content was put: digest -> (bundle id, offset). Bounded; finds copies across
     directories."""
 
     def __init__(self) -> None:
-        self._new: dict[bytes, tuple[bytes, int]] = {}
-        self._old: dict[bytes, tuple[bytes, int]] = {}
+        self._new, self._old = _Generation(), _Generation()
 
     def find(self, digest: bytes) -> tuple[bytes, int] | None:
-        return self._new.get(digest) or self._old.get(digest)
+        return self._new.find(digest) or self._old.find(digest)
 
-    def add(self, digest: bytes, place: tuple[bytes, int]) -> None:
-        self._new[digest] = place
-        if len(self._new) > MAX_KNOWN:
-            self._old, self._new = self._new, {}
+    def add(self, bundle_id: bytes, members: Sequence[Row]) -> None:
+        """Note the members of a bundle."""
+        new = self._new
+        lead = len(new.bundles) << _OFFSET_BITS
+        new.bundles.append(bundle_id)
+        new.places.update({row.digest: lead | row.offset for row in members})
+        if len(new.places) > MAX_KNOWN:
+            self._old, self._new = new, _Generation()
 
 
 class BundleReader:
@@ -121,9 +139,7 @@ class BundleReader:
         self, buffer: memoryview, start: int, end: int, members: list[Row]
     ) -> tuple[int, int, bytes]:
         name = blake3(buffer[start:end], key=self._bundle_key).digest(length=NAME_BYTES)
-        bundle_id, add = name[:32], self._known.add
-        for row in members:
-            add(row.digest, (bundle_id, row.offset))
+        self._known.add(name[:32], members)
         return start, end - start, name
 
     def _take(self, one: Wanted, room: memoryview) -> Row:
