@@ -22,7 +22,7 @@ from contenders import CONTENDERS, Contender, Holdfast, machine_facts, missing_p
 from measure import Measurement
 from report import write_report
 
-from holdfast.workloads.files.compare import compare_inventories, take_inventory
+from holdfast.workloads.files.compare import Inventory, compare_inventories, take_inventory
 
 STEPS = ("first backup", "unchanged backup", "backup after 1 % changed", "full restore")
 MIN_FILES, MIN_BYTES = 200_000, 5_000_000_000
@@ -89,9 +89,9 @@ def record(results: Results, step: str, who: Contender, took: Measurement) -> No
           flush=True)  # fmt: skip
 
 
-def same_tree(source: Path, restored: Path, strip: Path) -> bool:
+def same_tree(source: Inventory, restored: Path, strip: Path) -> bool:
     difference = compare_inventories(
-        take_inventory([source]),
+        source,
         take_inventory([restored]),
         strip_right=str(strip),
         owners=os.geteuid() == 0,
@@ -118,12 +118,13 @@ def one_round(
                     record(results, step, who, who.back_up(tree))
                 elif step == STEPS[2]:
                     who.back_up(tree)
+        source = take_inventory([tree])
         for who in order:
             # all restored trees go at the end: ext4 is slow to reuse what was deleted just now
             target = work / f"restored-{type(who).__name__}"
             os.sync()
             record(results, STEPS[3], who, who.restore(target))
-            same = same_tree(tree, who.restored_tree(target, tree), target)
+            same = same_tree(source, who.restored_tree(target, tree), target)
             checks[f"round {number + 1}: {who.name} restores the same tree"] = same
         for who in order:
             for name, held in who.check().items():

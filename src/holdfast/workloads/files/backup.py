@@ -211,7 +211,7 @@ class _Run:
         self._groups.update(listing.groups)
         pending = self._comparer.compare(listing, self._cache.take(tree_order(listing.path)))
         self._queue.append(pending)
-        self._held += listing.count
+        self._held += listing.count + 1
         self._batches.add(pending)
 
     # directories out
@@ -233,7 +233,7 @@ class _Run:
             stop_if(self._cancelled)
             task.result()
         self._queue.popleft()
-        self._held -= pending.listing.count
+        self._held -= pending.listing.count + 1
         self._page(pending)
 
     def _is_ready(self, pending: Pending) -> bool:
@@ -243,10 +243,10 @@ class _Run:
         listing = pending.listing
         unsure = pending.unsure
         if pending.segments is None:
-            lost = pending.join_twins(self._findings.add)
+            pending.join_twins(self._reader.read)
             if not all(source.read or source.gone for source in pending.sources.values()):
                 raise InternalError("a directory was closed before its files were read")
-            gone = lost | {id(one.entry) for one in pending.sources.values() if one.gone}
+            gone = {id(one.entry) for one in pending.sources.values() if one.gone}
             unsure += [n for n, source in pending.sources.items() if source.gone or source.unsure]
             kept = [entry for entry in pending.entries if id(entry) not in gone]
             pending.segments = self._encode(listing.path, kept)

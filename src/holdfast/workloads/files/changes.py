@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -9,7 +10,6 @@ from holdfast.vaultstore.entries import Entry, EntryType, decode_segment
 from holdfast.workloads.files.cache import Remembered
 from holdfast.workloads.files.content import Source
 from holdfast.workloads.files.listing import (
-    DEVICE,
     GID,
     LINKS,
     MODE,
@@ -42,22 +42,21 @@ class Pending:
     unsure: list[int] = field(default_factory=list)
     unsent: bool = False
 
-    def join_twins(self, report: Report) -> set[int]:
-        """Give hard links the content of the name that was read; the ids of entries whose content
-        could not be."""
-        lost: set[int] = set()
+    def join_twins(self, read: Callable[[Source], None]) -> None:
+        """Give hard links the content of the name that was read. Where that name could not be,
+        they are read themselves, with ``read``."""
         for number, entry, first in self.twins:
-            if first.gone or first.unsure:
-                self.unsure.append(number)
             if first.gone:
-                lost.add(id(entry))
-                path = self.listing.path + b"/" + entry.name
-                report("Unreadable", path, "another name of it could not be read")
+                path = self.listing.path
+                other = Source(path + b"/" + entry.name if path else entry.name, entry)
+                read(other)
+                self.sources[number] = other
                 continue
-            read = first.entry
-            entry.extents, entry.digest, entry.size = read.extents, read.digest, read.size
-            entry.mtime_ns, entry.xattrs = read.mtime_ns, read.xattrs
-        return lost
+            if first.unsure:
+                self.unsure.append(number)
+            found = first.entry
+            entry.extents, entry.digest, entry.size = found.extents, found.digest, found.size
+            entry.mtime_ns, entry.xattrs = found.mtime_ns, found.xattrs
 
 
 class Comparer:
@@ -67,6 +66,7 @@ class Comparer:
         self._lead = b"/" + base + b"/" if base else b"/"
         self._report = report
         self._links: dict[int, tuple[Source, int]] = {}
+        self._empties: set[int] = set()  # groups of hard links to empty files
 
     def compare(self, listing: Listing, known: Remembered | None) -> Pending:
         """Entries of a new or changed directory; unchanged ones keep what is known of them."""
@@ -95,13 +95,22 @@ class Comparer:
             pending.unsure.append(number)
             self._report("SocketSkipped", path, "sockets cannot be protected")
             return None
-        device = row[DEVICE] or listing.device
         rdev = listing.devices.get(number, 0) if listing.devices else 0
-        entry = new_entry(name, row, kind, device, rdev)
+        entry = new_entry(name, row, kind, rdev)
         if kind is EntryType.FILE and row[SIZE]:
             self._content(pending, number, Source(path, entry), row[LINKS])
             return entry  # its attributes are read with its content
+        if entry.link_group:
+            self._empty(entry)
         return entry if self._attributes(pending, number, path, entry) else None
+
+    def _empty(self, entry: Entry) -> None:
+        """A restored link has the content of the first name: one that was listed empty is no link
+        of one that was not."""
+        if entry.link_group in self._links:
+            entry.link_group = 0
+        else:
+            self._empties.add(entry.link_group)
 
     def _attributes(self, pending: Pending, number: int, path: bytes, entry: Entry) -> bool:
         """What no content is read of: extended attributes, a link's target. False: it vanished."""
@@ -122,9 +131,11 @@ class Comparer:
     def _content(self, pending: Pending, number: int, source: Source, links: int) -> None:
         """Have the file read, unless another name of it is."""
         group = source.entry.link_group
+        if group in self._empties:  # filled since another name of it was listed
+            group = source.entry.link_group = 0
         if group:
             first, left = self._links.get(group, (None, links))
-            if left <= 2 and first is not None:
+            if left <= 1 and first is not None:
                 self._links.pop(group, None)
             else:
                 self._links[group] = (first or source, left - 1)

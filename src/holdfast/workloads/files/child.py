@@ -35,7 +35,12 @@ class Child:
     def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
         """OSError when it cannot be started."""
         inner, orders = os.pipe()
-        answers, outer = os.pipe()
+        try:
+            answers, outer = os.pipe()
+        except OSError:
+            os.close(inner)
+            os.close(orders)
+            raise
         try:
             command = [sys.executable, "-P", "-m", module, *arguments]
             self._process = subprocess.Popen(command, stdin=inner, stdout=outer, pass_fds=pass_fds)
@@ -77,7 +82,8 @@ class Child:
         except subprocess.TimeoutExpired:
             log.warning("helper process %d did not end; killing it", self._process.pid)
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
+                self._process.wait(END_SECONDS)
 
 
 def _widen(pipe: int) -> None:

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.bundling import SMALL_FILE_BYTES
 from holdfast.vaultstore.chunker import MAX_CHUNK, Cutter
 from holdfast.vaultstore.entries import Entry, ExtentTuple
 from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher
 from holdfast.workloads.files.child import ChildLostError
+from holdfast.workloads.files.listing import within_range
 from holdfast.workloads.files.metadata import read_xattrs
 from holdfast.workloads.files.reader_process import ReaderProcess
 from holdfast.workloads.files.scan import Report, open_path
@@ -92,8 +94,9 @@ class ContentReader:
         try:
             return open_path(path, _READ | self._noatime)
         except PermissionError:
-            self._noatime = 0
-            return open_path(path, _READ)
+            found = open_path(path, _READ)
+        self._noatime = 0  # this file system does not let us
+        return found
 
     def _failed(self, source: Source, number: int, why: str) -> None:
         source.gone = True
@@ -114,6 +117,16 @@ class ContentReader:
                 self._store(buffer, reading)
                 self._note(sources[at : at + len(reading.rows)], reading)
                 at += len(reading.rows)
+        for source in sources:
+            if not source.read and not source.gone:
+                self.read_large(source)
+
+    def read(self, source: Source) -> None:
+        """One file of any size, on the calling thread."""
+        if source.entry.size >= SMALL_FILE_BYTES:
+            self.read_large(source)
+        else:
+            self.read_small([source])
 
     @contextmanager
     def _reading_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[memoryview, Reading]]:
@@ -155,6 +168,8 @@ class ContentReader:
         """Fill in the entries of what was read and stored."""
         ids = [name[:32] for _, _, name in reading.bundles]
         for source, row in zip(sources, reading.rows, strict=True):
+            if row.odd is not None and row.odd.large:
+                continue  # it is read once more, as what it is now
             entry = source.entry
             entry.size = row.size
             if row.digest:
@@ -200,7 +215,7 @@ class ContentReader:
         entry = source.entry
         source.read = True
         entry.extents, entry.digest = extents, digest
-        entry.size, entry.mtime_ns = before.st_size, before.st_mtime_ns
+        entry.size, entry.mtime_ns = before.st_size, within_range(before.st_mtime_ns)
         changed = (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)
         if changed:
             source.unsure = True
@@ -282,7 +297,12 @@ def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:
             if error.errno == errno.ENXIO:
                 return ranges
             return [(0, size)]
-        end = os.lseek(fd, start, os.SEEK_HOLE)
+        try:
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            end = size  # it became shorter; what is missing is noticed when it is read
         ranges.append((start, min(end, size)))
         at = end
     return ranges

@@ -51,6 +51,11 @@ class Batch(msgspec.Struct, array_like=True, gc=False):
     findings: list[FindingTuple]
 
 
+def within_range(time_ns: int) -> int:
+    """The time [ns] nearest to ``time_ns`` that 64 bits hold: years 1677 to 2262."""
+    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
+
+
 def tree_order(path: bytes) -> bytes:
     """A key by which directories sort as a scan meets them."""
     return path.replace(b"/", b"\0")

@@ -48,10 +48,10 @@ def link_group(device: int, inode: int) -> int:
     return (device * _SPREAD ^ inode) & _MASK or 1
 
 
-def new_entry(name: bytes, row: RowTuple, kind: EntryType, device: int, rdev: int = 0) -> Entry:
-    """An entry with what a listing's row says; content, target and extended attributes come later.
-    ``device``: of the entry, also where the row leaves it out."""
-    inode, _, size, mtime, _, mode, uid, gid, links = row
+def new_entry(name: bytes, row: RowTuple, kind: EntryType, rdev: int = 0) -> Entry:
+    """An entry with what a listing's row says; content, target and extended attributes come
+    later."""
+    inode, device, size, mtime, _, mode, uid, gid, links = row
     entry = Entry(name, kind, mode & 0o7777, uid, gid, mtime)
     if kind is _FILE:
         entry.size = size

@@ -77,14 +77,21 @@ class ReaderProcess:
 
     def _exchange(self, order: Order) -> Reading:
         mine = threading.Event()
-        try:
-            with self._sending:
-                before, self._last = self._last, mine
+        with self._sending:
+            before, self._last = self._last, mine
+            try:
                 self._child.send(order)
-            before.wait()
-            return _READING.decode(self._child.receive())
+            except ChildLostError:
+                self._last = before  # nothing is to come for this one
+                raise
+        before.wait()
+        try:
+            reading = _READING.decode(self._child.receive())
         finally:
             mine.set()
+        if reading.slot != order.slot:
+            raise ChildLostError("it answered another question")
+        return reading
 
     def close(self) -> None:
         """End the process; nobody may be reading."""
@@ -103,7 +110,9 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     while (data := child.receive(orders)) is not None:
         order = decoder.decode(data)
         start = order.slot * SLOT_BYTES
-        child.send(answers, reader.read(memory[start : start + BUFFER_BYTES], order.wanted))
+        reading = reader.read(memory[start : start + BUFFER_BYTES], order.wanted)
+        reading.slot = order.slot
+        child.send(answers, reading)
 
 
 if __name__ == "__main__":

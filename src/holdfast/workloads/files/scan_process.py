@@ -8,6 +8,7 @@ the walk goes on here, after the last directory that arrived.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
@@ -21,7 +22,8 @@ from holdfast.workloads.files.selection import compile_excludes
 
 log = logging.getLogger(__name__)
 LARGE_ENTRIES = 4_000  # from so many on a tree is worth a process of its own
-BATCH_BYTES = 32 * 1024
+BATCH_BYTES, BATCH_SECONDS = 32 * 1024, 0.5
+LISTING_BYTES = 128  # what a listing weighs beside its entries
 _BATCH = msgspec.msgpack.Decoder(Batch)
 
 
@@ -32,7 +34,7 @@ class Walk(msgspec.Struct, array_like=True):
     exclude_globs: list[str]
     base: bytes
     started_ns: int
-    stack: Stack
+    stack: Stack | None
 
     def begin(self) -> TreeWalk:
         excludes = compile_excludes(self.exclude_globs)
@@ -52,7 +54,7 @@ class Scanner:
         started_ns: int = 0,
         start: Callable[[], Child] | None = None,
     ) -> None:
-        self._walk = Walk([*includes], [*exclude_globs], base, started_ns, [(b"", -1)])
+        self._walk = Walk([*includes], [*exclude_globs], base, started_ns, None)
         self._report = report
         self._start = start or (lambda: Child(__name__))
         self._child: Child | None = None
@@ -111,13 +113,13 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
         return
     walk = msgspec.msgpack.decode(order, type=Walk).begin()
     held: list[Listing] = []
-    size = 0
+    size, sent_at = 0, time.monotonic()
     for listing in walk:
         held.append(listing)
-        size += len(listing.rows) + len(listing.names)
-        if size >= BATCH_BYTES:
+        size += len(listing.rows) + len(listing.names) + len(listing.path) + LISTING_BYTES
+        if size >= BATCH_BYTES or time.monotonic() - sent_at > BATCH_SECONDS:
             child.send(answers, Batch(held, walk.take_findings()))
-            held, size = [], 0
+            held, size, sent_at = [], 0, time.monotonic()
     last = Batch(held, walk.take_findings())
     if last.listings or last.findings:
         child.send(answers, last)

@@ -86,8 +86,8 @@ def compile_excludes(globs: Iterable[str]) -> Excludes:
 
 
 def normalise_includes(paths: Iterable[str]) -> tuple[bytes, ...]:
-    """Absolute include paths as bytes relative to "/", sorted, without those below another that is
-    on the list. UsageError (InvalidInclude) for none, an empty or a relative one."""
+    """Absolute include paths as bytes relative to "/", sorted. UsageError (InvalidInclude) for
+    none, an empty or a relative one."""
     found: set[bytes] = set()
     for path in paths:
         raw = os.fsencode(path)

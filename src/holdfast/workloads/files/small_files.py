@@ -15,6 +15,7 @@ import msgspec
 from blake3 import blake3
 
 from holdfast.vaultstore.bundling import BUNDLE_MAX, SMALL_FILE_BYTES, closes_bundle
+from holdfast.workloads.files.listing import within_range
 from holdfast.workloads.files.metadata import read_xattrs
 from holdfast.workloads.files.scan import open_path
 
@@ -33,13 +34,15 @@ leave its access time alone (root and the owner may)."""
 class Oddity(msgspec.Struct, array_like=True, omit_defaults=True):
     """What is out of the ordinary about a file. ``gone``: it could not be read at all, and why;
     ``mtime_ns``: it changed since it was listed; ``unsure``: and again while it was read;
-    ``unread``: why its extended attributes could not be."""
+    ``unread``: why its extended attributes could not be; ``large``: it has outgrown small files and
+    was not read."""
 
     gone: tuple[int, str] | None = None
     mtime_ns: int | None = None
     unsure: bool = False
     xattrs: dict[bytes, bytes] = {}
     unread: str = ""
+    large: bool = False
 
 
 class Row(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
@@ -56,10 +59,12 @@ class Row(msgspec.Struct, array_like=True, gc=False, omit_defaults=True):
 
 class Reading(msgspec.Struct, array_like=True):
     """What one reading put into the buffer. ``bundles``: (start, length, 48-byte name). ``rows``
-    may be fewer than were wanted: the buffer was full."""
+    may be fewer than were wanted: the buffer was full. ``slot``: which buffer, where there are
+    several."""
 
     bundles: list[tuple[int, int, bytes]]
     rows: list[Row]
+    slot: int = 0
 
 
 class _Generation:
@@ -153,8 +158,10 @@ class BundleReader:
         try:
             size = os.readv(fd, [room])
             now = os.fstat(fd)
-            if size != now.st_size or now.st_mtime_ns != mtime_ns:
+            if size != now.st_size or within_range(now.st_mtime_ns) != mtime_ns:
                 size = _again(fd, room, row)
+                if size == len(room):
+                    return Row(odd=Oddity(large=True))
             if xattrs := _xattrs(fd, row):
                 _odd(row).xattrs = xattrs
         except OSError as error:
@@ -196,14 +203,15 @@ def _xattrs(fd: int, row: Row) -> dict[bytes, bytes]:
 
 
 def _again(fd: int, room: memoryview, row: Row) -> int:
-    """The file changed since it was listed: read it once more; mark it when it changes again."""
+    """The file changed since it was listed: read it once more; mark it when it changes again. A
+    full ``room`` means that the file is no small one any more."""
     before = os.fstat(fd)
     size = os.preadv(fd, [room], 0)
     after = os.fstat(fd)
     odd = _odd(row)
-    odd.mtime_ns = after.st_mtime_ns
+    odd.mtime_ns = within_range(after.st_mtime_ns)
     odd.unsure = size != after.st_size or before.st_mtime_ns != after.st_mtime_ns
-    return min(size, SMALL_FILE_BYTES - 1) if size == len(room) else size
+    return size
 
 
 def _odd(row: Row) -> Oddity:
