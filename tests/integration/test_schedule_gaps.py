@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.catalog import items, jobs, points
+from holdfast.catalog import items, jobs, points, policies
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.tasks import TaskRow
+from holdfast.domain.default_policies import enhanced_policy
+from holdfast.domain.policy import parse_policy
+from holdfast.errors import SourceError
 from holdfast.jobs.settings import JobSettings
 from holdfast.testing.job_yard import VAULT_ID, JobYard
 from holdfast.testing.ports import MovableClock
@@ -77,6 +80,36 @@ def test_a_sunday_that_was_cancelled(yard: JobYard) -> None:
     pass_to(yard, SATURDAY + timedelta(days=2, hours=2))
     eventually(lambda: bool(made(yard)) and idle(yard), "Monday's run")
     assert sum("weekly" in point.tags for point in made(yard)) == 1
+
+
+def test_of_an_hourly_sunday_the_last_run_is_the_week_s_and_monday_takes_it_over(
+    yard: JobYard,
+) -> None:
+    hourly = enhanced_policy()
+    hourly["retentionPolicy"]["weeklySchedule"] = {
+        "daysOfTheWeek": ["Sunday"],
+        "retentionDuration": {"count": 12, "durationType": "Weeks"},
+    }
+    with yard.catalog.write() as connection:
+        policy_id = yard.item().policy_id or ""
+        policies.change_policy(connection, policy_id, properties=parse_policy(hourly).properties)
+        items.change_item(connection, yard.item().id, next_run_at=None)
+    eventually(lambda: yard.item().next_run_at is not None, "the first run is planned")
+    pass_to(yard, SATURDAY + timedelta(hours=28.5))
+    eventually(lambda: len(made(yard)) == 1 and idle(yard), "the run of Sunday 16:00")
+    yard.agent.before = _refuse
+    pass_to(yard, SATURDAY + timedelta(hours=32.5))
+    eventually(lambda: yard.item().last_backup_status == "Failed" and idle(yard), "20:00 fails")
+    yard.agent.before = lambda _task: None
+    for number, hours in ((2, 44.5), (3, 48.5)):
+        pass_to(yard, SATURDAY + timedelta(hours=hours))
+        eventually(lambda n=number: len(made(yard)) == n and idle(yard), f"point {number}")
+    tags = [point.tags for point in reversed(made(yard))]
+    assert tags == [["daily"], ["daily", "weekly"], ["daily"]]
+
+
+def _refuse(_task: TaskRow) -> None:
+    raise SourceError("the source is gone", code="SourcePathMissing", hint="bring it back")
 
 
 def test_an_item_whose_data_is_deleted_is_gone(yard: JobYard) -> None:

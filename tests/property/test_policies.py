@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from datetime import date, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from holdfast.domain.default_policies import (
     enhanced_policy,
     hourly_log_backup,
 )
-from holdfast.domain.policy import check_for_files, parse_policy, to_properties
+from holdfast.domain.policy import check_for_files, parse_policy, slot_tags, to_properties
 from holdfast.domain.retention import tags_for
 from holdfast.errors import UsageError
 
@@ -201,9 +201,57 @@ def test_weekly_schedules_have_weekly_retention_on_the_same_days_and_no_daily() 
     other = weekly(["Monday"], monthlySchedule=by_week(["First"], ["Sunday"]))
     assert refusal(other) == "MonthlyYearlyRetentionDaysOfWeek"
     assert accepted(weekly(["Monday"], monthlySchedule=by_week(["First"], ["Monday"])))
-    fortnightly = weekly(["Monday"])
-    fortnightly["schedulePolicy"]["scheduleWeeklyFrequency"] = 2
-    assert not accepted(fortnightly)
+
+
+@pytest.mark.parametrize(
+    ("kind", "every", "good"),
+    [
+        ("MAB", 4, True),
+        ("MAB", 5, False),
+        ("MAB", -1, False),
+        ("MAB", True, False),
+        ("MAB", "2", False),
+        ("AzureIaasVM", 1, True),
+        ("AzureIaasVM", 2, False),
+        ("AzureStorage", 2, False),
+    ],
+)
+def test_only_agents_run_every_second_to_fourth_week(kind: str, every: Any, good: bool) -> None:
+    found = weekly(["Monday"])
+    found["backupManagementType"] = kind
+    found["schedulePolicy"]["scheduleWeeklyFrequency"] = every
+    assert accepted(found) == good
+
+
+def test_the_date_of_the_first_time_names_a_week_that_runs() -> None:
+    found = weekly(["Monday", "Sunday"])
+    found |= {"backupManagementType": "MAB"}
+    found["schedulePolicy"] |= {
+        "scheduleWeeklyFrequency": 3,
+        "scheduleRunTimes": ["2026-02-04T10:30:00Z"],
+    }
+    schedule = parse_policy(found).schedule
+    assert schedule is not None
+    days = [date(2026, 2, 1) + timedelta(days=number) for number in range(49)]
+    runs = [day.isoformat() for day in days if schedule.runs_on(day)]
+    assert runs == ["2026-02-02", "2026-02-08", "2026-02-23", "2026-03-01", "2026-03-16"]
+
+
+def test_of_an_hourly_policy_the_days_last_point_is_the_week_s_and_month_s() -> None:
+    found = enhanced_policy()
+    found["retentionPolicy"]["weeklySchedule"] = {
+        "daysOfTheWeek": ["Sunday"],
+        "retentionDuration": span(12, "Weeks"),
+    }
+    policy = parse_policy(found)
+
+    def tags(day: int, hour: int, pending: tuple[str, ...] = ()) -> frozenset[str]:
+        return slot_tags(policy, datetime(2026, 3, day, hour, tzinfo=UTC), pending)
+
+    assert [tags(1, hour) for hour in (8, 12, 16)] == [{"daily"}] * 3
+    assert tags(1, 20) == {"daily", "weekly"}
+    assert tags(2, 20) == {"daily"}
+    assert tags(2, 8, ("weekly",)) == {"daily", "weekly"}
 
 
 @pytest.mark.parametrize(
@@ -240,6 +288,8 @@ def test_first_and_last_weekdays_tag_what_they_say() -> None:
         (4, 9, 12, [9, 13, 17, 21]),
         (4, 8, 12, [8, 12, 16, 20]),
         (4, 8, 24, [0, 4, 8, 12, 16, 20]),
+        (4, 8, 16, [0, 8, 12, 16, 20]),
+        (4, 9, 16, None),
         (12, 10, 13, [10, 22]),
         (24, 10, 24, [10]),
         (12, 10, 4, None),
@@ -351,13 +401,13 @@ def test_database_policies_fit_together() -> None:
     assert not accepted(with_delta(full, delta, delta))
 
 
-def test_built_in_policies_are_canonical_and_only_the_first_protects_files() -> None:
+def test_built_in_policies_are_canonical_and_only_databases_is_none_for_files() -> None:
     found = {name: parse_policy(body) for name, body in default_policies().items()}
     assert {name: policy.properties for name, policy in found.items()} == default_policies()
-    assert check_for_files(found["DefaultPolicy"]) is found["DefaultPolicy"]
-    for name in ("EnhancedPolicy", "HourlyLogBackup"):
-        with pytest.raises(UsageError, match="cannot protect files"):
-            check_for_files(found[name])
+    for name in ("DefaultPolicy", "EnhancedPolicy"):
+        assert check_for_files(found[name]) is found[name]
+    with pytest.raises(UsageError, match="cannot protect files"):
+        check_for_files(found["HourlyLogBackup"])
     with pytest.raises(UsageError):
         check_for_files(parse_policy(daily(30, "AzureStorage")))
     check_for_files(parse_policy(daily(30, "MAB")))

@@ -45,7 +45,7 @@ NIGHTS = [
 ]
 TIMES = [time(hour, minute) for hour in range(24) for minute in (0, 30)]
 nights = st.sampled_from(NIGHTS)
-times = st.sets(st.sampled_from(TIMES), min_size=1, max_size=3).map(
+times = st.sets(st.sampled_from(TIMES), min_size=1, max_size=6).map(
     lambda found: tuple(sorted(found))
 )
 weekdays = st.frozensets(st.integers(0, 6), max_size=7)
@@ -60,8 +60,21 @@ def first_minute(day: date, at: time, zone: ZoneInfo) -> datetime:
     return moment
 
 
-def make(times: tuple[time, ...], weekdays: frozenset[int]) -> Schedule:
-    return Schedule("Weekly" if weekdays else "Daily", times, weekdays)
+def make(times: tuple[time, ...], weekdays: frozenset[int], every: int = 1) -> Schedule:
+    kind = "Weekly" if weekdays else "Hourly" if len(times) > 3 else "Daily"
+    return Schedule(kind, times, weekdays, every, date(2020, 2, 29))  # type: ignore[arg-type]
+
+
+def week_runs(day: date, every: int) -> bool:
+    """Counted in steps of weeks from the Monday of the anchor."""
+    if every == 1:
+        return True
+    monday = date(2020, 2, 24)
+    while monday + timedelta(days=7) <= day:
+        monday += timedelta(days=7 * every)
+    while monday > day:
+        monday -= timedelta(days=7 * every)
+    return (day - monday).days < 7
 
 
 @pytest.mark.parametrize(("zone", "night"), NIGHTS)
@@ -74,27 +87,24 @@ def test_every_half_hour_around_a_change_is_the_first_minute_of_the_model(
 
 
 @settings(deadline=None)
-@given(nights, times, weekdays, st.integers(-3, 3), st.integers(0, 1439))
+@given(nights, times, weekdays, st.integers(-3, 3), st.integers(0, 1439), st.integers(1, 4))
 def test_next_and_latest_slot_are_neighbours_in_the_list_of_all_slots(
     night: tuple[str, date],
     times: tuple[time, ...],
     weekdays: frozenset[int],
     shift: int,
     minute: int,
+    every: int,
 ) -> None:
-    zone, schedule = ZoneInfo(night[0]), make(times, weekdays)
+    zone, schedule = ZoneInfo(night[0]), make(times, weekdays, every if weekdays else 1)
     start = night[1] + timedelta(days=shift)
     at = datetime.combine(start, time(), tzinfo=UTC) + timedelta(minutes=minute)
-    every = sorted(
-        {
-            slot_at(start + timedelta(days=ahead), one, zone)
-            for ahead in range(-18, 19)
-            for one in times
-            if not weekdays or (start + timedelta(days=ahead)).weekday() in weekdays
-        }
-    )
-    assert next_slot(schedule, zone, at) == min(slot for slot in every if slot > at)
-    assert latest_slot(schedule, zone, at) == max(slot for slot in every if slot <= at)
+    days = [start + timedelta(days=ahead) for ahead in range(-38, 39)]
+    if weekdays:
+        days = [day for day in days if day.weekday() in weekdays and week_runs(day, every)]
+    found = {slot_at(day, one, zone) for day in days for one in times}
+    assert next_slot(schedule, zone, at) == min(slot for slot in found if slot > at)
+    assert latest_slot(schedule, zone, at) == max(slot for slot in found if slot <= at)
 
 
 @settings(deadline=None)

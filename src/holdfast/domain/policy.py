@@ -7,8 +7,9 @@ keys are accepted, as are ``instantRpDetails`` and times ending in Z, .000Z or +
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,8 +25,8 @@ from holdfast.domain.policy_reading import (
 from holdfast.domain.policy_retention import LIMITS, VAULT_LIMITS, read_rules
 from holdfast.domain.policy_schedule import ENHANCED, read_schedule
 from holdfast.domain.policy_workload import check_workload
-from holdfast.domain.retention import RANGES, RetentionRule
-from holdfast.domain.schedule import Schedule
+from holdfast.domain.retention import RANGES, RetentionRule, tags_for
+from holdfast.domain.schedule import Schedule, slot_day, tagging_slots
 from holdfast.domain.timezones import find_zone
 from holdfast.errors import UsageError
 
@@ -159,14 +160,25 @@ def _database_policy(given: dict[str, Any]) -> Policy:
     return Policy("AzureWorkload", zone_name, None, (), found)
 
 
+def slot_tags(policy: Policy, slot: datetime, pending: Iterable[str] = ()) -> frozenset[str]:
+    """Retention ranges of a scheduled point of ``slot``, with those ``pending`` from backups that
+    did not happen. Of an hourly schedule only a day's last slot has more than daily."""
+    day = slot_day(slot, policy.zone, policy.schedule)
+    found = tags_for(policy.rules, day, pending)
+    if policy.schedule is None or policy.schedule.frequency != "Hourly":
+        return found
+    if slot in tagging_slots(policy.schedule, day, policy.zone):
+        return found
+    return found & {"daily", *pending}
+
+
 def check_for_files(policy: Policy) -> Policy:
-    """A files item takes any daily or weekly policy of type AzureIaasVM or MAB. UsageError
+    """A files item takes any policy of type AzureIaasVM or MAB. UsageError
     (UserErrorPolicyTypeMismatch)."""
-    scheduled = policy.schedule is not None and policy.schedule.frequency in ("Daily", "Weekly")
-    if policy.kind not in FILES_TYPES or not scheduled:
+    if policy.kind not in FILES_TYPES or policy.schedule is None:
         raise UsageError(
             "this policy cannot protect files",
             code="UserErrorPolicyTypeMismatch",
-            hint="choose a daily or weekly policy of type AzureIaasVM or MAB, e.g. DefaultPolicy",
+            hint="choose a policy of type AzureIaasVM or MAB, e.g. DefaultPolicy",
         )
     return policy

@@ -1,12 +1,13 @@
 """The schedule part of an ARM policy.
 
-Virtual machines and shares run at one time a day, agents' policies at up to three. Hourly schedules
-fill a window: start + k * interval up to and including the window's end.
+Virtual machines and shares run at one time a day, agents' policies at up to three and, if wished,
+every second to fourth week: the date of the first run time then names a week that runs. Hourly
+schedules fill a window: start + k * interval up to and including the window's end.
 """
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import date, time
 
 from holdfast.domain.policy_reading import (
     Properties,
@@ -18,7 +19,7 @@ from holdfast.domain.policy_reading import (
     refuse,
     weekdays,
 )
-from holdfast.domain.schedule import Frequency, Schedule
+from holdfast.domain.schedule import MOST_WEEKS, Frequency, Schedule
 
 SIMPLE, ENHANCED = "SimpleSchedulePolicy", "SimpleSchedulePolicyV2"
 FREQUENCIES: tuple[Frequency, ...] = ("Daily", "Weekly", "Hourly")
@@ -37,20 +38,28 @@ def read_schedule(policy: Properties, kind: str) -> Schedule:
         return _hourly(policy, kind, form)
     if form == ENHANCED:
         policy = part(policy, f"{frequency.lower()}Schedule")
-    _check_every_week(policy)
+    every = _every_weeks(policy, kind, frequency)
     times = clock_times(policy.get("scheduleRunTimes"), "scheduleRunTimes", MOST_TIMES.get(kind, 1))
     if frequency == "Daily":
         return Schedule("Daily", times)
-    return Schedule("Weekly", times, weekdays(policy.get("scheduleRunDays"), "scheduleRunDays"))
+    days = weekdays(policy.get("scheduleRunDays"), "scheduleRunDays")
+    if every == 1:
+        return Schedule("Weekly", times, days)
+    return Schedule("Weekly", times, days, every, _anchor(policy["scheduleRunTimes"][0]))
 
 
-def _check_every_week(policy: Properties) -> None:
+def _every_weeks(policy: Properties, kind: str, frequency: Frequency) -> int:
+    """Every how many weeks: more than one only for agents."""
     every = policy.get("scheduleWeeklyFrequency")
-    if every not in (None, 0, 1):
-        raise refuse(
-            f"scheduleWeeklyFrequency of {every!r} is not supported",
-            "weekly schedules run every week: give 0 or leave it out",
-        )
+    if every is None:
+        return 1
+    most = MOST_WEEKS if kind == "MAB" and frequency == "Weekly" else 1
+    return max(1, integer(every, "scheduleWeeklyFrequency", 0, most))
+
+
+def _anchor(first_time: str) -> date:
+    """The date in a run time that was read before."""
+    return date.fromisoformat(first_time[:10])
 
 
 def _hourly(policy: Properties, kind: str, form: str) -> Schedule:
@@ -80,7 +89,7 @@ def _window(kind: str, start: time, interval: int, length: int) -> tuple[time, .
     if length == 24:
         minutes = range(first, last, interval * 60)
     else:
-        limit = DAY - 1
+        limit = DAY
         if kind == "AzureStorage":
             limit = SHARE_LAST_END if first <= SHARE_LAST_START else -1
         if last > limit:

@@ -17,19 +17,31 @@ Frequency = Literal["Daily", "Weekly", "Hourly"]
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MINUTE = timedelta(minutes=1)
 LONGEST_LOOK_BACK = timedelta(days=400)
-SEARCH_DAYS = 16  # more than a week and any day that a zone leaves out
+MOST_WEEKS = 4
+SEARCH_DAYS = 9 + 7 * MOST_WEEKS  # more than any gap, with a day that a zone leaves out
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """``times``: wall-clock times of a day, sorted. ``weekdays``: 0 = Monday; empty means all."""
+    """``times``: wall-clock times of a day, sorted. ``weekdays``: 0 = Monday; empty means all.
+    ``every_weeks``: every how many weeks, counted from the week (Monday first) of ``anchor``."""
 
     frequency: Frequency
     times: tuple[time, ...]
     weekdays: frozenset[int] = frozenset()
+    every_weeks: int = 1
+    anchor: date = date(2026, 1, 5)
 
     def runs_on(self, day: date) -> bool:
+        if self.every_weeks > 1 and _weeks_between(self.anchor, day) % self.every_weeks:
+            return False
         return not self.weekdays or day.weekday() in self.weekdays
+
+
+def _weeks_between(first: date, second: date) -> int:
+    """Calendar weeks from the week of ``first`` to that of ``second``."""
+    days = second.toordinal() - second.weekday() - first.toordinal() + first.weekday()
+    return days // 7
 
 
 def slot_at(day: date, at: time, zone: ZoneInfo) -> datetime:
@@ -80,15 +92,22 @@ def slot_day(slot: datetime, zone: ZoneInfo, schedule: Schedule | None = None) -
     return before if slot in slots_of_day(schedule, before, zone) else day
 
 
+def tagging_slots(schedule: Schedule, day: date, zone: ZoneInfo) -> list[datetime]:
+    """The slots of a day that may be kept for its week, month or year: of an hourly schedule only
+    the day's last, else all."""
+    slots = slots_of_day(schedule, day, zone)
+    return slots[-1:] if schedule.frequency == "Hourly" else slots
+
+
 def days_due(schedule: Schedule, zone: ZoneInfo, since: datetime, until: datetime) -> list[date]:
-    """Days with a slot at or after ``since`` and before ``until``, ascending; of a longer time the
-    last 400 days."""
+    """Days with a tagging slot at or after ``since`` and before ``until``, ascending; of a longer
+    time the last 400 days."""
     since = max(since, until - LONGEST_LOOK_BACK)
     day = since.astimezone(zone).date() - timedelta(days=1)
     last = until.astimezone(zone).date()
     found = []
     while day <= last:
-        if any(since <= slot < until for slot in slots_of_day(schedule, day, zone)):
+        if any(since <= slot < until for slot in tagging_slots(schedule, day, zone)):
             found.append(day)
         day += timedelta(days=1)
     return found

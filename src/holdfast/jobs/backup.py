@@ -11,12 +11,12 @@ from holdfast.catalog import items, points, policies
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
-from holdfast.domain.policy import parse_policy
+from holdfast.domain.policy import parse_policy, slot_tags
 from holdfast.errors import NotFoundError
 from holdfast.jobs import outcome
 from holdfast.jobs.agent_work import AgentWork
 from holdfast.jobs.context import JobContext, Step
-from holdfast.jobs.facts import point_row, scheduled_tags
+from holdfast.jobs.facts import point_row
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.probing import require_atomic
 
@@ -116,7 +116,7 @@ def _missed(connection: Connection, job: JobRow, item: ItemRow) -> list[str]:
     if policy is None:
         return item.missed_ranges
     parsed = parse_policy(policy.properties)
-    tags = scheduled_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)
+    tags = slot_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)
     return sorted(tags - {"daily"})
 
 

@@ -14,9 +14,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.policies import PolicyRow
-from holdfast.domain.policy import Policy, parse_policy
-from holdfast.domain.retention import tags_for
-from holdfast.domain.schedule import slot_day
+from holdfast.domain.policy import parse_policy, slot_tags
 from holdfast.errors import InternalError
 from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
 
@@ -43,12 +41,7 @@ def _tags(job: JobRow, item: ItemRow, policy: PolicyRow | None) -> tuple[str, ..
     if not job.scheduled or policy is None:
         return ()
     parsed = parse_policy(policy.properties)
-    return tuple(sorted(scheduled_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)))
-
-
-def scheduled_tags(policy: Policy, slot: datetime, missed: list[str]) -> frozenset[str]:
-    """Retention ranges of a scheduled point of ``slot``."""
-    return tags_for(policy.rules, slot_day(slot, policy.zone, policy.schedule), missed)
+    return tuple(sorted(slot_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)))
 
 
 def _retain_until(job: JobRow, read_at: datetime) -> datetime:

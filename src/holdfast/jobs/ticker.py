@@ -12,7 +12,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.domain.lifecycle import backups_run
 from holdfast.domain.policy import Policy, parse_policy
 from holdfast.domain.retention import missed_ranges
-from holdfast.domain.schedule import days_due, latest_slot, next_slot, slot_day, slots_of_day
+from holdfast.domain.schedule import days_due, latest_slot, next_slot, slots_of_day
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
 from holdfast.ports.jobs import JobSpec
@@ -20,7 +20,7 @@ from holdfast.ports.jobs import JobSpec
 log = logging.getLogger(__name__)
 
 BACKING_UP = ("IRPending", "Protected", "ProtectionError")
-LONGEST_GAP = timedelta(days=8)  # a weekly schedule's seven days, and a day's grace
+FAR_AHEAD = timedelta(days=8)  # due times beyond are planned anew, whether right or not
 AGAIN_AFTER_ERROR = timedelta(hours=1)
 MOST_MISSED = 1000
 
@@ -49,10 +49,10 @@ class Ticker:
             return created + self._maintain(connection, now)
 
     def settle_clock(self) -> None:
-        """Plan anew what lies further ahead than anything reaches: the clock was ahead once."""
+        """Plan anew what lies so far ahead that the clock may have been ahead once."""
         now = self._context.clock.now()
         with self._context.catalog.write() as connection:
-            items.forget_due_times_after(connection, now + LONGEST_GAP)
+            items.forget_due_times_after(connection, now + FAR_AHEAD)
             vaults.pull_maintenance(connection, now + 2 * self._day(), now + self._day())
             patience = timedelta(seconds=self._context.settings.agent_wait_seconds)
             jobs.pull_wakes(connection, now + patience + AGAIN_AFTER_ERROR, now)
@@ -92,7 +92,8 @@ class Ticker:
         running = jobs.active_backup_of(connection, item.id)
         _pass_on(connection, item, policy, days_due(policy.schedule, policy.zone, planned, slot))
         if running is not None:
-            _pass_on(connection, item, policy, [slot_day(slot, policy.zone, policy.schedule)])
+            this = days_due(policy.schedule, policy.zone, slot, slot + timedelta(seconds=1))
+            _pass_on(connection, item, policy, this)
             self._context.ledger.note(
                 connection, running.id, "skipped", f"the run due at {slot:%F %H:%M} UTC: still busy"
             )
