@@ -126,6 +126,7 @@ MATRIX = [
     ("PATCH", "", {}, {OWNER, CONTRIBUTOR}),
     ("POST", "providers/Holdfast.Backup/createVaultCredentials", {},
      {OWNER, CONTRIBUTOR, OPERATOR}),
+    ("POST", "providers/Holdfast.Backup/planPolicyChange", {}, {OWNER, CONTRIBUTOR, OPERATOR}),
     ("POST", "providers/Holdfast.Backup/exportKey", {}, {OWNER}),
     ("POST", "providers/Holdfast.Backup/expire", {"planOnly": True}, {OWNER, CONTRIBUTOR}),
     ("PUT", f"providers/Microsoft.Authorization/roleAssignments/{uuid.UUID(int=7)}", {}, {OWNER}),

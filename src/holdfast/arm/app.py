@@ -21,6 +21,7 @@ from holdfast.arm import (
     ours,
     points,
     policies,
+    policy_plans,
     subscriptions,
     vaults,
 )
@@ -47,6 +48,7 @@ MODULES: tuple[Any, ...] = (
     operations,
     access,
     ours,
+    policy_plans,
     metrics,
 )
 

@@ -89,16 +89,20 @@ def put_item(
     item: str,
     data: dict[str, Any],
 ) -> Response[Body]:
-    """Done at once: 200 with the item, and an operation for clients that want one."""
+    """Done at once: 200 with the item, and an operation for clients that want one. Another policy
+    says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
     properties = properties_of(data)
     if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):
         found.call.principal.check(f"{KIND}/delete", found.id)
-    row = service.put_item(found.call.platform, found.row, container, item, properties)
+    saved = service.put_item(found.call.platform, found.row, container, item, properties)
     headers = noted(
         found.call, found.id, "ConfigureBackup", None, answering(found, container, item)
     )
-    return Response(_item(found, row), status_code=200, headers=headers)
+    body = _item(found, saved.row)
+    if saved.changes is not None:
+        body["properties"]["holdfast"]["retentionChange"] = wire.changes_body(saved.changes)
+    return Response(body, status_code=200, headers=headers)
 
 
 @delete(ITEM, opt=needs(f"{KIND}/delete"), status_code=202)

@@ -24,7 +24,7 @@ from holdfast.arm.http import (
 from holdfast.arm.subscriptions import check_subscription
 from holdfast.arm.vaults import VAULT, vault_call, vault_operation
 from holdfast.errors import UsageError
-from holdfast.services import maintenance, policies, regions
+from holdfast.services import maintenance, regions
 from holdfast.services import vaults as vault_service
 from holdfast.services.agents import issue_vault_credentials
 
@@ -215,31 +215,6 @@ def confirm_clock(
     maintenance.confirm_clock(found.call.platform, found.row)
 
 
-@post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"}, status_code=200)
-@threaded
-def preview_policy(
-    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
-) -> Body:
-    """What a draft policy would keep and drop of the real recovery points, and why."""
-    found = vault_call(request, sub, group, vault)
-    name = str(data.get("name") or "")
-    rows = policies.preview_policy(found.call.platform, found.row, properties_of(data), name)
-    return {
-        "value": [
-            {
-                "itemName": item.friendly_name,
-                "recoveryPointId": decision.point.id,
-                "recoveryPointTime": stamp(decision.point.time),
-                "tags": sorted(decision.point.tags),
-                "keep": decision.keep,
-                "expiresAt": stamp(decision.expires_at),
-                "reason": decision.reason,
-            }
-            for item, decision in rows
-        ]
-    }
-
-
 ROUTES = [
     list_regions,
     get_region,
@@ -252,5 +227,4 @@ ROUTES = [
     expire,
     collect,
     confirm_clock,
-    preview_policy,
 ]

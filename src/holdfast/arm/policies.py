@@ -51,12 +51,15 @@ def get_policy(request: ArmRequest, sub: str, group: str, vault: str, policy: st
 def put_policy(
     request: ArmRequest, sub: str, group: str, vault: str, policy: str, data: dict[str, Any]
 ) -> Body:
-    """Create or change a policy."""
+    """Create or change a policy; a change says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
     properties = properties_of(data)
     call = found.call
-    row = service.put_policy(call.platform, found.row, policy, properties, call.if_match)
-    return _body(found, row)
+    saved = service.put_policy(call.platform, found.row, policy, properties, call.if_match)
+    body = _body(found, saved.row)
+    if saved.changes is not None:
+        body["properties"]["holdfast"] = {"retentionChange": wire.changes_body(saved.changes)}
+    return body
 
 
 @delete(POLICY, opt={"action": f"{KIND}/delete"}, status_code=200)

@@ -13,9 +13,10 @@ from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.lifecycle import may_cancel
 from holdfast.domain.policy import parse_policy
+from holdfast.domain.policy_change import ChangeCounts
 from holdfast.domain.retention import expiry_of
 from holdfast.services.items import ItemView
-from holdfast.services.policies import point_facts
+from holdfast.services.point_changes import point_facts
 from holdfast.services.vault_bodies import merge
 from holdfast.services.vaults import PROVISIONING
 
@@ -109,6 +110,18 @@ def vault_body(row: VaultRow, group: str, ours: Body | None = None) -> Body:
         "sku": given.get("sku") or {"name": "RS0", "tier": "Standard"},
         "identity": given.get("identity"),
         "properties": properties,
+    }
+
+
+def changes_body(counts: ChangeCounts) -> Body:
+    """How many recovery points a change of policy touches."""
+    return {
+        "recoveryPoints": counts.total,
+        "affected": counts.affected,
+        "expire": counts.expires,
+        "endSooner": counts.shorter,
+        "endLater": counts.longer,
+        "dueAnyway": counts.due,
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from holdfast.cli import follow, options, show
+from holdfast.cli import follow, options, policy_plan, show
 from holdfast.cli.api import Scope, find_scope
 from holdfast.cli.rates import Rate, rate_text
 
@@ -142,6 +142,7 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
 @click.option("--exclude", multiple=True, type=options.PATH_TEXT, help="Replaces the excludes.")
 @click.option("--policy", help="Another policy; resumes stopped protection.")
 @THROTTLE
+@policy_plan.PLAN
 @options.output
 def update(
     name: str,
@@ -150,11 +151,14 @@ def update(
     exclude: tuple[str, ...],
     policy: str | None,
     throttle: int | None,
+    plan: bool,
     group: str | None,
     vault: str | None,
     output: str,
 ) -> None:
     """Change an item's paths, policy or speed limit, or resume it.
+
+    Another policy counts for the recovery points there are: --plan shows for which.
 
     \b
     Example:
@@ -162,7 +166,13 @@ def update(
     """
     if not (include or exclude or policy or throttle is not None):
         raise click.UsageError("say what to change: --include, --exclude, --policy or --throttle")
+    if plan and not policy:
+        raise click.UsageError("--plan shows what another policy would do: give --policy")
     scope = find_scope(group, vault)
+    if plan:
+        asked = {"policy": policy, "container": container, "item": name}
+        policy_plan.show_plan(scope, asked, output)
+        return
     scope.api.get(scope.item(container, name))
     ours: dict[str, Any] = {}
     if include:
@@ -174,7 +184,9 @@ def update(
     properties: dict[str, Any] = {"holdfast": ours}
     if policy:
         properties["policyId"] = scope.policy(policy)
-    show.emit(_put(scope, container, name, properties), output, COLUMNS)
+    body = _put(scope, container, name, properties)
+    show.emit(body, output, COLUMNS)
+    policy_plan.tell_change(body, output)
 
 
 @command.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from holdfast.cli import options, show
+from holdfast.cli import options, policy_plan, show
 from holdfast.cli.api import find_scope
 from holdfast.errors import NotFoundError, UsageError
 
@@ -147,16 +147,25 @@ def create(name: str, file: Path, group: str | None, vault: str | None, output: 
 @command.command("set")
 @click.argument("name")
 @FILE
+@policy_plan.PLAN
 @options.vault
 @options.output
-def set_(name: str, file: Path, group: str | None, vault: str | None, output: str) -> None:
-    """Change a policy; it counts for existing recovery points too (see `policy preview`).
+def set_(
+    name: str, file: Path, plan: bool, group: str | None, vault: str | None, output: str
+) -> None:
+    """Change a policy; it counts for existing recovery points too: --plan shows for which.
 
     \b
     Example:
-      holdfast policy set nightly --file policy.json
+      holdfast policy set nightly --file policy.json --plan
     """
-    show.emit(_put(name, file, group, vault, False), output, COLUMNS)
+    if plan:
+        asked = {"policy": name, "properties": _read(file)}
+        policy_plan.show_plan(find_scope(group, vault), asked, output)
+        return
+    body = _put(name, file, group, vault, False)
+    show.emit(body, output, COLUMNS)
+    policy_plan.tell_change(body, output)
 
 
 @command.command()

@@ -57,6 +57,7 @@ OPERATOR = Role(
         f"{HB}/vaults/createVaultCredentials/action",
         f"{HB}/vaults/verify/action",
         f"{HB}/vaults/previewPolicy/action",
+        f"{HB}/vaults/planPolicyChange/action",
     ),
     (f"{HB}/audit/*",),
 )

@@ -32,7 +32,7 @@ from holdfast.errors import UsageError
 
 KINDS = ("AzureIaasVM", "MAB", "AzureStorage", "AzureWorkload")
 FILES_TYPES = ("AzureIaasVM", "MAB")
-NOT_STORED = ("protectedItemsCount", "resourceGuardOperationRequests")
+NOT_STORED = ("protectedItemsCount", "resourceGuardOperationRequests", "holdfast")
 SHARE_POINTS, SHARE_SNAPSHOT_DAYS = 200, 30
 INSTANT_DAYS = {4: 17, 6: 22}  # by interval of an hourly schedule; otherwise 30
 

@@ -19,11 +19,13 @@ from holdfast.domain.names import check_full_item, friendly, full_container_name
 from holdfast.domain.names import item_key as make_item_key
 from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import check_for_files, parse_policy
+from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
 from holdfast.domain.schedule import next_slot
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.ports.jobs import JobSpec
 from holdfast.services.item_bodies import FilesPart, read_files_part
 from holdfast.services.platform import Platform
+from holdfast.services.point_changes import changes_of
 from holdfast.services.policies import find_policy
 
 Body = dict[str, Any]
@@ -39,6 +41,14 @@ class ItemView:
     overdue: bool
     points: int
     oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedItem:
+    """``changes``: what another policy, or resuming, does to the item's recovery points."""
+
+    row: ItemRow
+    changes: ChangeCounts | None = None
 
 
 def find_container(connection: Connection, vault: VaultRow, name: str) -> ContainerRow:
@@ -70,7 +80,7 @@ def find_item(
 
 def put_item(
     platform: Platform, vault: VaultRow, container: str, name: str, properties: Body
-) -> ItemRow:
+) -> SavedItem:
     """Protect, change, stop (``protectionState`` ProtectionStopped or BackupsSuspended) or resume
     an item, as the body says."""
     check_full_item(full_item_name(name))
@@ -85,16 +95,16 @@ def put_item(
                     code="ItemNotFound",
                     hint="see which exist: holdfast item list",
                 )
-            return _stop(platform, connection, old, state)
+            return SavedItem(_stop(platform, connection, old, state))
         policy = _policy(connection, vault, properties, old)
         part = read_files_part(properties, old)
         if old is None:
-            row = _new_item(platform, vault, holder, name, policy, part)
-            items.add_item(connection, row)
+            saved = SavedItem(_new_item(platform, vault, holder, name, policy, part))
+            items.add_item(connection, saved.row)
         else:
-            row = _changed(platform, connection, old, policy, part)
+            saved = _changed(platform, connection, old, policy, part)
     platform.jobs.wake()
-    return row
+    return saved
 
 
 def _policy(
@@ -163,7 +173,7 @@ def _changed(
     old: ItemRow,
     policy: PolicyRow,
     part: FilesPart,
-) -> ItemRow:
+) -> SavedItem:
     resumed = old.protection_state in ("ProtectionStopped", "BackupsSuspended")
     values: Body = {
         "policy_id": policy.id,
@@ -176,8 +186,13 @@ def _changed(
     }
     if resumed:
         values["protection_state"] = resumed_state(bool(old.latest_point_id))
+    row = replace(old, **values)
+    changes = None
+    if resumed or policy.id != old.policy_id:
+        regime = Regime(parse_policy(policy.properties).rules, row.protection_state)
+        changes = count_changes(changes_of(connection, old, regime, platform.now()))
     items.change_item(connection, old.id, **values)
-    return replace(old, **values)
+    return SavedItem(row, changes)
 
 
 def _stop(platform: Platform, connection: Connection, old: ItemRow, state: str) -> ItemRow:

@@ -1,22 +1,21 @@
-"""Policies of a vault: put, delete, and what a draft would keep and drop."""
+"""Policies of a vault: put and delete."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import items, points, policies
-from holdfast.catalog.items import ItemRow
-from holdfast.catalog.points import PointRow
+from holdfast.catalog import items, policies
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.names import check_policy
-from holdfast.domain.policy import check_for_files, parse_policy
-from holdfast.domain.retention import Decision, PointFacts, plan_retention
+from holdfast.domain.policy import Policy, check_for_files, parse_policy
+from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.services.platform import Platform
+from holdfast.services.point_changes import changes_of
 
 Body = dict[str, Any]
 
@@ -33,13 +32,44 @@ def find_policy(connection: Connection, vault: VaultRow, name: str) -> PolicyRow
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class SavedPolicy:
+    """``changes``: what the change does to recovery points; None when the policy is new."""
+
+    row: PolicyRow
+    changes: ChangeCounts | None
+
+
 def put_policy(
     platform: Platform, vault: VaultRow, name: str, properties: Body, if_match: str | None = None
-) -> PolicyRow:
+) -> SavedPolicy:
     """Create or change. A change counts for all recovery points of its items from the next expiry
     on; schedules follow at once."""
     check_policy(name)
     parsed = parse_policy(properties)
+    changes = _changes(platform, vault, name, parsed)
+    return SavedPolicy(_put(platform, vault, name, parsed, if_match), changes)
+
+
+def _changes(platform: Platform, vault: VaultRow, name: str, parsed: Policy) -> ChangeCounts | None:
+    """Counted before the write, which many points would hold up."""
+    now = platform.now()
+    with platform.catalog.read() as connection:
+        old = policies.find_policy(connection, vault.id, name)
+        if old is None:
+            return None
+        return count_changes(
+            change
+            for item in items.items_of_policy(connection, old.id)
+            for change in changes_of(
+                connection, item, Regime(parsed.rules, item.protection_state), now
+            )
+        )
+
+
+def _put(
+    platform: Platform, vault: VaultRow, name: str, parsed: Policy, if_match: str | None
+) -> PolicyRow:
     now = platform.now()
     with platform.catalog.write() as connection:
         old = policies.find_policy(connection, vault.id, name)
@@ -103,26 +133,3 @@ def delete_policy(platform: Platform, vault: VaultRow, name: str) -> bool:
             )
         policies.remove_policy(connection, row.id)
         return True
-
-
-def point_facts(row: PointRow) -> PointFacts:
-    """What retention needs to know of a point."""
-    return PointFacts(row.rp_id, row.time, frozenset(row.tags), row.retain_until, not row.scheduled)
-
-
-def preview_policy(
-    platform: Platform, vault: VaultRow, properties: Body, name: str = ""
-) -> list[tuple[ItemRow, Decision]]:
-    """What a draft would keep and drop of the real recovery points: of the items of the policy
-    called ``name``, or of all items."""
-    draft = check_for_files(parse_policy(properties))
-    now = platform.now()
-    rows: list[tuple[ItemRow, Decision]] = []
-    with platform.catalog.read() as connection:
-        existing = policies.find_policy(connection, vault.id, name) if name else None
-        chosen = items.items_of_policy(connection, existing.id) if existing else []
-        for item in chosen or items.items_of_vault(connection, vault.id):
-            facts = [point_facts(row) for row in points.points_of_item(connection, item.id)]
-            plan = plan_retention(facts, draft.rules, item.protection_state, now)
-            rows += [(item, decision) for decision in plan.decisions]
-    return rows

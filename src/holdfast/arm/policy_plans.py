@@ -1,0 +1,86 @@
+"""What a policy would do to the recovery points there are: previews and plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import post
+
+from holdfast.arm import wire
+from holdfast.arm.http import ArmRequest, Body, properties_of, stamp, threaded
+from holdfast.arm.ours import HB, OURS
+from holdfast.arm.vaults import vault_call
+from holdfast.errors import UsageError
+from holdfast.services import policy_plans as service
+
+
+@post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"}, status_code=200)
+@threaded
+def preview_policy(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Body:
+    """What a draft policy would keep and drop of the real recovery points, and why."""
+    found = vault_call(request, sub, group, vault)
+    name = str(data.get("name") or "")
+    rows = service.preview_policy(found.call.platform, found.row, properties_of(data), name)
+    return {
+        "value": [
+            {
+                "itemName": item.friendly_name,
+                "recoveryPointId": decision.point.id,
+                "recoveryPointTime": stamp(decision.point.time),
+                "tags": sorted(decision.point.tags),
+                "keep": decision.keep,
+                "expiresAt": stamp(decision.expires_at),
+                "reason": decision.reason,
+            }
+            for item, decision in rows
+        ]
+    }
+
+
+@post(
+    OURS + "/planPolicyChange",
+    opt={"action": f"{HB}/vaults/planPolicyChange/action"},
+    status_code=200,
+)
+@threaded
+def plan_change(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Body:
+    """What changing ``policy`` to ``properties``, or giving it to an ``item`` of a ``container``,
+    would do to recovery points: counts, and those that expire or whose end moves."""
+    found = vault_call(request, sub, group, vault)
+    platform, policy = found.call.platform, _name(data, "policy")
+    if data.get("item") is None:
+        plan = service.plan_edit(platform, found.row, policy, properties_of(data))
+    else:
+        item = _name(data, "item")
+        plan = service.plan_switch(platform, found.row, _name(data, "container"), item, policy)
+    rows = [_row(row) for row in plan.touched]
+    return {"properties": wire.changes_body(plan.counts), "value": rows}
+
+
+def _name(data: Body, key: str) -> str:
+    found = data.get(key)
+    if not isinstance(found, str) or not found:
+        raise UsageError(f"{key} is missing", hint=f"give the name of the {key}")
+    return found
+
+
+def _row(row: service.PlannedChange) -> Body:
+    before, after = row.change.before, row.change.after
+    return {
+        "containerName": row.container,
+        "itemName": row.item.friendly_name,
+        "recoveryPointId": after.point.id,
+        "recoveryPointTime": stamp(after.point.time),
+        "tags": sorted(after.point.tags),
+        "effect": row.change.effect,
+        "expiresAtBefore": stamp(before.expires_at),
+        "expiresAt": stamp(after.expires_at),
+        "reason": after.reason,
+    }
+
+
+ROUTES = [preview_policy, plan_change]
