@@ -105,6 +105,12 @@ def missed_ranges(
     return frozenset(missed.union(pending)) - {"daily"}
 
 
+def still_owed(pending: Iterable[str], rules: Iterable[RetentionRule]) -> frozenset[str]:
+    """Of the ranges ``pending`` under an older policy, those that the new one has too: what a
+    policy does not have is not taken over later, when it comes back."""
+    return frozenset(pending) & {rule.range for rule in rules}
+
+
 def _later(moment: datetime, days: int) -> datetime:
     try:
         return moment + timedelta(days=days)

@@ -20,6 +20,7 @@ from holdfast.domain.names import item_key as make_item_key
 from holdfast.domain.overdue import is_overdue
 from holdfast.domain.policy import check_for_files, parse_policy
 from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
+from holdfast.domain.retention import still_owed
 from holdfast.domain.schedule import next_slot
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.ports.jobs import JobSpec
@@ -175,8 +176,10 @@ def _changed(
     part: FilesPart,
 ) -> SavedItem:
     resumed = old.protection_state in ("ProtectionStopped", "BackupsSuspended")
+    rules = parse_policy(policy.properties).rules
     values: Body = {
         "policy_id": policy.id,
+        "missed_ranges": sorted(still_owed(old.missed_ranges, rules)),
         "include_paths": part.includes,
         "exclude_globs": part.excludes,
         "properties": part.properties(old.properties),
@@ -189,7 +192,7 @@ def _changed(
     row = replace(old, **values)
     changes = None
     if resumed or policy.id != old.policy_id:
-        regime = Regime(parse_policy(policy.properties).rules, row.protection_state)
+        regime = Regime(rules, row.protection_state)
         changes = count_changes(changes_of(connection, old, regime, platform.now()))
     items.change_item(connection, old.id, **values)
     return SavedItem(row, changes)

@@ -13,6 +13,7 @@ from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.names import check_policy
 from holdfast.domain.policy import Policy, check_for_files, parse_policy
 from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
+from holdfast.domain.retention import still_owed
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.services.platform import Platform
 from holdfast.services.point_changes import changes_of
@@ -93,7 +94,8 @@ def _put(
             connection, old.id, properties=parsed.properties, etag=etag, updated_at=now
         )
         for item in used:
-            items.change_item(connection, item.id, next_run_at=None)
+            owed = sorted(still_owed(item.missed_ranges, parsed.rules))
+            items.change_item(connection, item.id, next_run_at=None, missed_ranges=owed)
         changed = replace(old, properties=parsed.properties, etag=etag, updated_at=now)
     platform.jobs.wake()
     return changed
