@@ -391,6 +391,15 @@ def test_database_policies_fit_together() -> None:
         return found
 
     assert accepted(with_delta(full, delta))
+    subs = parse_policy(with_delta(full, delta)).subs
+    assert [(sub.kind, [rule.days for rule in sub.rules]) for sub in subs] == [
+        ("Full", [84]),
+        ("Differential", [84]),
+        ("Log", [30]),
+    ]
+    wednesday = subs[1].schedule
+    assert wednesday is not None and wednesday.weekdays == {2}
+    assert (subs[2].schedule, subs[2].log_minutes) == (None, 60)
     assert not accepted(with_delta(daily(), delta))
     same_day = copy.deepcopy(delta)
     same_day["schedulePolicy"]["scheduleRunDays"] = ["Sunday"]

@@ -24,7 +24,7 @@ from holdfast.domain.policy_reading import (
 )
 from holdfast.domain.policy_retention import LIMITS, VAULT_LIMITS, read_rules
 from holdfast.domain.policy_schedule import ENHANCED, read_schedule
-from holdfast.domain.policy_workload import check_workload
+from holdfast.domain.policy_workload import SubPolicy, read_workload
 from holdfast.domain.retention import RANGES, RetentionRule, tags_for
 from holdfast.domain.schedule import Schedule, slot_day, tagging_slots
 from holdfast.domain.timezones import find_zone
@@ -40,13 +40,14 @@ INSTANT_DAYS = {4: 17, 6: 22}  # by interval of an hourly schedule; otherwise 30
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A policy as rules need it. ``kind``: backupManagementType; ``properties``: canonical ARM.
-    Database policies have no ``schedule`` and no ``rules`` of their own."""
+    Database policies have ``subs`` instead of a ``schedule`` and ``rules`` of their own."""
 
     kind: str
     zone_name: str
     schedule: Schedule | None
     rules: tuple[RetentionRule, ...]
     properties: dict[str, Any]
+    subs: tuple[SubPolicy, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -155,9 +156,9 @@ def _fill_times(found: dict[str, Any], schedule: Schedule) -> None:
 def _database_policy(given: dict[str, Any]) -> Policy:
     settings = optional_part(given, "settings") or {}
     zone_name = _zone_name(settings)
-    check_workload(given)
+    subs = read_workload(given)
     found = {key: value for key, value in given.items() if key not in NOT_STORED}
-    return Policy("AzureWorkload", zone_name, None, (), found)
+    return Policy("AzureWorkload", zone_name, None, (), found, subs)
 
 
 def slot_tags(policy: Policy, slot: datetime, pending: Iterable[str] = ()) -> frozenset[str]:

@@ -5,6 +5,7 @@ The values are checked as Azure Backup checks them; nothing here runs a backup.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.policy_reading import Properties, integer, listed, one_of, part, refuse
@@ -18,8 +19,20 @@ KINDS = ("Full", *DELTAS, "Log", "CopyOnlyFull", "SnapshotFull", "SnapshotCopyOn
 LOG_MINUTES, LOG_DAYS, DELTA_DAYS = (15, 1440), (7, 35), (7, 180)
 
 
-def check_workload(properties: Properties) -> None:
-    """UsageError when the sub-policies are out of range or contradict each other."""
+@dataclass(frozen=True, slots=True)
+class SubPolicy:
+    """One backup type of a database policy. ``schedule``: None for logs, which have
+    ``log_minutes``. All but full backups are kept by one daily rule."""
+
+    kind: str
+    schedule: Schedule | None
+    rules: tuple[RetentionRule, ...]
+    log_minutes: int = 0
+
+
+def read_workload(properties: Properties) -> tuple[SubPolicy, ...]:
+    """The sub-policies Full, Differential or Incremental, and Log. UsageError when they are out of
+    range or contradict each other."""
     if not isinstance(properties.get("workLoadType"), str) or not properties["workLoadType"]:
         raise refuse("workLoadType is missing", "give for example SQLDataBase")
     parts: dict[str, Properties] = {}
@@ -30,58 +43,60 @@ def check_workload(properties: Properties) -> None:
         if name in parts:
             raise refuse(f"subProtectionPolicy has two {name} policies", "give one of each type")
         parts[name] = given
-    full = _full(parts["Full"]) if "Full" in parts else None
-    _check_deltas(parts, full)
+    found = [_full(parts["Full"])] if "Full" in parts else []
+    found += _deltas(parts, found[0] if found else None)
     if "Log" in parts:
-        _check_log(parts["Log"])
+        found.append(_log(parts["Log"]))
+    return tuple(found)
 
 
-Full = tuple[Schedule, tuple[RetentionRule, ...]]
-
-
-def _full(given: Properties) -> Full:
+def _full(given: Properties) -> SubPolicy:
     schedule = read_schedule(part(given, "schedulePolicy"), "AzureWorkload")
     if schedule.frequency == "Hourly":
         raise refuse("a full backup runs daily or weekly")
-    return schedule, read_rules(part(given, "retentionPolicy"), schedule, VAULT_LIMITS)
+    rules = read_rules(part(given, "retentionPolicy"), schedule, VAULT_LIMITS)
+    return SubPolicy("Full", schedule, rules)
 
 
-def _check_deltas(parts: dict[str, Properties], full: Full | None) -> None:
+def _deltas(parts: dict[str, Properties], full: SubPolicy | None) -> list[SubPolicy]:
+    """The differential or the incremental one, if any."""
     found = [name for name in DELTAS if name in parts]
     if len(found) == 2:
         raise refuse(
             "differential and incremental backups exclude each other", "remove one of them"
         )
-    for name in found:
-        if full is None or full[0].frequency != "Weekly":
-            raise refuse(
-                f"{name.lower()} backups need a weekly full backup",
-                f"make the full backup weekly or remove {name}",
-            )
-        _check_delta(name, parts[name], full)
+    return [_delta(name, parts[name], full) for name in found]
 
 
-def _check_delta(name: str, given: Properties, full: Full) -> None:
+def _delta(name: str, given: Properties, full: SubPolicy | None) -> SubPolicy:
+    if full is None or full.schedule is None or full.schedule.frequency != "Weekly":
+        raise refuse(
+            f"{name.lower()} backups need a weekly full backup",
+            f"make the full backup weekly or remove {name}",
+        )
     schedule = read_schedule(part(given, "schedulePolicy"), "AzureWorkload")
-    if schedule.frequency != "Weekly" or schedule.weekdays & full[0].weekdays:
+    if schedule.frequency != "Weekly" or schedule.weekdays & full.schedule.weekdays:
         raise refuse(
             f"{name.lower()} backups run on other days than the full backup",
             "give scheduleRunDays without the full backup's days",
         )
     days = _simple(given, DELTA_DAYS, f"{name.lower()} retention")
-    longest = max(rule.days for rule in full[1])
+    longest = max(rule.days for rule in full.rules)
     if days > longest:
         raise refuse(
             f"{name.lower()} retention of {days} days is longer than the full backup's",
             f"give at most {longest} days",
         )
+    return SubPolicy(name, schedule, (RetentionRule("daily", days),))
 
 
-def _check_log(given: Properties) -> None:
+def _log(given: Properties) -> SubPolicy:
     schedule = part(given, "schedulePolicy")
     one_of(schedule.get("schedulePolicyType"), "schedulePolicyType", ("LogSchedulePolicy",))
-    integer(schedule.get("scheduleFrequencyInMins"), "scheduleFrequencyInMins", *LOG_MINUTES)
-    _simple(given, LOG_DAYS, "log retention")
+    every = schedule.get("scheduleFrequencyInMins")
+    minutes = integer(every, "scheduleFrequencyInMins", *LOG_MINUTES)
+    days = _simple(given, LOG_DAYS, "log retention")
+    return SubPolicy("Log", None, (RetentionRule("daily", days),), minutes)
 
 
 def _simple(given: Properties, limits: tuple[int, int], what: str) -> int:
