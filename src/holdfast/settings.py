@@ -36,6 +36,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lookup_ids_per_second: float = 50_000.0
     history_days: int = 180
     tick_seconds: float = 1.0
+    max_vaults: int = 500
+    max_vault_policies: int = 200
+    max_vault_items: int = 2000
+    max_vault_machines: int = 1000
+    max_policy_items: int = 0
     log_level: str = "info"
 
 
@@ -69,6 +74,12 @@ DESCRIPTIONS: dict[str, str] = {
     "chunks.",
     "history_days": "How long ended jobs are kept.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
+    "max_vaults": "Vaults there may be; 0 is no limit, here and for the next four. Importing a "
+    "vault is always allowed.",
+    "max_vault_policies": "Policies of one vault.",
+    "max_vault_items": "Protected items of one vault.",
+    "max_vault_machines": "Machines enrolled in one vault.",
+    "max_policy_items": "Items under one policy.",
     "log_level": "debug, info, warning or error.",
 }
 
@@ -93,6 +104,11 @@ LIMITS: dict[str, tuple[float, float]] = {
     "lookup_ids_per_second": (1, 1e9),
     "history_days": (1, 36500),
     "tick_seconds": (0.05, 60),
+    "max_vaults": (0, 1_000_000),
+    "max_vault_policies": (0, 1_000_000),
+    "max_vault_items": (0, 1_000_000),
+    "max_vault_machines": (0, 1_000_000),
+    "max_policy_items": (0, 1_000_000),
 }
 
 

@@ -123,7 +123,10 @@ async def enroll(request: ArmRequest) -> Body:
         replace=body.replace,
         version=body.version,
     )
-    done = await _desk(request).run(enrol, platform.catalog, platform.clock, platform.rng, asked)
+    most = platform.settings.max_vault_machines
+    done = await _desk(request).run(
+        enrol, platform.catalog, platform.clock, platform.rng, asked, most
+    )
     vault = done.vault
     agent = done.agent
     request.state.principal = Principal(agent.client_id, "agent", agent.host, agent.id, ())

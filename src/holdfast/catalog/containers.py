@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
@@ -72,6 +72,13 @@ def page_containers(
 ) -> Page[ContainerRow]:
     query = _ALL.where(_C.vault_id == vault_id)
     return page(connection, ContainerRow, query, keys=[_C.name_key], limit=limit, token=token)
+
+
+def count_registered(connection: Connection, vault_id: str) -> int:
+    """Machines of a vault that are registered."""
+    query = select(func.count()).select_from(t.containers)
+    query = query.where(_C.vault_id == vault_id, _C.registration_status == "Registered")
+    return int(connection.execute(query).scalar_one())
 
 
 def change_container(connection: Connection, container_id: str, **values: Any) -> int:

@@ -69,6 +69,11 @@ def remove_policy(connection: Connection, policy_id: str) -> int:
     return remove(connection, t.policies, _C.id == policy_id)
 
 
+def count_policies(connection: Connection, vault_id: str) -> int:
+    query = select(func.count()).select_from(t.policies).where(_C.vault_id == vault_id)
+    return int(connection.execute(query).scalar_one())
+
+
 def count_items(connection: Connection, policy_id: str) -> int:
     """Items under this policy; a policy in use cannot be deleted."""
     query = select(func.count()).select_from(t.items).where(t.items.c.policy_id == policy_id)

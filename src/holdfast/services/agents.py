@@ -24,6 +24,7 @@ from holdfast.domain.names import container_name
 from holdfast.errors import AccessError, AuthenticationError, ConflictError, UsageError
 from holdfast.identity.authority import Principal
 from holdfast.ports.clock import Clock, Random
+from holdfast.services.quotas import check_quota
 
 TOKEN_PREFIX = "hfv1"  # noqa: S105 - the format's name
 MAX_HOST, MAX_WORD = 255, 50
@@ -75,12 +76,12 @@ def issue_vault_credentials(
     return f"{TOKEN_PREFIX}.{row.id}.{secret}", row.expires_at
 
 
-def enrol(catalog: Catalog, clock: Clock, rng: Random, asked: Enrolment) -> Enrolled:
-    """Register a machine and its key.
+def enrol(catalog: Catalog, clock: Clock, rng: Random, asked: Enrolment, most: int = 0) -> Enrolled:
+    """Register a machine and its key. ``most``: machines of a vault; 0 is no limit.
 
     AuthenticationError (VaultCredentialsInvalid, VaultCredentialsExpired), ConflictError
-    (ContainerAlreadyRegistered) when a machine of that name is enrolled and ``replace`` is not set,
-    UsageError (InvalidName, InvalidPublicKey)."""
+    (ContainerAlreadyRegistered) when a machine of that name is enrolled and ``replace`` is not set
+    or (QuotaExceeded) when there are too many, UsageError (InvalidName, InvalidPublicKey)."""
     name = container_name(asked.host[:MAX_HOST], asked.platform)
     _check_key(asked.public_key)
     with catalog.write() as connection:
@@ -88,6 +89,9 @@ def enrol(catalog: Catalog, clock: Clock, rng: Random, asked: Enrolment) -> Enro
         vault = vaults.get_vault(connection, credentials.vault_id)
         if vault is None:
             raise _invalid()
+        if containers.find_container(connection, vault.id, name) is None:
+            count = containers.count_registered(connection, vault.id)
+            check_quota(count, most, "the limit of machines in a vault", "max_vault_machines")
         container = _container(connection, clock, rng, vault, name, asked)
         old = revoke_container(connection, container.id, clock.now())
         agent = _add_agent(connection, clock, rng, container, asked)

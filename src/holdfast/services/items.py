@@ -28,6 +28,7 @@ from holdfast.services.item_bodies import FilesPart, read_files_part
 from holdfast.services.platform import Platform
 from holdfast.services.point_changes import changes_of
 from holdfast.services.policies import find_policy
+from holdfast.services.quotas import check_quota
 
 Body = dict[str, Any]
 
@@ -98,6 +99,7 @@ def put_item(
                 )
             return SavedItem(_stop(platform, connection, old, state))
         policy = _policy(connection, vault, properties, old)
+        _check_room(platform, connection, vault, policy, old)
         part = read_files_part(properties, old)
         if old is None:
             saved = SavedItem(_new_item(platform, vault, holder, name, policy, part))
@@ -122,6 +124,23 @@ def _policy(
     row = find_policy(connection, vault, str(policy_id).rstrip("/").rpartition("/")[2])
     check_for_files(parse_policy(row.properties))
     return row
+
+
+def _check_room(
+    platform: Platform,
+    connection: Connection,
+    vault: VaultRow,
+    policy: PolicyRow,
+    old: ItemRow | None,
+) -> None:
+    """ConflictError (QuotaExceeded)."""
+    settings = platform.settings
+    if old is None:
+        count, most = items.count_items(connection, vault.id), settings.max_vault_items
+        check_quota(count, most, "the limit of items in a vault", "max_vault_items")
+    if old is None or old.policy_id != policy.id:
+        count, most = policies.count_items(connection, policy.id), settings.max_policy_items
+        check_quota(count, most, "the limit of items under a policy", "max_policy_items")
 
 
 def _new_item(

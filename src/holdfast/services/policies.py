@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from holdfast.catalog import items, policies
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.default_policies import default_policy
 from holdfast.domain.names import check_policy
 from holdfast.domain.policy import Policy, check_for_files, parse_policy
 from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
@@ -17,6 +18,7 @@ from holdfast.domain.retention import still_owed
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.services.platform import Platform
 from holdfast.services.point_changes import changes_of
+from holdfast.services.quotas import check_quota
 
 Body = dict[str, Any]
 
@@ -104,6 +106,9 @@ def _put(
 def _add(
     platform: Platform, connection: Connection, vault: VaultRow, name: str, properties: Body
 ) -> PolicyRow:
+    most = platform.settings.max_vault_policies
+    count = policies.count_policies(connection, vault.id)
+    check_quota(count, most, "the limit of policies in a vault", "max_vault_policies")
     now = platform.now()
     row = PolicyRow(
         id=platform.new_id(),
@@ -121,7 +126,8 @@ def _add(
 
 
 def delete_policy(platform: Platform, vault: VaultRow, name: str) -> bool:
-    """False when there was none. ConflictError (BMSUserErrorPolicyInUse)."""
+    """False when there was none; DefaultPolicy is made again as it was at first. ConflictError
+    (BMSUserErrorPolicyInUse)."""
     with platform.catalog.write() as connection:
         row = policies.find_policy(connection, vault.id, name)
         if row is None:
@@ -134,4 +140,6 @@ def delete_policy(platform: Platform, vault: VaultRow, name: str) -> bool:
                 hint="give the items another policy first: holdfast item update NAME --policy P",
             )
         policies.remove_policy(connection, row.id)
+        if row.name_key == "defaultpolicy":
+            _add(platform, connection, vault, "DefaultPolicy", default_policy())
         return True

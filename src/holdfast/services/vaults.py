@@ -19,6 +19,7 @@ from holdfast.domain.default_policies import default_policies
 from holdfast.domain.names import check_vault
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
 from holdfast.services.platform import Platform
+from holdfast.services.quotas import check_quota
 from holdfast.services.regions import LOCAL_REGION, local_store_url
 from holdfast.services.vault_bodies import check_body, merge
 from holdfast.vaultstore.values import VaultIds, VaultOptions
@@ -82,7 +83,10 @@ def _make(platform: Platform, group: str, name: str, location: str, body: Body) 
     """The row first, so that a creation that is cut off is finished by the next start; without the
     store's consent the row goes again."""
     row = _new_row(platform, group, name, location, _region_of(platform, location), body)
+    most = platform.settings.max_vaults
     with platform.catalog.write() as connection:
+        count = len(vaults.list_vaults(connection))
+        check_quota(count, most, "the limit of vaults", "max_vaults")
         vaults.add_vault(connection, row)
         for policy_name, properties in default_policies().items():
             policies.add_policy(connection, _policy_row(platform, row.id, policy_name, properties))
