@@ -49,7 +49,8 @@ def test_what_is_asked_without_a_version(live: LiveServer) -> None:
     ("path", "code"),
     [
         ("/nowhere", "InvalidResourceType"),
-        ("{group}/providers/Microsoft.Compute/virtualMachines/vm1", "InvalidResourceType"),
+        ("{group}/providers/Microsoft.Compute/virtualMachines/vm1", "ResourceNotFound"),
+        ("{group}/providers/Microsoft.Compute/disks/d1", "InvalidResourceType"),
         ("{group}/providers/Microsoft.RecoveryServices/vaults/none", "ResourceNotFound"),
         ("{nogroup}/providers/Microsoft.RecoveryServices/vaults/v1", "ResourceGroupNotFound"),
         ("{vault}/backupPolicies/none", "BMSUserErrorPolicyNotFound"),

@@ -22,6 +22,7 @@ from holdfast.arm import (
     points,
     policies,
     policy_plans,
+    provider,
     subscriptions,
     vaults,
 )
@@ -38,6 +39,7 @@ MAX_BODY = 4 * 1024 * 1024
 MODULES: tuple[Any, ...] = (
     login,
     subscriptions,
+    provider,
     vaults,
     configuration,
     policies,

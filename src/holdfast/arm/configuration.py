@@ -176,6 +176,7 @@ def get_guard_proxy(request: ArmRequest, sub: str, group: str, vault: str, proxy
         VAULT + "/backupEngines",
         VAULT + "/backupFabrics/{fabric:str}/protectableContainers",
         VAULT + "/replicationUsages",
+        VAULT + "/privateLinkResources",
     ],
     opt=READ,
 )

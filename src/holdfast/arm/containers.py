@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from litestar import Response, delete, get
+from typing import Any
+
+from litestar import Response, delete, get, post, put
 
 from holdfast.arm import wire
 from holdfast.arm.filters import parse_filter
@@ -19,6 +21,7 @@ from holdfast.arm.http import (
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import containers, items
 from holdfast.catalog.containers import ContainerRow
+from holdfast.errors import UsageError
 from holdfast.services.containers import unregister_container
 from holdfast.services.items import find_container
 
@@ -76,4 +79,65 @@ def unregister(
     return accepted(found.call, found.id, "UnRegister", None, holder)
 
 
-ROUTES = [list_containers, get_container, unregister]
+@delete(VAULT + "/registeredIdentities/{name:str}", opt=needs(f"{KIND}/delete"), status_code=204)
+@threaded
+def unregister_identity(request: ArmRequest, sub: str, group: str, vault: str, name: str) -> None:
+    """The same, by the machine's name, as clients of Azure's file agent ask for it."""
+    found = vault_call(request, sub, group, vault)
+    unregister_container(found.call.platform, found.row, name)
+
+
+@put(CONTAINER, opt=needs(f"{KIND}/write"))
+@threaded
+def register(
+    request: ArmRequest,
+    sub: str,
+    group: str,
+    vault: str,
+    fabric: str,
+    container: str,
+    data: dict[str, Any],
+) -> Body:
+    """Refused: machines register themselves. UsageError (UserErrorNotSupported)."""
+    vault_call(request, sub, group, vault)
+    raise UsageError(
+        f"{container} cannot be registered from here: this release protects folders of machines",
+        code="UserErrorNotSupported",
+        hint="enrol the machine where it stands: holdfast agent enroll",
+    )
+
+
+@post(CONTAINER + "/inquire", opt=needs(f"{KIND}/inquire/action"), status_code=202)
+@threaded
+def inquire(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Response[None]:
+    """Over at once: folders need no discovery."""
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        row = find_container(connection, found.row, container)
+    holder = Answering(wire.container_id(found.id, row.name))
+    return accepted(found.call, found.id, "Inquire", None, holder)
+
+
+@get(CONTAINER + "/items", opt=READ)
+@threaded
+def list_workload_items(
+    request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str
+) -> Body:
+    """None: only database machines have workload items."""
+    found = vault_call(request, sub, group, vault)
+    with found.call.platform.catalog.read() as connection:
+        find_container(connection, found.row, container)
+    return {"value": []}
+
+
+ROUTES = [
+    list_containers,
+    get_container,
+    unregister,
+    unregister_identity,
+    register,
+    inquire,
+    list_workload_items,
+]

@@ -11,6 +11,7 @@ from holdfast.arm.guard import needs
 from holdfast.arm.http import RETRY_AFTER, ArmRequest, Body, call_of, stamp, threaded
 from holdfast.arm.items import ITEM
 from holdfast.arm.jobs import JOB
+from holdfast.arm.policies import POLICY
 from holdfast.arm.vaults import RS, VAULT
 from holdfast.catalog import jobs, operations
 from holdfast.catalog.jobs import JobRow
@@ -105,6 +106,7 @@ def vault_status(
         CONTAINER + "/operationsStatus/{operation:str}",
         FABRIC + "/operationsStatus/{operation:str}",
         JOB + "/operationsStatus/{operation:str}",
+        POLICY + "/operations/{operation:str}",
     ],
     opt=READ,
 )
@@ -119,6 +121,7 @@ def inner_status(
     container: str = "",
     item: str = "",
     job: str = "",
+    policy: str = "",
 ) -> Response[Body]:
     """The same, asked for at the resource the operation is about."""
     return _status(request, (sub, group, vault), operation)
@@ -132,6 +135,7 @@ def inner_status(
         CONTAINER + "/operationResults/{operation:str}",
         FABRIC + "/operationResults/{operation:str}",
         JOB + "/operationResults/{operation:str}",
+        POLICY + "/operationResults/{operation:str}",
     ],
     opt=READ,
 )
@@ -146,6 +150,7 @@ def results(
     container: str = "",
     item: str = "",
     job: str = "",
+    policy: str = "",
 ) -> Response[Any]:
     """202 while it runs, 204 when it succeeded, 409 with its error when it failed."""
     row, followed = _operation(request, (sub, group, vault), operation)

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from holdfast.errors import AccessError
 
 RS = "Microsoft.RecoveryServices/vaults"
+LOCATIONS = "Microsoft.RecoveryServices/locations"
 HB = "Holdfast.Backup"
 RESTORE_ELSEWHERE = f"{HB}/vaults/restoreToOtherContainer/action"
 EXPORT_KEY = f"{HB}/vaults/exportKey/action"
@@ -41,7 +42,7 @@ OWNER = Role("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", ("*",))
 CONTRIBUTOR = Role(
     "5e467623-bb1f-42f4-a55d-6e525e11384b",
     "Backup Contributor",
-    ("*/read", f"{RS}/*", "Microsoft.Resources/*", f"{HB}/vaults/*"),
+    ("*/read", f"{RS}/*", f"{LOCATIONS}/*", "Microsoft.Resources/*", f"{HB}/vaults/*"),
     (f"{RS}/delete", f"{HB}/audit/*", EXPORT_KEY, RESTORE_ELSEWHERE),
 )
 OPERATOR = Role(
@@ -54,6 +55,7 @@ OPERATOR = Role(
         f"{RS}/backupJobs/cancel/action",
         f"{RS}/*/refreshContainers/action",
         f"{RS}/*/protectedItems/write",
+        f"{LOCATIONS}/*",
         f"{HB}/vaults/createVaultCredentials/action",
         f"{HB}/vaults/verify/action",
         f"{HB}/vaults/previewPolicy/action",
@@ -62,7 +64,10 @@ OPERATOR = Role(
     (f"{HB}/audit/*",),
 )
 READER = Role(
-    "a795c7a0-d4a2-40c1-ae25-d81f01202912", "Backup Reader", ("*/read",), (f"{HB}/audit/*",)
+    "a795c7a0-d4a2-40c1-ae25-d81f01202912",
+    "Backup Reader",
+    ("*/read", f"{LOCATIONS}/backupStatus/action"),
+    (f"{HB}/audit/*",),
 )
 RESTORER = Role(
     "6f1b6c52-9a3e-4d55-8f0e-2c7d90b1e7a4",
