@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo test test-kills lint bench-files lock clean
+.PHONY: setup demo test test-kills test-az lint bench-files lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q -n 2 --basetemp="$$folder/tests"
@@ -21,10 +21,20 @@ demo: setup
 	@$(BIN)/python tools/demo.py --source "$(SOURCE)"
 
 test: setup
-	$(PYTEST) --ignore=tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
+	$(PYTEST) --ignore=tests/recovery --ignore=tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-kills: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+# One worker: az keeps one profile, and the tests share one vault.
+test-az: setup .venv-az/.ready
+	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --basetemp="$$folder/tests" tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+.venv-az/.ready: requirements/az.lock
+	@echo "setting up .venv-az (azure-cli, hash-pinned)"
+	@test -x .venv-az/bin/python || $(PYTHON) -m venv .venv-az
+	@.venv-az/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/az.lock
+	@touch $@
 
 bench-files: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
@@ -39,6 +49,7 @@ lint: setup
 lock:
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.lock
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/bench.in -o requirements/bench.lock
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/az.in -o requirements/az.lock
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-az build dist

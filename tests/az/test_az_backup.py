@@ -1,0 +1,256 @@
+"""`az backup`, unmodified: what a script for Azure types, against an installation of ours.
+
+The item `docs` is a folder, which Azure calls MAB. `az` lists and shows such items and deletes
+their data; for everything else about them it sends nothing, and `az rest` is the way. What belongs
+to machines, shares and databases answers as Azure does where there are none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.testing.azure_cli import Az
+from holdfast.testing.wait import eventually
+from holdfast.testing.world import World
+
+HERE = ("-g", "rg1", "-v", "v1")
+FILES = ("--backup-management-type", "MAB")
+CONTAINER, DOCS = "Linux;host1", "FileFolder;docs"
+ITEM = ("-c", CONTAINER, "-i", DOCS)
+GROUP = "/subscriptions/{subscriptionId}/resourceGroups/rg1"
+VAULT = f"{GROUP}/providers/Microsoft.RecoveryServices/vaults/v1"
+ADDRESS = f"{VAULT}/backupFabrics/Azure/protectionContainers/{CONTAINER}/protectedItems/{DOCS}"
+VERSION = "?api-version=2024-04-01"
+NOT_SENT = "az sends no request for folders"
+
+
+@pytest.mark.az("account show", "account list-locations", "group list", "provider show")
+def test_an_installation_is_a_cloud(az: Az, world: World) -> None:
+    shown = az.json("account", "show")
+    assert (shown["environmentName"], shown["state"]) == ("holdfast", "Enabled")
+    assert [row["name"] for row in az.json("account", "list-locations")] == ["local"]
+    assert [line.split()[0] for line in az.table("group", "list")] == ["rg1"]
+    assert az.json("provider", "show", "-n", "Microsoft.RecoveryServices")["registrationState"] == (
+        "Registered"
+    )
+
+
+@pytest.mark.az("group create", "group exists", "group delete")
+def test_groups(az: Az) -> None:
+    az.run("group", "create", "-n", "az-group", "-l", "local")
+    assert az.json("group", "exists", "-n", "az-group") is True
+    az.run("group", "delete", "-n", "az-group", "-y")
+    assert az.json("group", "exists", "-n", "az-group") is False
+
+
+@pytest.mark.az(
+    "backup vault create",
+    "backup vault show",
+    "backup vault list",
+    "backup vault update",
+    "backup vault delete",
+    "backup vault backup-properties show",
+    "backup vault backup-properties set",
+    "backup vault encryption show",
+)
+def test_a_vaults_life(az: Az) -> None:
+    named = ("-g", "rg1", "-n", "az-vault")
+    made = az.json("backup", "vault", "create", *named, "-l", "local")
+    assert made["properties"]["provisioningState"] == "Succeeded"
+    assert az.table("backup", "vault", "show", *named)[0].split() == ["local", "az-vault", "rg1"]
+    assert {line.split()[1] for line in az.table("backup", "vault", "list")} == {"az-vault", "v1"}
+    assert az.json("backup", "vault", "update", *named, "--tags", "a=b")["tags"] == {"a": "b"}
+    properties = ("backup", "vault", "backup-properties")
+    shown = {row["name"]: row["properties"] for row in az.json(*properties, "show", *named)}
+    assert shown["vaultconfig"]["softDeleteFeatureState"] == "Disabled"
+    assert shown["vaultstorageconfig"]["storageModelType"] == "LocallyRedundant"
+    az.run(*properties, "set", *named, "--soft-delete-feature-state", "Disable")
+    encryption = az.json("backup", "vault", "encryption", "show", *named)
+    assert encryption["properties"]["encryptionAtRestType"] == "MicrosoftManaged"
+    az.run("backup", "vault", "delete", *named, "-y")
+    gone = az.run("backup", "vault", "show", *named, code=3)
+    assert "ResourceNotFound" in gone.err
+
+
+def test_a_vault_with_items_stays(az: Az) -> None:
+    refused = az.run("backup", "vault", "delete", "-g", "rg1", "-n", "v1", "-y", code=1)
+    assert "existing resources within the vault" in refused.err
+
+
+@pytest.mark.az(
+    "backup policy get-default-for-vm",
+    "backup policy create",
+    "backup policy show",
+    "backup policy set",
+    "backup policy list",
+    "backup policy list-associated-items",
+    "backup policy delete",
+)
+def test_policies(az: Az, tmp_path: Path) -> None:
+    default = az.json("backup", "policy", "get-default-for-vm", *HERE)
+    draft = tmp_path / "policy.json"
+    draft.write_text(json.dumps(default))
+    kind = ("--backup-management-type", "AzureIaasVM")
+    az.run("backup", "policy", "create", *HERE, "-n", "az-policy", "--policy", draft, *kind)
+    made = az.json("backup", "policy", "show", *HERE, "-n", "az-policy")
+    made["properties"]["retentionPolicy"]["dailySchedule"]["retentionDuration"]["count"] = 45
+    draft.write_text(json.dumps(made))
+    az.run("backup", "policy", "set", *HERE, "-n", "az-policy", "--policy", draft)
+    changed = az.json("backup", "policy", "show", *HERE, "-n", "az-policy")
+    kept = changed["properties"]["retentionPolicy"]["dailySchedule"]["retentionDuration"]
+    assert kept == {"count": 45, "durationType": "Days"}
+    names = {line.split()[0] for line in az.table("backup", "policy", "list", *HERE)}
+    assert names == {"DefaultPolicy", "EnhancedPolicy", "HourlyLogBackup", "az-policy"}
+    held = az.json("backup", "policy", "list-associated-items", *HERE, "-n", "DefaultPolicy")
+    assert [row["name"] for row in held] == [DOCS]
+    az.run("backup", "policy", "delete", *HERE, "-n", "az-policy")
+    refused = az.run("backup", "policy", "delete", *HERE, "-n", "DefaultPolicy", code=1)
+    assert "BMSUserErrorPolicyInUse" in refused.err
+
+
+@pytest.mark.az(
+    "backup container list", "backup container show", "backup item list", "backup item show"
+)
+def test_machines_and_items(az: Az) -> None:
+    (machine,) = az.table("backup", "container", "list", *HERE, *FILES)
+    assert machine.split() == [CONTAINER, "host1", "rg1", "MAB", "Registered"]
+    shown = az.json("backup", "container", "show", *HERE, "-n", "host1", *FILES)
+    assert shown["name"] == CONTAINER
+    for kind in ("AzureIaasVM", "AzureStorage", "AzureWorkload"):
+        words = ("--backup-management-type", kind)
+        assert az.json("backup", "container", "list", *HERE, *words) == []
+        assert az.json("backup", "item", "list", *HERE, *words) == []
+    for words in (FILES, ()):
+        (item,) = az.table("backup", "item", "list", *HERE, *words)
+        assert item.split()[:6] == [DOCS, "docs", CONTAINER, "rg1", "FileFolder", "Completed"]
+    one = az.json("backup", "item", "show", *HERE, "-c", "host1", "-n", "docs", *FILES)
+    assert one["properties"]["policyName"] == "DefaultPolicy"
+    named = az.json("backup", "item", "show", *HERE, "-c", CONTAINER, "-n", DOCS)
+    assert named["id"] == one["id"]
+
+
+@pytest.mark.az("backup recoverypoint show")
+def test_a_recovery_point(az: Az, world: World) -> None:
+    point = world.points()[0]["name"]
+    shown = az.json("backup", "recoverypoint", "show", *HERE, *ITEM, "-n", point)
+    assert shown["properties"]["recoveryPointType"] == "CrashConsistent"
+    missing = az.run("backup", "recoverypoint", "show", *HERE, *ITEM, "-n", "1", code=1)
+    assert "RecoveryPointNotFound" in missing.err
+
+
+@pytest.mark.az("backup recoverypoint list", note=NOT_SENT, instead="recoveryPoints")
+@pytest.mark.az("backup protection backup-now", note=NOT_SENT, instead="backup")
+@pytest.mark.az("backup protection disable", note=NOT_SENT, instead="the item, PUT")
+@pytest.mark.az("backup item set-policy", note=NOT_SENT, instead="the item, PUT")
+def test_what_az_leaves_alone(az: Az, world: World) -> None:
+    """It ends with 0 and does nothing, at Azure too: the how-to warns of it."""
+    before, jobs = world.ask("item", "list"), len(world.jobs())
+    assert az.table("backup", "recoverypoint", "list", *HERE, *ITEM) == []
+    az.run("backup", "protection", "backup-now", *HERE, *ITEM)
+    az.run("backup", "protection", "disable", *HERE, *ITEM, "-y")
+    moved = ("-c", CONTAINER, "-n", DOCS, "-p", "EnhancedPolicy")
+    az.run("backup", "item", "set-policy", *HERE, *moved)
+    assert (world.ask("item", "list"), len(world.jobs())) == (before, jobs)
+
+
+def rest(az: Az, method: str, address: str, properties: dict[str, Any] | None = None) -> Any:
+    words = ["rest", "--method", method, "--url", address + VERSION]
+    if properties is not None:
+        words += ["--body", json.dumps({"properties": properties})]
+    return az.json(*words)
+
+
+@pytest.mark.az("rest", "backup job list", "backup job show", "backup job wait", "backup job stop")
+def test_backing_up_and_its_job(az: Az, world: World) -> None:
+    before = len(world.points())
+    rest(az, "post", f"{ADDRESS}/backup", {})
+    eventually(lambda: len(world.points()) > before, "the folder is backed up")
+    assert len(rest(az, "get", f"{ADDRESS}/recoveryPoints")["value"]) == before + 1
+    asked = ("--operation", "Backup", "--status", "Completed", *FILES)
+    rows = az.table("backup", "job", "list", *HERE, *asked)
+    assert rows[0].split()[1:5] == ["Backup", "Completed", "docs", "MAB"]
+    job = rows[0].split()[0]
+    shown = az.json("backup", "job", "show", *HERE, "-n", job)
+    assert shown["properties"]["extendedInfo"]["tasksList"][0]["status"] == "Completed"
+    az.run("backup", "job", "wait", *HERE, "-n", job)
+    refused = az.run("backup", "job", "stop", *HERE, "-n", job, code=1)
+    assert "JobEnded" in refused.err
+
+
+@pytest.mark.az("backup job stop")
+def test_stopping_a_job(az: Az, world: World) -> None:
+    world.enroll("idle")  # nobody runs its agent: its job waits
+    words = ("--container", "idle", "--include", "/srv", "--policy", "DefaultPolicy")
+    world.ok("item", "protect", "waits", *words)
+    idle = ADDRESS.replace("host1", "idle").replace("docs", "waits")
+    rest(az, "post", f"{idle}/backup", {})
+    (job,) = az.json("backup", "job", "list", *HERE, "--status", "InProgress")
+    az.run("backup", "job", "stop", *HERE, "-n", job["name"])
+
+    def status() -> str:
+        found = az.json("backup", "job", "show", *HERE, "-n", job["name"])
+        return str(found["properties"]["status"])
+
+    eventually(lambda: status() == "Cancelled", "the job is cancelled")
+    away = ("-c", "Linux;idle", "-i", "FileFolder;waits", "--delete-backup-data", "-y")
+    az.run("backup", "protection", "disable", *HERE, *away)
+
+
+@pytest.mark.az("backup protection disable", "backup container unregister")
+def test_a_machine_leaves(az: Az, world: World) -> None:
+    world.enroll("leaves")
+    words = ("--container", "leaves", "--include", "/srv", "--policy", "DefaultPolicy")
+    world.ok("item", "protect", "gone", *words)
+    away = ("-c", "Linux;leaves", "-i", "FileFolder;gone", "--delete-backup-data", "-y")
+    job = az.json("backup", "protection", "disable", *HERE, *away)
+    assert job["properties"]["operation"] == "DeleteBackupData"
+    assert job["properties"]["status"] == "Completed"
+    az.run("backup", "container", "unregister", *HERE, "-c", "leaves", *FILES, "-y")
+    names = {row["name"] for row in az.json("backup", "container", "list", *HERE, *FILES)}
+    assert CONTAINER in names
+    assert "Linux;leaves" not in names
+
+
+NONE = "there are none: this release protects folders"
+DATABASE = (
+    *("--workload-type", "SQLDataBase", "-p", "HourlyLogBackup", "--server-name", "s"),
+    *("--protectable-item-type", "SQLDataBase", "--protectable-item-name", "d"),
+)
+MACHINE = (
+    *("--workload-type", "MSSQL", "--backup-management-type", "AzureWorkload"),
+    *("--resource-id", "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/x/vm1"),
+)
+OTHERS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "backup protection check-vm": (("--vm", "vm1", "-g", "rg1"), 1, "ResourceNotFound"),
+    "backup protection enable-for-vm": (
+        (*HERE, "--vm", "vm1", "-p", "DefaultPolicy"), 1, "ResourceNotFound",
+    ),
+    "backup protection enable-for-azurefileshare": (
+        (*HERE, "--storage-account", "sa1", "--azure-file-share", "s1", "-p", "DefaultPolicy"),
+        1, "Storage account not found",
+    ),
+    "backup protection enable-for-azurewl": (
+        (*HERE, *DATABASE), 3, "Protectable item not found",
+    ),
+    "backup container register": ((*HERE, *MACHINE), 3, "Container unavailable"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=pytest.mark.az(name, note=NONE)) for name in OTHERS]
+)
+def test_what_is_not_here_is_refused(az: Az, command: str) -> None:
+    words, code, message = OTHERS[command]
+    assert message in az.run(*command.split(), *words, code=code).err
+
+
+@pytest.mark.az("backup protectable-item list", "backup vault list-soft-deleted-containers")
+def test_their_lists_are_empty(az: Az) -> None:
+    kind = ("--workload-type", "MSSQL")
+    assert az.json("backup", "protectable-item", "list", *HERE, *kind) == []
+    deleted = ("-g", "rg1", "-n", "v1", "--backup-management-type", "AzureIaasVM")
+    assert az.json("backup", "vault", "list-soft-deleted-containers", *deleted) == []
