@@ -1,5 +1,5 @@
 """Write the reference pages that are made from the source: settings, error codes, addresses,
-commands.
+commands; and from the tests: what other clients can do.
 
 python tools/gen_docs.py            write them
 python tools/gen_docs.py --check    say which are out of date, exit 1
@@ -31,6 +31,7 @@ from holdfast.settings import (
     AgentSettings,
     Settings,
 )
+from holdfast.testing import compatibility
 from holdfast.testing.api_routes import Route, all_routes
 
 ROOT = Path(__file__).parents[1]
@@ -293,6 +294,7 @@ def pages() -> dict[Path, str]:
         PAGES / "errors.md": errors_page(),
         PAGES / "rest-api.md": rest_page(),
         PAGES / "cli.md": cli_page(),
+        PAGES / "azure-clients.md": compatibility.page(ROOT / "tests"),
     }
 
 

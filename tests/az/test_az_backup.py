@@ -26,6 +26,7 @@ VAULT = f"{GROUP}/providers/Microsoft.RecoveryServices/vaults/v1"
 ADDRESS = f"{VAULT}/backupFabrics/Azure/protectionContainers/{CONTAINER}/protectedItems/{DOCS}"
 VERSION = "?api-version=2024-04-01"
 NOT_SENT = "az sends no request for folders"
+KEEPING = f"without --delete-backup-data {NOT_SENT}"
 
 
 @pytest.mark.az("account show", "account list-locations", "group list", "provider show")
@@ -142,10 +143,10 @@ def test_a_recovery_point(az: Az, world: World) -> None:
     assert "RecoveryPointNotFound" in missing.err
 
 
-@pytest.mark.az("backup recoverypoint list", note=NOT_SENT, instead="recoveryPoints")
-@pytest.mark.az("backup protection backup-now", note=NOT_SENT, instead="backup")
-@pytest.mark.az("backup protection disable", note=NOT_SENT, instead="the item, PUT")
-@pytest.mark.az("backup item set-policy", note=NOT_SENT, instead="the item, PUT")
+@pytest.mark.az("backup recoverypoint list", note=NOT_SENT, instead="GET ITEM/recoveryPoints")
+@pytest.mark.az("backup protection backup-now", note=NOT_SENT, instead="POST ITEM/backup")
+@pytest.mark.az("backup protection disable", note=KEEPING, instead="PUT ITEM")
+@pytest.mark.az("backup item set-policy", note=NOT_SENT, instead="PUT ITEM")
 def test_what_az_leaves_alone(az: Az, world: World) -> None:
     """It ends with 0 and does nothing, at Azure too: the how-to warns of it."""
     before, jobs = world.ask("item", "list"), len(world.jobs())
@@ -179,6 +180,14 @@ def test_backing_up_and_its_job(az: Az, world: World) -> None:
     az.run("backup", "job", "wait", *HERE, "-n", job)
     refused = az.run("backup", "job", "stop", *HERE, "-n", job, code=1)
     assert "JobEnded" in refused.err
+
+
+@pytest.mark.az("rest")
+def test_restoring(az: Az, world: World) -> None:
+    target = world.folder / "restored"
+    asked = {"recoveryType": "AlternateLocation", "targetDirectory": str(target)}
+    rest(az, "post", f"{ADDRESS}/recoveryPoints/latest/restore", asked)
+    eventually(lambda: bool(list(target.rglob("letter.txt"))), "the file is restored")
 
 
 @pytest.mark.az("backup job stop")

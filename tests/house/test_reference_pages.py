@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from holdfast.testing import compatibility
+
 ROOT = Path(__file__).parents[2]
 USER_FACING = ("UsageError", "AuthenticationError", "AccessError", "NotFoundError", "LimitError")
 READ_BY_AGENTS = (
@@ -32,6 +34,10 @@ def generator() -> ModuleType:
 def test_the_pages_are_current() -> None:
     stale = [path.name for path, text in generator().pages().items() if path.read_text() != text]
     assert stale == [], "run tools/gen_docs.py"
+
+
+def test_every_operation_of_the_sdks_is_covered_or_refused() -> None:
+    assert set(compatibility.sdk_coverage(ROOT / "tests")) == compatibility.operations()
 
 
 def test_errors_of_the_server_say_what_to_do() -> None:
