@@ -9,6 +9,7 @@ order, so that the manifest is built as a stream.
 from __future__ import annotations
 
 import grp
+import logging
 import pwd
 import time
 from collections import deque
@@ -35,6 +36,7 @@ from holdfast.workloads.findings import Findings
 from holdfast.workloads.packing import ChunkWriter, Throttle, stop_if
 from holdfast.workloads.transport import BackupTransport
 
+log = logging.getLogger(__name__)
 MAX_HELD_ENTRIES = 40_000
 DRAIN_EVERY = 16  # directories; asking each time costs more than it frees
 SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
@@ -328,10 +330,18 @@ class _Run:
             "consistency": plan.consistency,
             "consistencyReason": plan.consistency_reason,
         }
+        self._next_cache.finish()
         rp_id = self._transport.commit(receipts, name[:32], claims)
-        self._next_cache.publish(CacheHead(rp_id=rp_id, pages=bytes(self._pages)))
+        self._publish(CacheHead(rp_id=rp_id, pages=bytes(self._pages)))
         sent = self._progress.transferred_bytes = self._writer.sent_bytes
         return BackupResult(rp_id, logical, sent, entries, findings.count)
+
+    def _publish(self, head: CacheHead) -> None:
+        """The recovery point is there; without the cache only the next backup takes longer."""
+        try:
+            self._next_cache.publish(head)
+        except OSError as error:
+            log.warning("the file cache could not be kept: %s", error)
 
 
 def _names(ids: set[int], name_of: Callable[[int], str]) -> dict[int, str]:

@@ -90,15 +90,19 @@ class CacheWriter:
         )
         self._body.write(_LEAD.pack(len(body), zlib.crc32(body)) + body)
 
-    def publish(self, head: CacheHead) -> None:
-        """Put the new cache in place, for the point that was just committed."""
+    def finish(self) -> None:
+        """Make the records durable, before the commit: a full disk must be met while the backup
+        can still be tried again."""
         self._body.write(_LEAD.pack(0, 0))
+        self._body.flush()
+        os.fsync(self._body.fileno())
         self._body.close()
+
+    def publish(self, head: CacheHead) -> None:
+        """Put the finished cache in place, for the point that was just committed."""
         encoded = msgspec.msgpack.encode(head)
         lead = MAGIC + _U32.pack(len(encoded)) + encoded + _U32.pack(zlib.crc32(encoded))
         head_path = self._path.with_name(self._path.name + ".head")
-        with self._staged.open("rb+") as body:
-            os.fsync(body.fileno())
         with contextlib.suppress(FileNotFoundError):
             head_path.unlink()  # no head: no cache, until the new pair is whole
         self._staged.replace(self._path)
@@ -111,7 +115,8 @@ class CacheWriter:
 
     def abort(self) -> None:
         """Forget what was written; the current cache stays."""
-        self._body.close()
+        with contextlib.suppress(OSError):
+            self._body.close()
         with contextlib.suppress(OSError):
             self._staged.unlink()
 
