@@ -30,7 +30,20 @@ from holdfast.vaultstore.ids import ChunkKind, chunk_name
 from holdfast.vaultstore.pack import PackBuilder, PackClass
 
 VERSION = {"api-version": "2026-11-01"}
-PROGRAM = "import sys, pathlib; from holdfast.server import run_server; run_server(pathlib.Path(sys.argv[1]), sys.argv[2])"  # noqa: E501
+PROGRAM = """
+import pathlib, sys
+from holdfast.jobs.bell import Bell
+from holdfast.server import run_server
+
+real = Bell.wait
+
+def wait(*given):
+    print("an agent waits for news", flush=True)
+    return real(*given)
+
+Bell.wait = wait
+run_server(pathlib.Path(sys.argv[1]), sys.argv[2])
+"""
 
 
 class Installation:
@@ -39,7 +52,8 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.data = folder / "server"
         self.address = f"127.0.0.1:{free_port()}"
-        with (folder / "server.log").open("wb") as log:
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, str(self.data), self.address],
                 env={**os.environ, "HOLDFAST_MAX_UPLOADS": "1", "HOLDFAST_TICK_SECONDS": "0.2"},
@@ -428,7 +442,7 @@ def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
 
     polling = threading.Thread(target=poll)
     polling.start()
-    time.sleep(0.5)  # until the server waits with the agent; a later call is refused at once
+    eventually(lambda: "an agent waits for news" in alone.log.read_text(), "the long poll waits")
     started = time.monotonic()
     assert alone.stop() == 0
     polling.join(timeout=30)

@@ -10,20 +10,16 @@ from holdfast.vaultstore.entries import Entry, EntryType, decode_segment
 from holdfast.workloads.files.cache import Remembered
 from holdfast.workloads.files.content import Source
 from holdfast.workloads.files.listing import (
-    GID,
     LINKS,
     MODE,
     ROW,
     ROW_BYTES,
     SIZE,
-    UID,
     Listing,
     RowTuple,
 )
 from holdfast.workloads.files.metadata import entry_type, new_entry, read_link, read_xattrs
 from holdfast.workloads.files.scan import Report
-
-__all__ = ["GID", "UID", "Comparer", "Pending"]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 END_SECONDS = 5.0
 PIPE_BYTES = 1024 * 1024
 _LENGTH = struct.Struct("<I")
-_SET_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on, on Linux only
 
 
 class ChildLostError(Exception):
@@ -87,10 +86,11 @@ class Child:
 
 
 def _widen(pipe: int) -> None:
-    import fcntl
+    """Let a child run further ahead, where the system allows it (Linux)."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
 
-    with suppress(OSError):
-        fcntl.fcntl(pipe, _SET_SIZE, PIPE_BYTES)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def send(pipe: IO[bytes], message: msgspec.Struct) -> None:
