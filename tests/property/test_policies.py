@@ -16,7 +16,13 @@ from holdfast.domain.default_policies import (
     enhanced_policy,
     hourly_log_backup,
 )
-from holdfast.domain.policy import check_for_files, parse_policy, slot_tags, to_properties
+from holdfast.domain.policy import (
+    check_for_files,
+    check_tiering,
+    parse_policy,
+    slot_tags,
+    to_properties,
+)
 from holdfast.domain.retention import tags_for
 from holdfast.errors import UsageError
 
@@ -350,6 +356,32 @@ def test_snapshot_days_follow_the_schedule() -> None:
     long = enhanced_policy()
     long["retentionPolicy"]["dailySchedule"]["retentionDuration"] = span(10)
     assert not accepted(with_days(long, 11))
+    for each in (daily(), weekly(["Sunday"])):
+        plan = each["schedulePolicy"]
+        inner = {key: plan[key] for key in ("scheduleRunTimes", "scheduleRunDays") if key in plan}
+        frequency = plan["scheduleRunFrequency"]
+        each["schedulePolicy"] = {
+            "schedulePolicyType": "SimpleSchedulePolicyV2",
+            "scheduleRunFrequency": frequency,
+            f"{frequency.lower()}Schedule": inner,
+        }
+        low, high = (5, 20) if frequency == "Weekly" else (1, 30)
+        days = (low - 1, low, high, high + 1)
+        assert [accepted(with_days(each, one)) for one in days] == [False, True, True, False]
+
+
+def test_what_the_apis_own_examples_ask_against_its_rules_is_refused_by_name() -> None:
+    """Three policies that Azure's API description shows, each short of one of its rules."""
+    simple = daily(1)
+    assert refusal(simple) == "UserErrorInvalidPolicyInput"
+    assert accepted(daily(7))
+    other_times = daily(180)
+    other_times["retentionPolicy"]["dailySchedule"]["retentionTimes"] = ["2021-12-17T08:00:00Z"]
+    assert refusal(other_times) == "BackupAndRetentionTimesMismatch"
+    hourly = enhanced_policy() | {"instantRpRetentionRangeInDays": 30}
+    hourly["schedulePolicy"]["hourlySchedule"]["scheduleWindowDuration"] = 16
+    assert refusal(hourly) == "InstantRPRetentionDays"
+    assert accepted(hourly | {"instantRpRetentionRangeInDays": 17})
 
 
 def test_database_policies_fit_together() -> None:
@@ -408,6 +440,12 @@ def test_database_policies_fit_together() -> None:
     assert not accepted(with_delta(full, longer))
     assert not accepted(with_delta(full, delta, {**delta, "policyType": "Incremental"}))
     assert not accepted(with_delta(full, delta, delta))
+    incremental = {**delta, "policyType": "Incremental"}
+    assert not accepted(with_delta(full, incremental))
+    assert accepted(with_delta(full, incremental) | {"workLoadType": "SAPHanaDatabase"})
+    alone = hourly_log_backup()
+    del alone["subProtectionPolicy"][0]
+    assert not accepted(alone)
 
 
 def test_built_in_policies_are_canonical_and_only_databases_is_none_for_files() -> None:
@@ -434,6 +472,30 @@ def test_the_clients_round_trip_with_nulls_and_its_own_casing_is_accepted() -> N
     assert "protectedItemsCount" not in kept
     assert kept["futureKey"] == {"a": [1]}
     assert kept["retentionPolicy"] == default_policy("03:00")["retentionPolicy"]
+
+
+def test_a_policy_stored_with_a_wish_for_another_tier_still_runs() -> None:
+    stored = daily() | {"tieringPolicy": {"ArchivedRP": {"tieringMode": "TierAfter"}}}
+    kept = parse_policy(stored)
+    assert kept.rules == parse_policy(daily()).rules
+    with pytest.raises(UsageError, match="no archive tier"):
+        check_tiering(kept.properties)
+
+
+@pytest.mark.parametrize(
+    "tiers", [None, {}, {"ArchivedRP": {"tieringMode": "doNotTier", "durationType": "Invalid"}}]
+)
+def test_leaving_recovery_points_where_they_are_may_be_asked_for(tiers: Any) -> None:
+    check_tiering(parse_policy(daily() | {"tieringPolicy": tiers}).properties)
+
+
+@pytest.mark.parametrize(
+    "tiers", ["x", 7, ["TierAfter"], {"ArchivedRP": []}, {"A": {"tieringMode": 1}}]
+)
+def test_tiers_of_any_other_form_are_refused(tiers: Any) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_tiering({"tieringPolicy": tiers})
+    assert refused.value.code == "UserErrorNotSupported"
 
 
 @pytest.mark.parametrize(

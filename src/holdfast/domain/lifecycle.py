@@ -12,6 +12,8 @@ JobStatus = Literal[
 ItemState = Literal[
     "IRPending", "Protected", "ProtectionError", "ProtectionStopped", "BackupsSuspended"
 ]
+SOFT_DELETED = "SoftDeleted"  # shown by Azure as ProtectionStopped with a date of deletion
+CONTAINER_SOFT_DELETED = "SoftDeleted"  # registration status of a machine whose items are
 ENDED: frozenset[str] = frozenset({"Cancelled", "Completed", "CompletedWithWarnings", "Failed"})
 SUCCEEDED: frozenset[str] = frozenset({"Completed", "CompletedWithWarnings"})
 CANCELLABLE: frozenset[str] = frozenset({"Backup", "Restore", "Verify", "Collect"})
@@ -28,6 +30,7 @@ _NEXT_STATE: dict[str, frozenset[str]] = {
     "ProtectionError": frozenset({"Protected"}) | STOPPED,
     "BackupsSuspended": frozenset({"IRPending", "Protected", "ProtectionStopped"}),
     "ProtectionStopped": frozenset({"IRPending", "Protected"}),
+    SOFT_DELETED: frozenset({"ProtectionStopped"}),
 }
 
 
@@ -47,13 +50,27 @@ def may_cancel(operation: str, status: str) -> bool:
 
 def check_item_step(before: str, after: str) -> None:
     """ConflictError (UserErrorInvalidProtectionState) when an item may not go from ``before`` to
-    ``after``. Suspending needs a policy, so stopped protection is resumed first."""
+    ``after``. Suspending needs a policy, so stopped protection is resumed first; deleted data
+    (UserErrorItemSoftDeleted) is undeleted first. Deleting is possible from every state."""
+    if after == SOFT_DELETED:
+        return
+    if before == SOFT_DELETED and after not in _NEXT_STATE[before]:
+        raise soft_deleted("the item")
     if before != after and after not in _NEXT_STATE.get(before, frozenset()):
         raise ConflictError(
             f"an item that is {before} cannot become {after}",
             code="UserErrorInvalidProtectionState",
-            hint="resume it with a policy first: holdfast item update NAME --policy P",
+            hint="resume it with a policy first: holdfast item resume NAME --policy P",
         )
+
+
+def soft_deleted(name: str) -> ConflictError:
+    """Why nothing but an undeletion is possible."""
+    return ConflictError(
+        f"the data of {name} was deleted and is kept for a while only",
+        code="UserErrorItemSoftDeleted",
+        hint="bring it back first: holdfast item undelete NAME",
+    )
 
 
 def resumed_state(has_points: bool) -> ItemState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from holdfast.domain.virtual_machines import CONTAINER_PREFIX, ITEM_PREFIX, names_in
 from holdfast.errors import UsageError
 
 _VAULT = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,49}")
@@ -60,8 +61,10 @@ def _no_item(name: str) -> UsageError:
 
 
 def check_full_item(name: str) -> str:
-    """A files item's full name, ``FileFolder;name``."""
+    """An item's full name: ``FileFolder;name``, or that of a virtual machine."""
     kind, _, rest = name.partition(";")
+    if kind == ITEM_PREFIX and names_in(name) is not None:
+        return name
     if kind != FILES_ITEM:
         raise _no_item(name)
     check_item(rest)
@@ -75,7 +78,8 @@ def container_name(host: str, platform: str = "linux") -> str:
 
 def full_container_name(name: str) -> str:
     """A container's full name, from itself or from the bare host name."""
-    return _known_prefix(name, CONTAINERS) if ";" in name else container_name(name)
+    known = (*CONTAINERS, CONTAINER_PREFIX)
+    return _known_prefix(name, known) if ";" in name else container_name(name)
 
 
 def item_name(name: str) -> str:
@@ -84,7 +88,7 @@ def item_name(name: str) -> str:
 
 
 def full_item_name(name: str) -> str:
-    return _known_prefix(name, (FILES_ITEM,)) if ";" in name else item_name(name)
+    return _known_prefix(name, (FILES_ITEM, ITEM_PREFIX)) if ";" in name else item_name(name)
 
 
 def _known_prefix(name: str, known: tuple[str, ...]) -> str:

@@ -15,8 +15,28 @@ def is_overdue(
     policy: Policy, state: str, last_success: datetime | None, since: datetime, now: datetime
 ) -> bool:
     """Whether an item missed its schedule: a slot older than a day's grace has no success after it.
-    ``since``: when it was protected. Items whose backups do not run are never overdue."""
-    if not backups_run(state) or policy.schedule is None:
-        return False
-    due = latest_slot(policy.schedule, policy.zone, now - OVERDUE_GRACE)
-    return due > since and (last_success is None or last_success < due)
+    ``since``: when its present schedule began. Items whose backups do not run are never overdue."""
+    return backups_run(state) and misses(owed_slot(policy, now), last_success, since)
+
+
+def owed_slot(policy: Policy, now: datetime) -> datetime | None:
+    """The last slot whose grace is over: the same for all items of a policy. None without a
+    schedule."""
+    if policy.schedule is None:
+        return None
+    return latest_slot(policy.schedule, policy.zone, now - OVERDUE_GRACE)
+
+
+def misses(owed: datetime | None, last_success: datetime | None, since: datetime) -> bool:
+    """Whether no success came after the slot that is owed."""
+    return owed is not None and owed > since and (last_success is None or last_success < owed)
+
+
+def counts_from(
+    before: Policy | None, state: str, last_success: datetime | None, since: datetime, now: datetime
+) -> datetime:
+    """When an item's new schedule begins: now, unless it was late under the one ``before``. Then
+    the old beginning stays, so that a change of policy does not make up for a missed backup.
+    ``state``: its protectionState before the change."""
+    late = before is not None and is_overdue(before, state, last_success, since, now)
+    return since if late else now

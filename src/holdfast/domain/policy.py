@@ -25,6 +25,8 @@ from holdfast.domain.policy_reading import (
 from holdfast.domain.policy_retention import LIMITS, VAULT_LIMITS, read_rules
 from holdfast.domain.policy_schedule import ENHANCED, read_schedule
 from holdfast.domain.policy_workload import SubPolicy, read_workload
+from holdfast.domain.restore_tests import KEY as RESTORE_TESTS
+from holdfast.domain.restore_tests import read_restore_tests
 from holdfast.domain.retention import RANGES, RetentionRule, tags_for
 from holdfast.domain.schedule import Schedule, slot_day, tagging_slots
 from holdfast.domain.timezones import find_zone
@@ -35,6 +37,7 @@ FILES_TYPES = ("AzureIaasVM", "MAB")
 NOT_STORED = ("protectedItemsCount", "resourceGuardOperationRequests", "holdfast")
 SHARE_POINTS, SHARE_SNAPSHOT_DAYS = 200, 30
 INSTANT_DAYS = {4: 17, 6: 22}  # by interval of an hourly schedule; otherwise 30
+INSTANT_WEEKLY = (5, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,29 @@ def parse_policy(properties: Properties) -> Policy:
     rules = _share_rules(given, schedule) if kind == "AzureStorage" else _rules(given, schedule)
     if kind == "AzureIaasVM":
         _check_instant_days(given, schedule, rules)
+        read_restore_tests(given)
+    elif given.get(RESTORE_TESTS) is not None:
+        raise refuse("restoreTest is for virtual machines", "leave it out of this policy")
     return Policy(kind, zone_name, schedule, rules, _canonical(given, kind, zone_name, schedule))
+
+
+def check_tiering(properties: Mapping[str, Any]) -> None:
+    """UsageError (UserErrorNotSupported) when a policy asks to move recovery points to another
+    tier. Only what is sent is checked: policies stored with such a wish before go on working."""
+    subs = properties.get("subProtectionPolicy")
+    for holder in (properties, *(subs if isinstance(subs, list) else ())):
+        tiers = holder.get("tieringPolicy") if isinstance(holder, Mapping) else None
+        if tiers is None:
+            continue
+        for tier in tiers.values() if isinstance(tiers, Mapping) else [tiers]:
+            mode = tier.get("tieringMode") if isinstance(tier, Mapping) else tier
+            if mode is not None and str(mode).lower() != "donottier":
+                raise UsageError(
+                    f"tieringPolicy with {str(mode)[:50]!r} is not supported by this release:"
+                    " there is no archive tier",
+                    code="UserErrorNotSupported",
+                    hint="leave tieringPolicy out, or give the tieringMode DoNotTier",
+                )
 
 
 def to_properties(policy: Policy) -> dict[str, Any]:
@@ -109,16 +134,18 @@ def _share_rules(given: Properties, schedule: Schedule) -> tuple[RetentionRule, 
 def _check_instant_days(
     given: Properties, schedule: Schedule, rules: tuple[RetentionRule, ...]
 ) -> None:
-    """Snapshot days: 1 to 5 (exactly 5 weekly); enhanced up to 30, fewer with many a day."""
+    """Snapshot days: 1 to 5 (exactly 5 weekly); enhanced up to 30, fewer with many a day, and 5 to
+    20 weekly."""
     days = given.get("instantRpRetentionRangeInDays")
     if days is None:
         return
     low, high = 1, 5
-    if given["schedulePolicy"].get("schedulePolicyType") == ENHANCED:
+    enhanced = given["schedulePolicy"].get("schedulePolicyType") == ENHANCED
+    if schedule.frequency == "Weekly":
+        low, high = INSTANT_WEEKLY if enhanced else (5, 5)
+    elif enhanced:
         hourly = given["schedulePolicy"].get("hourlySchedule") or {}
         high = INSTANT_DAYS.get(hourly.get("interval", 24), 30)
-    elif schedule.frequency == "Weekly":
-        low = 5
     high = min(high, max(rule.days for rule in rules))
     if not isinstance(days, int) or isinstance(days, bool) or not low <= days <= high:
         raise refuse(
@@ -183,3 +210,33 @@ def check_for_files(policy: Policy) -> Policy:
             hint="choose a policy of type AzureIaasVM or MAB, e.g. DefaultPolicy",
         )
     return policy
+
+
+def check_for_machines(policy: Policy) -> Policy:
+    """A virtual machine takes a policy of type AzureIaasVM. UsageError
+    (UserErrorPolicyTypeMismatch)."""
+    if policy.kind != "AzureIaasVM" or policy.schedule is None:
+        raise UsageError(
+            "this policy cannot protect virtual machines",
+            code="UserErrorPolicyTypeMismatch",
+            hint="choose a policy of type AzureIaasVM, e.g. DefaultPolicy or EnhancedPolicy",
+        )
+    return policy
+
+
+def check_moves(before: Mapping[str, Any], after: Mapping[str, Any], machine: str) -> None:
+    """A virtual machine goes from a standard policy to an enhanced one and, as in Azure, never
+    back. UsageError (UserErrorPolicyTypeMismatch)."""
+    if before.get("policyType") == "V2" and after.get("policyType") != "V2":
+        raise UsageError(
+            f"virtual machine {machine} has an enhanced policy, from which none goes back to a "
+            "standard one",
+            code="UserErrorPolicyTypeMismatch",
+            hint="choose a policy with policyType V2, e.g. EnhancedPolicy; one of its own may run "
+            "once a day",
+        )
+
+
+def crash_consistent_only(properties: Mapping[str, Any]) -> bool:
+    """Whether a policy has backups of machines taken without asking the guest."""
+    return properties.get("snapshotConsistencyType") == "OnlyCrashConsistent"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -54,6 +54,15 @@ class ChangeCounts:
     longer: int = 0
     due: int = 0
 
+    def __add__(self, other: ChangeCounts) -> ChangeCounts:
+        return ChangeCounts(
+            self.total + other.total,
+            self.expires + other.expires,
+            self.shorter + other.shorter,
+            self.longer + other.longer,
+            self.due + other.due,
+        )
+
     @property
     def affected(self) -> int:
         return self.expires + self.shorter + self.longer
@@ -74,3 +83,9 @@ def count_changes(changes: Iterable[PointChange]) -> ChangeCounts:
     return ChangeCounts(
         found.total(), found["expires"], found["shorter"], found["longer"], found["due"]
     )
+
+
+def total_changes(counts: Iterable[ChangeCounts]) -> ChangeCounts:
+    """Of several items together."""
+    sums = [sum(figures) for figures in zip(*map(astuple, counts), strict=True)]
+    return ChangeCounts(*sums)

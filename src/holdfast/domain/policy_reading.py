@@ -33,6 +33,30 @@ def part(holder: Properties, key: str) -> Properties:
     return found
 
 
+def check_kinds_named(properties: Properties) -> None:
+    """What is written down from now on says of which kind its schedules and retentions are, as
+    Azure requires it; policies kept from before need not. ``properties`` are known to be right."""
+    vaulted = properties.get("vaultRetentionPolicy") or {}
+    for holder in (properties, vaulted, *(properties.get("subProtectionPolicy") or ())):
+        for name, kind in _KINDS.items():
+            if isinstance(holder.get(name), Mapping) and not holder[name].get(kind):
+                raise refuse(f"{kind} is missing", f"say in {name} which kind it is of")
+    if properties["backupManagementType"] == "AzureWorkload":
+        one_of(properties.get("workLoadType"), "workLoadType", DATABASES)
+    settings = optional_part(properties, "settings") or {}
+    for name in ("isCompression", "issqlcompression"):
+        if not isinstance(settings.get(name, False), bool | None):
+            raise refuse(f"settings.{name} is no boolean", f"give {name} as true or false")
+
+
+_KINDS = {
+    "schedulePolicy": "schedulePolicyType",
+    "retentionPolicy": "retentionPolicyType",
+    "vaultRetention": "retentionPolicyType",
+}
+DATABASES = ("SQLDataBase", "SAPHanaDatabase", "SAPHanaDBInstance", "SAPAseDatabase")
+
+
 def optional_part(holder: Properties, key: str) -> Properties | None:
     return part(holder, key) if holder.get(key) is not None else None
 

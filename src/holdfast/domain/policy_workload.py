@@ -5,6 +5,7 @@ The values are checked as Azure Backup checks them; nothing here runs a backup.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from holdfast.domain.schedule import Schedule
 
 DELTAS = ("Differential", "Incremental")
 KINDS = ("Full", *DELTAS, "Log", "CopyOnlyFull", "SnapshotFull", "SnapshotCopyOnlyFull")
+SQL = "sqldatabase"
 LOG_MINUTES, LOG_DAYS, DELTA_DAYS = (15, 1440), (7, 35), (7, 180)
 
 
@@ -33,7 +35,8 @@ class SubPolicy:
 def read_workload(properties: Properties) -> tuple[SubPolicy, ...]:
     """The sub-policies Full, Differential or Incremental, and Log. UsageError when they are out of
     range or contradict each other."""
-    if not isinstance(properties.get("workLoadType"), str) or not properties["workLoadType"]:
+    workload = properties.get("workLoadType")
+    if not isinstance(workload, str) or not workload:
         raise refuse("workLoadType is missing", "give for example SQLDataBase")
     parts: dict[str, Properties] = {}
     for given in listed(properties.get("subProtectionPolicy"), "subProtectionPolicy"):
@@ -43,11 +46,22 @@ def read_workload(properties: Properties) -> tuple[SubPolicy, ...]:
         if name in parts:
             raise refuse(f"subProtectionPolicy has two {name} policies", "give one of each type")
         parts[name] = given
+    _check_kinds(parts, workload)
     found = [_full(parts["Full"])] if "Full" in parts else []
     found += _deltas(parts, found[0] if found else None)
     if "Log" in parts:
         found.append(_log(parts["Log"]))
     return tuple(found)
+
+
+def _check_kinds(kinds: Collection[str], workload: str) -> None:
+    if "Log" in kinds and "Full" not in kinds:
+        raise refuse("a log backup restores nothing without a full one", "add a Full policy")
+    if "Incremental" in kinds and workload.lower() == SQL:
+        raise refuse(
+            "SQL Server has no incremental backups",
+            "make it Differential: what changed since the last full backup",
+        )
 
 
 def _full(given: Properties) -> SubPolicy:

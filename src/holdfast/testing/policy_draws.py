@@ -21,7 +21,10 @@ def random_policy(rng: Random) -> Body:
     policy: Body = {
         "backupManagementType": "AzureIaasVM" if frequency == "Hourly" else "MAB",
         "timeZone": rng.choice(ZONES),
-        "schedulePolicy": {"scheduleRunFrequency": frequency},
+        "schedulePolicy": {
+            "schedulePolicyType": "SimpleSchedulePolicy",
+            "scheduleRunFrequency": frequency,
+        },
         "retentionPolicy": {"retentionPolicyType": "LongTermRetentionPolicy"},
     }
     schedule = policy["schedulePolicy"]
