@@ -11,7 +11,8 @@ passphrase (asked for, or from --passphrase-file or HOLDFAST_PASSPHRASE).
                                     [--recovery-point ID|latest] --to DIR
 
 Everything is verified while it is read: signatures and hashes of the log, the cipher's tags, the
-id of every chunk and the digest of every file. Files appear at DIR/<path without leading slash>.
+id of every chunk and the digest of every file. Files appear at DIR/<path without leading slash>,
+disks of a machine as sparse images DIR/disk-<number>.raw beside DIR/machine.json.
 Exit status: 0 all well, 1 something could not be read or restored (and is named), 2 usage.
 """
 
@@ -22,6 +23,7 @@ import base64
 import getpass
 import json
 import os
+import re
 import stat
 import struct
 import sys
@@ -844,6 +846,118 @@ class Restorer:
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
+# --- disks and streams ----------------------------------------------------------------------------
+
+LEAF_BLOCKS, FANOUT = 1024, 256
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+FLAGS_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Disk:
+    """A disk map: blocks of 2^grid bytes, their data chunks found through fixed pages."""
+
+    def __init__(self, vault: Vault, stream: dict[str, Any]) -> None:
+        self.vault = vault
+        self.size, self.grid = (stream["parameters"][name] for name in ("size", "grid_exponent"))
+        if not 0 <= self.size <= 1 << 62 or not 12 <= self.grid <= 23:
+            raise Unreadable("its size or grid is out of range")
+        self.blocks = -(-self.size >> self.grid) if self.size else 0
+        leaves, self.level, spanned = max(1, -(-self.blocks // LEAF_BLOCKS)), 0, 1
+        while spanned < leaves:
+            self.level, spanned = self.level + 1, spanned * FANOUT
+        self.root = stream["page_root"]
+
+    def data(self) -> Iterator[tuple[int, bytes]]:
+        """(block, chunk id) of all data, in order."""
+        yield from self.below(self.root, self.level, 0)
+
+    def below(self, page_id: bytes, level: int, first: int) -> Iterator[tuple[int, bytes]]:
+        """Data below a page whose region begins at block ``first``."""
+        page = Reader(self.vault.chunk(page_id, (DISK_PAGE,)))
+        if level == 0:
+            yield from self.leaf(page, first)
+            return
+        magic, version, own, spare, count = page.unpack("cBBBI")
+        span = LEAF_BLOCKS * FANOUT ** (level - 1)
+        if (magic, version, own, spare) != (b"M", 1, level, 0):
+            raise Unreadable("a page of the disk's map is none")
+        if count != min(FANOUT, -(-(self.blocks - first) // span)):
+            raise Unreadable("a page of the disk's map lies elsewhere")
+        for number in range(count):
+            state, child = page.unpack("B32s")
+            if state > 2:
+                raise Unreadable("a newer version made this disk map")
+            if state == 2:
+                yield from self.below(child, level - 1, first + number * span)
+
+    def leaf(self, page: Reader, first: int) -> Iterator[tuple[int, bytes]]:
+        magic, version, grid, spare, begins, count = page.unpack("cBBBQI")
+        if (magic, version, grid, spare, begins) != (b"D", 1, self.grid, 0, first):
+            raise Unreadable("a leaf of the disk's map is none, or lies elsewhere")
+        if count != min(LEAF_BLOCKS, self.blocks - first):
+            raise Unreadable("a leaf of the disk's map has another length")
+        for number, state in enumerate(page.take(count)):
+            if state > 2:
+                raise Unreadable("a newer version made this disk map")
+            if state == 2:
+                yield first + number, page.take(32)
+        if page.at != len(page.data):
+            raise Unreadable("a leaf of the disk's map is too long")
+
+
+def restore_disk(vault: Vault, stream: dict[str, Any], target: Path) -> tuple[int, list[str]]:
+    """Write a disk as a sparse file: bytes written, and blocks that could not be read."""
+    disk, written, failures = Disk(vault, stream), 0, []
+    fd = os.open(target, FLAGS_NEW, 0o600)
+    try:
+        os.ftruncate(fd, disk.size)
+        for block, chunk_id in disk.data():
+            start = block << disk.grid
+            try:
+                data = memoryview(vault.chunk(chunk_id, (DATA,)))
+                if len(data) != min(1 << disk.grid, disk.size - start):
+                    raise Unreadable("its chunk has another length")
+            except Unreadable as error:
+                failures.append(f"{target.name}: block {block}: {error}")
+                continue
+            while data:
+                count = os.pwrite(fd, data, start)
+                data, start, written = data[count:], start + count, written + count
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return written, failures
+
+
+def stream_extents(vault: Vault, page_id: bytes, level: int | None) -> Iterator[tuple[Any, ...]]:
+    """Extents of a byte stream in order; ``level`` of the page, None when any will do."""
+    data = vault.chunk(page_id, (FILE_PAGE,))
+    if data[:1] == b"X" and not level:
+        yield from read_extent_page(data)
+        return
+    page = Reader(data)
+    magic, version, own, count = page.unpack("cBBI")
+    if magic != b"S" or version != 1 or not own or level not in (None, own):
+        raise Unreadable("a page of a byte stream is none")
+    for _ in range(count):
+        child, _ = page.unpack("32sQ")
+        yield from stream_extents(vault, child, own - 1)
+
+
+def restore_stream(vault: Vault, stream: dict[str, Any], target: Path) -> int:
+    """Write a byte stream as a file; its length."""
+    done = 0
+    with os.fdopen(os.open(target, FLAGS_NEW, 0o600), "wb") as file:
+        for chunk_id, offset, at, length in stream_extents(vault, stream["page_root"], None):
+            data = vault.chunk(chunk_id, (DATA,))[offset : offset + length]
+            if at != done or len(data) != length:
+                raise Unreadable("its extents do not follow each other")
+            done += file.write(data)
+    if done != stream["logical_bytes"]:
+        raise Unreadable("it is not as long as the root says")
+    return done
+
+
 # --- the program ----------------------------------------------------------------------------------
 
 
@@ -863,12 +977,31 @@ def restore(vault: Vault, item: str | None, wanted: str, target: Path) -> list[s
     print(f"restoring {point['item_key']} as of {moment(point['time_ns'])} to {target}")
     restorer = Restorer(vault, target)
     for stream in MessagePack.read(vault.root(point)[1]):
-        if stream["kind"] != "file-tree":
-            restorer.failures.append(f"stream {stream['name']} is no file tree and was left out")
-            continue
-        restorer.run(stream["page_root"])
+        if stream["kind"] == "file-tree":
+            restorer.run(stream["page_root"])
+        else:
+            other_stream(restorer, stream, target)
     print(f"{restorer.files} files, {restorer.bytes} bytes, {len(restorer.failures)} problems")
     return restorer.failures
+
+
+def other_stream(restorer: Restorer, stream: dict[str, Any], target: Path) -> None:
+    """A disk or a byte stream, into a file of its name."""
+    name, kind, failures = stream["name"], stream["kind"], []
+    try:
+        if not NAME.fullmatch(name):
+            raise Unreadable("its name is no name of a file")
+        if kind == "disk-map":
+            size, failures = restore_disk(restorer.vault, stream, target / f"{name}.raw")
+        elif kind == "byte-stream":
+            size = restore_stream(restorer.vault, stream, target / name)
+        else:
+            raise Unreadable(f"streams of kind {kind} are not restored")
+        restorer.files += 1
+        restorer.bytes += size
+    except (OSError, Unreadable, KeyError, TypeError, struct.error) as error:
+        failures.append(f"stream {name!r}: {error}")
+    restorer.failures += failures
 
 
 def parse() -> argparse.Namespace:

@@ -26,7 +26,7 @@ from holdfast.vaultstore.vault import Vault
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DECODER = Path(__file__).parents[2] / "tools" / "vault_decoder.py"
-VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if (path / "vault").is_dir())
+VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/inventory.json.gz"))
 GUID = "601de700-0000-4000-8000-000000000001"
 Inventory = dict[str, list[dict[str, Any]]]
 SPECIAL = ("CHARACTER_DEVICE", "BLOCK_DEVICE")

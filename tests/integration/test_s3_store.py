@@ -20,19 +20,18 @@ from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.little_agent import LittleAgent
 from holdfast.testing.object_store_suite import ObjectStoreSuite, Stand, check_names
 from holdfast.testing.ports import MovableClock, SeededRandom
-from holdfast.testing.servers import S3Service, seaweedfs
+from holdfast.testing.servers import S3Service
 from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
 
-BUCKET = "holdfast-tests"
+BUCKET = "suite-tests"
 PREFIXES = itertools.count()
 PLATFORM_KEY = bytes(range(32))
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[S3Service]:
-    with seaweedfs() as running:
-        yield running
+@pytest.fixture
+def service(s3_service: S3Service) -> S3Service:
+    return s3_service
 
 
 class FilerBypass:
@@ -171,3 +170,10 @@ def check_nothing_answers(endpoint: str) -> None:
         with pytest.raises(HoldfastError) as caught:
             call()
         assert isinstance(caught.value, StoreUnavailableError)
+
+
+def test_the_service_has_room_for_a_bucket_of_every_test(service: S3Service) -> None:
+    for number in range(8):
+        store = open_s3(f"room-{number}", "a", service.credentials)
+        store.create("key", b"content")
+        assert store.read("key") == b"content"

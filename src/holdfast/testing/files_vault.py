@@ -43,7 +43,7 @@ class DirectSession:
         self.grant = grant
         self.frames_read = 0
 
-    def put_pack(self, pack_id: bytes, data: memoryview) -> bytes:
+    def put_pack(self, pack_id: bytes, data: memoryview, pace: object = None) -> bytes:
         receiver = self._vault.start_pack(self.grant.session_id, pack_id, len(data))
         receiver.write(data)
         return receiver.finish()

@@ -98,7 +98,8 @@ def ground(
         world.start_server()
         world.login()
         world.ok("vault", "create", VAULT, "-g", GROUP, *_region(world, s3))
-        assert world.enroll().code == 0
+        enrolled = world.enroll()
+        assert enrolled.code == 0, enrolled
         world.start_agent()
         kept = f"sqlite:///{world.server_data / 'catalog.sqlite'}"
         yield Ground(name, world, s3, settings.get("HOLDFAST_CATALOG_URL", kept))

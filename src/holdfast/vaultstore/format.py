@@ -50,6 +50,7 @@ class ObjectKind(IntEnum):
     CHECKPOINT = 7
     SESSION = 8
     RESERVE = 9
+    LIFE = 10
 
 
 @dataclass(frozen=True, slots=True)

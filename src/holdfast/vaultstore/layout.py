@@ -20,6 +20,7 @@ REFSETS = "refsets/"
 SESSIONS = "sessions/"
 RESERVE = "reserve/"
 PROBE = "probe/"
+LIFE = "life/"
 
 
 def log_key(sequence: int) -> str:
@@ -28,8 +29,21 @@ def log_key(sequence: int) -> str:
 
 def log_sequence(key: str) -> int | None:
     """The number of a log key, or None when it is none."""
-    digits = key[len(LOG) :]
-    return int(digits) if key.startswith(LOG) and len(digits) == 16 and digits.isdigit() else None
+    return _number_below(LOG, key)
+
+
+def life_key(number: int) -> str:
+    return f"{LIFE}{number:016d}"
+
+
+def life_number(key: str) -> int | None:
+    """The number of a life key, or None when it is none."""
+    return _number_below(LIFE, key)
+
+
+def _number_below(room: str, key: str) -> int | None:
+    digits = key[len(room) :]
+    return int(digits) if key.startswith(room) and len(digits) == 16 and digits.isdigit() else None
 
 
 def pack_key(session_id: bytes, pack_id: bytes) -> str:

@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
+from holdfast.vaultstore.disk_pages import disk_page_ids
 from holdfast.vaultstore.entries import extent_page_chunks, segment_head
+from holdfast.vaultstore.manifest_stream import stream_children
 
 VERSION = 1
 MAX_LEVELS = 12
@@ -126,9 +128,20 @@ class PageReferences(NamedTuple):
 
 
 def page_references(page: Buffer) -> PageReferences:
-    """All ids a page refers to, its entries unread. IntegrityError (ManifestDamaged)."""
-    if bytes(page[:1]) == b"X":
+    """All ids a page refers to, its entries unread: of a file tree, of a disk's map or of a byte
+    stream. IntegrityError (ManifestDamaged)."""
+    magic = bytes(page[:1])
+    if magic == b"X":
         return PageReferences([], _ids(page, 9, extent_page_chunks(page)), 0, 0)
+    if magic in (b"D", b"M"):
+        return PageReferences(*disk_page_ids(page), 0, 0)
+    if magic == b"S":
+        children = [child.id for child in stream_children(page)]
+        return PageReferences(children, np.empty((0, 32), np.uint8), 0, 0)
+    return _tree_references(page)
+
+
+def _tree_references(page: Buffer) -> PageReferences:
     children = children_of(page)
     if children is not None:
         return PageReferences([child.id for child in children], np.empty((0, 32), np.uint8), 0, 0)

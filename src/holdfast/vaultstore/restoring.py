@@ -31,7 +31,7 @@ from holdfast.vaultstore.references import MissingChunksError, chunks_of
 from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.seal import frame_key, pack_key
 from holdfast.vaultstore.state import Point
-from holdfast.vaultstore.values import FrameLocation
+from holdfast.vaultstore.values import FrameLocation, Frames
 
 MAX_IDS = 4096
 PIECE_BYTES = 4 * 1024 * 1024  # [bytes] most that one piece of ``read_frames`` holds
@@ -100,9 +100,7 @@ class RestoreDesk:
             key=frame_key(k_pack, binding.frame),
         )
 
-    def read_frames(
-        self, session_id: bytes, pack_id: bytes, frames: Sequence[int]
-    ) -> Iterator[bytes]:
+    def read_frames(self, session_id: bytes, pack_id: bytes, frames: Sequence[int]) -> Frames:
         """Ciphertext of frames in the order given. Everything is authorised before any byte."""
         core = self._core
         with core.lock:
@@ -112,7 +110,8 @@ class RestoreDesk:
                 raise _refused(pack_id)
             spans = self._spans(allowed, entry.ordinal, frames)
             key = layout.pack_key(entry.pack.session_id, pack_id)
-        return self._read(session_id, key, spans)
+        size = sum(length for _, length in spans)
+        return Frames(size, self._read(session_id, key, spans))
 
     @staticmethod
     def _spans(allowed: _Allowed, number: int, frames: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Sealing of the service's own small objects: log records, tables, refsets, sessions.
 
 Each object carries in its plain header the generation of the service ring's keys that sealed it.
-A log record also carries its sequence, term and the hash of the record before it, and ends with an
-Ed25519 signature over all bytes before.
+A log record also carries its sequence, term and the hash of the record before it. It ends with an
+Ed25519 signature over all bytes before, and so does a life object.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class ServiceSeal:
             ObjectKind.TABLE: ring.table,
             ObjectKind.REFSET: ring.refset,
             ObjectKind.SESSION: ring.session,
+            ObjectKind.LIFE: ring.log,
         }
 
     def seal(self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = ()) -> bytes:
@@ -62,6 +63,24 @@ class ServiceSeal:
         """The body of a sealed object. IntegrityError as ``format.open_object``."""
         return self._open(kind, data)[1]
 
+    def seal_signed(self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = ()) -> bytes:
+        """A sealed object with the service's signature behind it."""
+        data = self.seal(kind, body, extra)
+        return data + self._signer.sign(data)
+
+    def open_signed(self, kind: ObjectKind, data: bytes) -> bytes:
+        """The body of a sealed object whose signature holds. IntegrityError (ObjectDamaged)."""
+        return self._open(kind, self._checked(data))[1]
+
+    def _checked(self, data: bytes) -> bytes:
+        """What is signed, without the signature."""
+        signed, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
+        try:
+            self._verifier.verify(signature, signed)
+        except InvalidSignature as error:
+            raise IntegrityError("its signature is wrong", code="ObjectDamaged") from error
+        return signed
+
     def seal_record(self, record: log.LogRecord) -> bytes:
         """A log object: sealed body, plain chain fields, signature."""
         extra = (
@@ -69,17 +88,11 @@ class ServiceSeal:
             Tlv(TLV_TERM | CRITICAL, record.term.to_bytes(8, "little")),
             Tlv(TLV_PREVIOUS | CRITICAL, record.previous),
         )
-        data = self.seal(ObjectKind.LOG_RECORD, log.encode_record(record), extra)
-        return data + self._signer.sign(data)
+        return self.seal_signed(ObjectKind.LOG_RECORD, log.encode_record(record), extra)
 
     def open_record(self, data: bytes) -> log.LogRecord:
         """The record of a log object, its signature and plain fields checked."""
-        signed, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
-        try:
-            self._verifier.verify(signature, signed)
-        except InvalidSignature as error:
-            raise IntegrityError("its signature is wrong", code="ObjectDamaged") from error
-        header, body = self._open(ObjectKind.LOG_RECORD, signed)
+        header, body = self._open(ObjectKind.LOG_RECORD, self._checked(data))
         try:
             record = log.decode_record(body)
         except msgspec.MsgspecError as error:

@@ -7,6 +7,8 @@ are in bytes, times are aware UTC.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -236,6 +238,17 @@ class FrameLocation(msgspec.Struct, frozen=True, kw_only=True):
     birth_header_hash: bytes
     birth_frame: int
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Ciphertext of frames, read piece by piece as it is taken; ``size`` bytes in all."""
+
+    size: int
+    pieces: Iterator[bytes]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.pieces
 
 
 class VaultStatistics(msgspec.Struct, frozen=True, kw_only=True):

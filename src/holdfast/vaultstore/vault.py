@@ -13,7 +13,7 @@ the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from holdfast.ports.clock import Clock, Random
@@ -27,6 +27,7 @@ from holdfast.vaultstore.expire import apply_expire, plan_expire
 from holdfast.vaultstore.export import export_key
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.ingest import Ingest, PackReceiver
+from holdfast.vaultstore.life import VaultLife, read_life, write_life
 from holdfast.vaultstore.lookup import lookup
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.opening import create_vault, open_core
@@ -46,6 +47,7 @@ from holdfast.vaultstore.values import (
     CommitRequest,
     ExpirePlan,
     FrameLocation,
+    Frames,
     OpenSession,
     Recovered,
     RecoveryPointRecord,
@@ -274,9 +276,7 @@ class Vault:
         (ChunkNotInRecoveryPoint) for an id none of the session's pinned points references."""
         return self._restores.locate(session_id, ids)
 
-    def read_frames(
-        self, session_id: bytes, pack_id: bytes, frames: Sequence[int]
-    ) -> Iterator[bytes]:
+    def read_frames(self, session_id: bytes, pack_id: bytes, frames: Sequence[int]) -> Frames:
         """Ciphertext of these frames of a pack, in the order given, concatenated in pieces of up
         to 4 MiB. Every frame is authorised as in ``locate``."""
         return self._restores.read_frames(session_id, pack_id, frames)
@@ -340,6 +340,16 @@ class Vault:
         with self._core.lock:
             now = self._core.clock.confirm()
             self._core.append(lambda _state: (log.ClockConfirmed(time_ns=now),))
+
+    def write_life(self, life: VaultLife) -> int:
+        """Keep how items stand beside the log, for an import; the version that is there now, which
+        is a later one when another process wrote that. NotFoundError (VaultStoreMissing) when the
+        vault is not where it was."""
+        return write_life(self._core, life)
+
+    def read_life(self) -> VaultLife | None:
+        """What ``write_life`` wrote last; None when nothing was. IntegrityError (ObjectDamaged)."""
+        return read_life(self._core)
 
     def export_key(self, passphrase: str) -> bytes:
         """A passphrase-protected recovery key file that opens this vault, later epochs too."""

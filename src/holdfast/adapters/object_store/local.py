@@ -45,6 +45,8 @@ from holdfast.errors import ObjectExistsError, ObjectMissingError, StoreUnavaila
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 
 TEMPORARY = "+tmp"
+LARGE_READ = 128 * 1024  # read once, as restores do: not kept in the page cache
+_FORGET: int | None = getattr(os, "POSIX_FADV_DONTNEED", None)
 
 
 class LocalUpload:
@@ -239,6 +241,8 @@ class LocalStore:
             handle = os.open(self._lasting(key), os.O_RDONLY)
             try:
                 data = os.pread(handle, length, offset)
+                if length >= LARGE_READ and _FORGET is not None:
+                    os.posix_fadvise(handle, offset, length, _FORGET)
             finally:
                 os.close(handle)
         if len(data) != length:

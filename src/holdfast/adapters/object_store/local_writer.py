@@ -11,7 +11,10 @@ import errno
 import fcntl
 import mmap
 import os
+from functools import cached_property
 from typing import Protocol
+
+import numpy as np
 
 LARGE_BYTES = 512 * 1024  # a first write of so much makes an object a large one
 BUFFER_BYTES = 4 * 1024 * 1024
@@ -56,19 +59,27 @@ class PlainWriter:
 
 
 class DirectWriter:
-    """Past the page cache, in blocks of one aligned buffer; the tail goes the plain way. So does
-    everything from the first block on that the file system refuses."""
+    """Past the page cache, in whole blocks; the tail goes the plain way. So does everything from
+    the first block on that the file system refuses.
+
+    What lies at the border of a block in memory is written from where it is, anything else by way
+    of an aligned buffer."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        self._map = mmap.mmap(-1, BUFFER_BYTES)
-        self._buffer = memoryview(self._map)
         self._held = 0
         self._plain: PlainWriter | None = None
         self._written = 0
 
+    @cached_property
+    def _buffer(self) -> memoryview:
+        return memoryview(mmap.mmap(-1, BUFFER_BYTES))
+
     def write(self, data: memoryview) -> None:
         while data and self._plain is None:
+            if not self._held and len(data) >= BLOCK and _is_aligned(data):
+                data = data[self._pour(data[: len(data) - len(data) % BLOCK]) :]
+                continue
             count = min(len(data), BUFFER_BYTES - self._held)
             self._buffer[self._held : self._held + count] = data[:count]
             self._held += count
@@ -81,15 +92,34 @@ class DirectWriter:
     def finish(self) -> None:
         if self._plain is None:
             self._flush(self._held - self._held % BLOCK)
-        if self._plain is None:
+        if self._plain is None and self._held:
             self._go_plain()
+            self._give_plain()
 
     def _flush(self, count: int) -> None:
-        """Write the buffer's first ``count`` bytes, whole blocks; the rest moves to its front."""
+        """Write the buffer's first ``count`` bytes, whole blocks; the rest moves to its front, and
+        goes the plain way when not all were taken."""
+        if not self._held:
+            return
+        done = self._pour(self._buffer[:count])
+        rest = self._held - done
+        self._buffer[:rest] = bytes(self._buffer[done : self._held])
+        self._held = rest
+        self._give_plain()
+
+    def _give_plain(self) -> None:
+        """Once the plain way is taken, it takes what the buffer holds too."""
+        if self._plain is not None:
+            self._plain.write(self._buffer[: self._held])
+            self._held = 0
+
+    def _pour(self, blocks: memoryview) -> int:
+        """Write whole blocks; how many bytes were taken. Fewer than given: the rest, and all that
+        comes, goes the plain way."""
         done = 0
-        while done < count:
+        while done < len(blocks):
             try:
-                wrote = os.write(self._handle, self._buffer[done:count])
+                wrote = os.write(self._handle, blocks[done:])
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -97,21 +127,17 @@ class DirectWriter:
             self._written += wrote
             done += wrote
             if wrote == 0 or wrote % BLOCK:  # refused, or cut short within a block
-                self._shift(done)
                 self._go_plain()
-                return
-        self._shift(done)
-
-    def _shift(self, done: int) -> None:
-        rest = self._held - done
-        self._buffer[:rest] = bytes(self._buffer[done : self._held])
-        self._held = rest
+                break
+        return done
 
     def _go_plain(self) -> None:
         _set_direct(self._handle, on=False)
         self._plain = PlainWriter(self._handle, self._written)
-        self._plain.write(self._buffer[: self._held])
-        self._held = 0
+
+
+def _is_aligned(data: memoryview) -> bool:
+    return bool(np.frombuffer(data, np.uint8).ctypes.data % BLOCK == 0)
 
 
 def _write_all(handle: int, data: memoryview) -> None:

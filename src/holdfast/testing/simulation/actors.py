@@ -64,7 +64,8 @@ class Writer:
             self.world.promises.acknowledge(known)
             return True
         rng = self.process.random()
-        agent = LittleAgent(vault, rng, self.container, self.item)
+        disks = self.world.seed % 2 == 0
+        agent = LittleAgent(vault, rng, self.container, self.item, with_disk=disks)
         early = self._random.random() < 0.5
         recovered = vault.recover_sessions(job_id) if early else None
         if recovered is not None and recovered.committed is not None:
