@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from contextlib import closing
@@ -372,6 +373,23 @@ def test_etags_guard_changes(catalog: Catalog, estate: Estate) -> None:
     with catalog.write() as connection:
         assert items.change_item(connection, estate.item.id, if_etag="old", etag="e2") == 0
         assert items.change_item(connection, estate.item.id, if_etag="e1", etag="e2") == 1
+
+
+def test_a_text_the_database_refuses_is_no_defect(catalog: Catalog, estate: Estate) -> None:
+    """SQLite keeps any text; PostgreSQL has no NUL and minds the length of columns."""
+
+    def kept(**values: str) -> bool:
+        try:
+            with catalog.write() as connection:
+                return bool(vaults.change_vault(connection, estate.vault.id, **values))
+        except UsageError as error:
+            assert error.code == "InvalidText"
+            return False
+
+    assert kept(location="x" * 100)
+    assert kept(location="x" * 101) is catalog.is_sqlite
+    with contextlib.suppress(UsageError), catalog.read() as connection:
+        assert vaults.get_vault(connection, "a\0b") is None
 
 
 def test_sqlite_refuses_network_folders() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import insert, many, one, remove, selecting, update
@@ -103,12 +103,26 @@ def list_assignments(connection: Connection) -> list[RoleAssignmentRow]:
     return many(connection, RoleAssignmentRow, query.order_by(t.role_assignments.c.id))
 
 
+def lock_assignments(connection: Connection, role: str) -> list[RoleAssignmentRow]:
+    """Those of a role, by id; nobody else changes them until the transaction ends."""
+    query = selecting(t.role_assignments, RoleAssignmentRow)
+    query = query.where(t.role_assignments.c.role == role).order_by(t.role_assignments.c.id)
+    return many(connection, RoleAssignmentRow, query.with_for_update())
+
+
 def remove_assignment(connection: Connection, assignment_id: str) -> int:
     return remove(connection, t.role_assignments, t.role_assignments.c.id == assignment_id)
 
 
 def remove_assignments_of(connection: Connection, principal_id: str) -> int:
     where = t.role_assignments.c.principal_id == principal_id
+    return remove(connection, t.role_assignments, where)
+
+
+def remove_assignments_below(connection: Connection, scope: str) -> int:
+    """Of a resource that is gone: a new one of the same name starts without them."""
+    at, gone = t.role_assignments.c.scope, scope.lower()
+    where = or_(at == gone, at.startswith(gone + "/", autoescape=True))
     return remove(connection, t.role_assignments, where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
+from holdfast.domain.lifecycle import CONTAINER_SOFT_DELETED
+from holdfast.domain.names import CONTAINERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,50 @@ def find_container(connection: Connection, vault_id: str, name: str) -> Containe
     return one(connection, ContainerRow, query)
 
 
+def containers_named(
+    connection: Connection, vault_id: str, names: Iterable[str]
+) -> dict[str, ContainerRow]:
+    """Lower-case full name to container, of those there are."""
+    keys = sorted({name.lower() for name in names})
+    query = _ALL.where(_C.vault_id == vault_id, _C.name_key.in_(keys))
+    return {row.name_key: row for row in many(connection, ContainerRow, query)} if keys else {}
+
+
 def page_containers(
-    connection: Connection, vault_id: str, *, limit: int = 100, token: str = ""
+    connection: Connection,
+    vault_id: str,
+    *,
+    host: str = "",
+    deleted: bool | None = None,
+    management_type: str | None = None,
+    limit: int = 100,
+    token: str = "",
 ) -> Page[ContainerRow]:
+    """By name; with ``host`` those of one machine's name, in any case. ``deleted``: only those that
+    are deleted, or only the others."""
     query = _ALL.where(_C.vault_id == vault_id)
+    if management_type is not None:
+        query = query.where(_C.management_type == management_type)
+    if host and management_type not in (None, "MAB"):
+        query = query.where(func.lower(_C.friendly_name) == host.lower())
+    elif host:
+        query = query.where(_C.name_key.in_([f"{kind};{host}".lower() for kind in CONTAINERS]))
+    if deleted is not None:
+        gone = _C.registration_status == CONTAINER_SOFT_DELETED
+        query = query.where(gone if deleted else ~gone)
     return page(connection, ContainerRow, query, keys=[_C.name_key], limit=limit, token=token)
 
 
-def count_registered(connection: Connection, vault_id: str) -> int:
-    """Machines of a vault that are registered."""
+def friendly_names(connection: Connection, vault_id: str) -> dict[str, str]:
+    """What a vault's machines are called, by id."""
+    query = select(_C.id, _C.friendly_name).where(_C.vault_id == vault_id)
+    return {str(row.id): str(row.friendly_name) for row in connection.execute(query)}
+
+
+def count_registered(connection: Connection, vault_id: str, management_type: str = "MAB") -> int:
+    """Containers of a kind that are registered in a vault; of MAB: machines with an agent."""
     query = select(func.count()).select_from(t.containers)
+    query = query.where(_C.management_type == management_type)
     query = query.where(_C.vault_id == vault_id, _C.registration_status == "Registered")
     return int(connection.execute(query).scalar_one())
 
@@ -86,8 +123,10 @@ def change_container(connection: Connection, container_id: str, **values: Any) -
 
 
 def remove_container(connection: Connection, container_id: str) -> int:
-    """Delete the container and its agents; items must be gone (ConflictError otherwise)."""
-    remove(connection, t.agents, t.agents.c.container_id == container_id)
+    """Delete the container with its agents, what it reported of virtual machines and the folders
+    named on it; items must be gone (ConflictError otherwise)."""
+    for table in (t.agents, t.machine_reports, t.storage_accounts):
+        remove(connection, table, table.c.container_id == container_id)
     return remove(connection, t.containers, _C.id == container_id)
 
 

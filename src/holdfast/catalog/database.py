@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+)
 
 from holdfast.catalog.filesystems import refuse_network_folder
 from holdfast.errors import ConflictError, StoreFullError, StoreUnavailableError, UsageError
@@ -124,8 +130,9 @@ class Catalog:
     def write(self) -> Iterator[Connection]:
         """A transaction: committed when the block ends, rolled back when it raises.
 
-        ConflictError (CatalogConflict) when a uniqueness rule stops it; StoreUnavailableError
-        (CatalogUnavailable) when the database does not answer."""
+        ConflictError (CatalogConflict) when a uniqueness rule stops it; UsageError (InvalidText)
+        for a text PostgreSQL refuses; StoreUnavailableError (CatalogUnavailable) when the database
+        does not answer."""
         with _translated(), self.engine.begin() as connection:
             yield connection
 
@@ -147,6 +154,12 @@ def _translated() -> Iterator[None]:
         ) from error
     except OperationalError as error:
         raise _unavailable(error) from error
+    except DataError as error:
+        raise UsageError(
+            "a text is too long for the catalog, or holds a character it cannot keep",
+            code="InvalidText",
+            hint="shorten it, and leave out NUL characters",
+        ) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise _unavailable(error) from error

@@ -20,3 +20,12 @@ def id_bytes(identifier: str) -> bytes:
 def id_text(identifier: bytes) -> str:
     """The text of a GUID's 16 bytes."""
     return str(uuid.UUID(bytes=identifier))
+
+
+def is_id(text: str) -> bool:
+    """Whether it reads as a GUID."""
+    try:
+        id_bytes(text)
+    except ValueError:
+        return False
+    return True

@@ -41,7 +41,8 @@ class JobRow:
     ``kind``: backup | restore | expire | collect | verify | import. ``operation``: Azure's word for
     it. ``status``: one of Azure's six. ``phase`` and ``detail`` say where it is. ``slot_at``: the
     scheduled moment it runs for. ``progress`` holds doneBytes, totalBytes, doneFiles, totalFiles,
-    transferredBytes, bytesPerSecond.
+    transferredBytes, bytesPerSecond. ``management_type``: of the item it is about; of a vault's
+    own jobs MAB.
 
     The engine drives a job in turns: ``turn`` counts them, ``wake_at`` is when the next may begin,
     ``signals`` counts what happened to the job from outside, ``driver`` is the worker that began
@@ -77,6 +78,7 @@ class JobRow:
     started_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    management_type: str = "MAB"
 
     @property
     def active(self) -> bool:
@@ -129,21 +131,27 @@ def page_jobs(
     since: datetime | None = None,
     until: datetime | None = None,
     item_id: str | None = None,
+    job_id: str | None = None,
+    management_type: str | None = None,
     limit: int = 100,
     token: str = "",
 ) -> Page[JobRow]:
-    """Newest first; ``since`` and ``until`` bound the start time inclusively."""
+    """Newest first; ``since`` and ``until`` bound the start time inclusively. Words as stored."""
     query = _ALL.where(_C.vault_id == vault_id)
     if status is not None:
-        query = query.where(func.lower(_C.status) == status.lower())
+        query = query.where(_C.status == status)
     if operation is not None:
-        query = query.where(func.lower(_C.operation) == operation.lower())
+        query = query.where(_C.operation == operation)
     if since is not None:
         query = query.where(_C.started_at >= since)
     if until is not None:
         query = query.where(_C.started_at <= until)
     if item_id is not None:
         query = query.where(_C.item_id == item_id)
+    if job_id is not None:
+        query = query.where(_C.id == job_id.lower())
+    if management_type is not None:
+        query = query.where(_C.management_type == management_type)
     keys = [_C.started_at, _C.id]
     return page(connection, JobRow, query, keys=keys, descending=True, limit=limit, token=token)
 
@@ -293,3 +301,21 @@ def end_turn(
 def pull_wakes(connection: Connection, beyond: datetime, to: datetime) -> int:
     """Wake jobs at ``to`` that would sleep beyond ``beyond``."""
     return update(connection, t.jobs, {"wake_at": to}, _IS_ACTIVE, _C.wake_at > beyond)
+
+
+def backups_since(
+    connection: Connection, vault_id: str, since: datetime
+) -> list[tuple[datetime, str]]:
+    """(start, status) of a vault's backups that began since then and have ended."""
+    query = select(_C.started_at, _C.status).where(
+        _C.vault_id == vault_id, _IS_BACKUP, _C.started_at >= since, _C.ended_at.is_not(None)
+    )
+    return [(started, status) for started, status in connection.execute(query)]
+
+
+def ended_runs(connection: Connection, since: datetime) -> list[JobRow]:
+    """Backups and restores of items that ended since then, in that order."""
+    query = _ALL.where(
+        _C.kind.in_(("backup", "restore")), _C.item_id.is_not(None), _C.ended_at >= since
+    )
+    return many(connection, JobRow, query.order_by(_C.ended_at, _C.id))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from holdfast.catalog import tables as t
 from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
+from holdfast.domain.virtual_machines import WORKLOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,12 @@ def find_policy(connection: Connection, vault_id: str, name: str) -> PolicyRow |
 
 
 def page_policies(
-    connection: Connection, vault_id: str, *, limit: int = 100, token: str = ""
+    connection: Connection, vault_id: str, *, kind: str = "", limit: int = 100, token: str = ""
 ) -> Page[PolicyRow]:
+    """By name; with ``kind`` those of one management type, in any case."""
     query = _ALL.where(_C.vault_id == vault_id)
+    if kind:
+        query = query.where(func.lower(_C.management_type) == kind.lower())
     return page(connection, PolicyRow, query, keys=[_C.name_key], limit=limit, token=token)
 
 
@@ -71,6 +75,13 @@ def remove_policy(connection: Connection, policy_id: str) -> int:
 
 def count_policies(connection: Connection, vault_id: str) -> int:
     query = select(func.count()).select_from(t.policies).where(_C.vault_id == vault_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def count_machines(connection: Connection, policy_id: str) -> int:
+    """Virtual machines under this policy."""
+    query = select(func.count()).select_from(t.items)
+    query = query.where(t.items.c.policy_id == policy_id, t.items.c.workload_type == WORKLOAD)
     return int(connection.execute(query).scalar_one())
 
 

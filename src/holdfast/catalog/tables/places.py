@@ -6,9 +6,20 @@ as given first.
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
-from holdfast.catalog.columns import document, figure, identifier, metadata, moment
+from holdfast.catalog.columns import DOCUMENT, document, figure, identifier, metadata, moment
 
 meta = Table(
     "hf_meta",
@@ -72,6 +83,11 @@ vaults = Table(
     moment("next_maintenance_at", nullable=True, index=True),
     moment("created_at"),
     moment("updated_at"),
+    moment("deleted_at", nullable=True),
+    moment("purge_at", nullable=True),
+    figure("days_deleted"),
+    figure("life_version"),
+    figure("life_written"),
     UniqueConstraint("subscription_id", "group_key", "name_key"),
 )
 
@@ -114,7 +130,7 @@ items = Table(
     identifier(primary_key=True),
     Column("vault_id", ForeignKey("hf_vaults.id"), nullable=False),
     Column("container_id", ForeignKey("hf_containers.id"), nullable=False),
-    Column("policy_id", ForeignKey("hf_policies.id"), nullable=True, index=True),
+    Column("policy_id", ForeignKey("hf_policies.id"), nullable=True),
     Column("name_key", String(300), nullable=False),
     Column("name", String(300), nullable=False),
     Column("friendly_name", String(300), nullable=False),
@@ -136,8 +152,14 @@ items = Table(
     Column("etag", String(64), nullable=False),
     moment("created_at"),
     moment("updated_at"),
+    moment("deleted_at", nullable=True),
+    moment("purge_at", nullable=True),
+    figure("days_deleted"),
+    Column("soft_delete_days", Integer, nullable=True),
+    moment("scheduled_since", nullable=True),
     UniqueConstraint("container_id", "name_key"),
     Index("ix_hf_items_vault_id_item_key", "vault_id", "item_key", unique=True),
+    Index("ix_hf_items_policy_id_item_key", "policy_id", "item_key"),
     Index("ix_hf_items_next_run_at", "next_run_at"),
 )
 
@@ -154,6 +176,8 @@ recovery_points = Table(
     Column("scheduled", Boolean, nullable=False),
     document("tags"),
     moment("retain_until", nullable=True),
+    moment("promised_until", nullable=True),
+    moment("purge_at", nullable=True),
     figure("logical_bytes"),
     figure("transferred_bytes"),
     figure("stored_bytes"),
@@ -161,6 +185,7 @@ recovery_points = Table(
     figure("findings_count"),
     Column("consistency", String(50), nullable=False),
     Column("consistency_reason", Text, nullable=False),
+    Column("details", DOCUMENT, nullable=False, server_default=text("'{}'")),
     Index("ix_hf_recovery_points_item_id_rp_id", "item_id", "rp_id"),
     Index("ix_hf_recovery_points_job_id", "job_id"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
-from holdfast.catalog.columns import BIG, document, figure, identifier, metadata, moment
+from holdfast.catalog.columns import BIG, ID_CHARS, document, figure, identifier, metadata, moment
 
 ACTIVE_STATUSES = ("InProgress", "Cancelling")
 ACTIVE_SQL = "status IN ('InProgress', 'Cancelling')"  # literal, so that partial indexes serve it
@@ -43,7 +43,19 @@ jobs = Table(
     moment("started_at"),
     moment("updated_at"),
     moment("ended_at", nullable=True),
+    Column("management_type", String(50), nullable=False, server_default="MAB"),
     Index("ix_hf_jobs_vault_id_started_at_id", "vault_id", "started_at", "id"),
+    Index("ix_hf_jobs_vault_id_status_started_at_id", "vault_id", "status", "started_at", "id"),
+    Index(
+        "ix_hf_jobs_vault_id_operation_started_at_id", "vault_id", "operation", "started_at", "id"
+    ),
+    Index(
+        "ix_hf_jobs_vault_id_management_type_started_at_id",
+        "vault_id",
+        "management_type",
+        "started_at",
+        "id",
+    ),
     Index("ix_hf_jobs_item_id_started_at", "item_id", "started_at"),
     Index("ix_hf_jobs_ended_at", "ended_at"),
     Index("ix_hf_jobs_active", "wake_at", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
@@ -151,6 +163,15 @@ maintenance_runs = Table(
     moment("started_at"),
     moment("ended_at", nullable=True),
     Index("ix_hf_maintenance_runs_vault_id_kind_id", "vault_id", "kind", "id"),
+)
+
+daily_counts = Table(
+    "hf_daily_counts",
+    metadata,
+    Column("subject_id", String(ID_CHARS), primary_key=True),
+    Column("kind", String(30), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("number", Integer, nullable=False),
 )
 
 workers = Table(
