@@ -1,17 +1,17 @@
-"""holdfast client ...: logins of people and services."""
+"""holdfast client ...: logins of services, by secret."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from holdfast.cli import options, show
+from holdfast.cli.address import segment
 from holdfast.cli.api import Api
-from holdfast.errors import ConflictError
+from holdfast.cli.new_files import check_new
 from holdfast.files import write_whole
 
 BASE = "/providers/Holdfast.Backup/clients"
@@ -24,12 +24,12 @@ COLUMNS: list[show.Column] = [
 
 
 def _path(name: str) -> str:
-    return f"{BASE}/{quote(name, safe='')}"
+    return f"{BASE}/{segment(name)}"
 
 
 @click.group()
 def command() -> None:
-    """Logins of people and services; roles say what each may do.
+    """Logins of services by secret; roles say what each may do. People: holdfast user.
 
     \b
     Example:
@@ -43,18 +43,6 @@ def _keep(target: Path, body: dict[str, Any]) -> None:
     write_whole(target, json.dumps(body["properties"]["credentials"], indent=2).encode())
 
 
-def _check_target(target: Path) -> None:
-    """Before the secret exists: it is shown once, so its file must be writable. ConflictError."""
-    if target.exists():
-        raise ConflictError(
-            f"{target} exists and may hold the credentials of another client",
-            code="FileExists",
-            hint="name a new file, or move this one away",
-        )
-    write_whole(target, b"")
-    target.unlink()
-
-
 @command.command()
 @click.argument("name")
 @click.option("-o", "--output-file", "target", required=True, type=options.FILE, help="To write.")
@@ -65,7 +53,7 @@ def create(name: str, target: Path) -> None:
     Example:
       holdfast client create ann -o ann.json
     """
-    _check_target(target)
+    check_new(target, "the credentials of another client")
     _keep(target, Api().call("PUT", _path(name)).body)
     click.echo(
         f"wrote {target}, the only copy of its secret: holdfast login --credentials {target}"
@@ -83,7 +71,7 @@ def renew_secret(name: str, target: Path) -> None:
     Example:
       holdfast client renew-secret ann -o ann-new.json
     """
-    _check_target(target)
+    check_new(target, "the credentials of another client")
     _keep(target, Api().call("POST", f"{_path(name)}/renewSecret").body)
     click.echo(f"wrote {target}; the old secret is refused from now on")
 

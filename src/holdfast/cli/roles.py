@@ -19,7 +19,8 @@ ROLE_COLUMNS: list[show.Column] = [
     ("but not", lambda row: row["properties"]["permissions"][0]["notActions"]),
 ]
 COLUMNS: list[show.Column] = [
-    ("client", show.prop("principalName")),
+    ("who", show.prop("principalName")),
+    ("kind", show.prop("principalType")),
     ("role", show.prop("roleDefinitionName")),
     ("scope", show.prop("scope")),
 ]
@@ -32,10 +33,10 @@ def scope(command: Command) -> Command:
     return everywhere(options.vault(command))
 
 
-def client(command: Command) -> Command:
-    return click.option("--client", "client", required=True, help="Name or id of the login.")(
-        command
-    )
+def holder(command: Command) -> Command:
+    return click.option(
+        "--user", "--client", "client", required=True, help="Name or id of the user or client."
+    )(command)
 
 
 def _address(group: str | None, vault: str | None, *, everywhere: bool) -> tuple[Api, str]:
@@ -57,7 +58,7 @@ def command() -> None:
 
     \b
     Example:
-      holdfast role assign "Backup Operator" --client ann -g home -v office
+      holdfast role assign "Backup Operator" --user ann -g home -v office
     """
 
 
@@ -77,7 +78,7 @@ def list_(output: str) -> None:
 
 @command.command()
 @scope
-@click.option("--client", "client", default="", help="Of this login only.")
+@click.option("--user", "--client", "client", default="", help="Of this login only.")
 @options.output
 def assignments(
     group: str | None, vault: str | None, everywhere: bool, client: str, output: str
@@ -86,7 +87,7 @@ def assignments(
 
     \b
     Example:
-      holdfast role assignments --client ann
+      holdfast role assignments --user ann
     """
     api, place = _address(group, vault, everywhere=everywhere or not group)
     rows = api.listed(f"{place}/{AUTH}/roleAssignments")
@@ -101,7 +102,7 @@ def _names(row: show.Body) -> tuple[str, str]:
 
 @command.command()
 @click.argument("role")
-@client
+@holder
 @scope
 @options.output
 def assign(
@@ -111,7 +112,7 @@ def assign(
 
     \b
     Example:
-      holdfast role assign "Backup Operator" --client ann -g home -v office
+      holdfast role assign "Backup Operator" --user ann -g home -v office
       holdfast role assign "Backup Reader" --client monitoring --everywhere
     """
     api, place = _address(group, vault, everywhere=everywhere)
@@ -123,14 +124,14 @@ def assign(
 
 @command.command()
 @click.argument("role")
-@client
+@holder
 @scope
 def revoke(role: str, client: str, group: str | None, vault: str | None, everywhere: bool) -> None:
     """Take a role away at the place it was given.
 
     \b
     Example:
-      holdfast role revoke "Backup Operator" --client ann -g home -v office
+      holdfast role revoke "Backup Operator" --user ann -g home -v office
     """
     api, place = _address(group, vault, everywhere=everywhere)
     base = f"{place}/{AUTH}/roleAssignments"

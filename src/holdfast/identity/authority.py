@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from holdfast.catalog import access as rows
+from holdfast.catalog import people
 from holdfast.catalog.database import Catalog
-from holdfast.domain.access import Assignment, allowed, check_access
+from holdfast.domain.access import Assignment, allowed, allowed_below, check_access, refusal
 from holdfast.errors import AuthenticationError
-from holdfast.identity.tokens import Tokens
+from holdfast.identity.secrets import stamp_of
+from holdfast.identity.tokens import Caller, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,22 @@ class Principal:
     def may(self, action: str, scope: str) -> bool:
         return allowed(self.assignments, action, scope)
 
+    def may_below(self, action: str, holder: str) -> bool:
+        """At ``holder``, above it or anywhere below it."""
+        return allowed_below(self.assignments, action, holder)
+
     def check(self, action: str, scope: str) -> None:
         """AccessError (AuthorizationFailed)."""
-        check_access(self.assignments, action, scope, f"the client '{self.name}' ({self.id})")
+        check_access(self.assignments, action, scope, self._shown)
+
+    def check_below(self, action: str, holder: str) -> None:
+        """AccessError (AuthorizationFailed)."""
+        if not self.may_below(action, holder):
+            raise refusal(action, holder, self._shown)
+
+    @property
+    def _shown(self) -> str:
+        return f"the {'user' if self.kind == 'user' else 'client'} '{self.name}' ({self.id})"
 
 
 class Authority:
@@ -51,9 +68,19 @@ class Authority:
             found = rows.get_principal(connection, caller.client_id)
             revoked = rows.is_spent(connection, caller.token_id)
             assigned = rows.assignments_of(connection, caller.client_id)
-        if found is None or found.disabled_at is not None or revoked:
+            current = found is not None and _is_current(connection, found, caller)
+        if found is None or found.disabled_at is not None or revoked or not current:
             raise AuthenticationError(
-                "the client of this token is disabled", hint="ask an administrator"
+                "the login of this token has ended", hint="log in again, or ask an administrator"
             )
         roles = tuple(Assignment(row.role, row.scope) for row in assigned)
         return Principal(found.id, found.kind, found.name, found.agent_id or "", roles)
+
+
+def _is_current(connection: Connection, found: rows.PrincipalRow, caller: Caller) -> bool:
+    """Whether a token is of after the last change of the secret, or the password, or the end of a
+    person's sessions."""
+    if found.kind == "user":
+        user = people.get_user(connection, found.id)
+        return user is not None and user.stamp == caller.stamp
+    return stamp_of(found.secret_hash) == caller.stamp

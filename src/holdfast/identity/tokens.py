@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,12 +27,14 @@ ENROL = "enrol the agent again: holdfast agent enroll --replace"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a token speaks for. ``agent_id`` is "" for people and services."""
+    """Who a token speaks for. ``agent_id`` is "" for people and services; ``stamp`` is that of the
+    person's account or the service's secret when the token was made, "" for agents."""
 
     client_id: str
     kind: str
     agent_id: str
     token_id: str
+    stamp: str
 
 
 class Tokens:
@@ -45,10 +50,20 @@ class Tokens:
         self._rng = rng
         self.seconds = seconds
 
-    def issue(self, client_id: str, kind: str, agent_id: str = "") -> str:
+    def issue(
+        self,
+        client_id: str,
+        kind: str,
+        agent_id: str = "",
+        *,
+        stamp: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> str:
+        """An access token; ``more``: claims for clients to show."""
         now = self._clock.now()
         claims = {
-            "iss": f"https://holdfast/{self.tenant_id}",
+            **(more or {}),
+            "iss": self._issuer,
             "aud": AUDIENCE,
             "sub": client_id,
             "oid": client_id,
@@ -56,12 +71,47 @@ class Tokens:
             "appid": client_id,
             "kind": kind,
             "agent": agent_id,
+            "stamp": stamp,
             "jti": self._rng.token(16).hex(),
             "iat": _stamp(now),
             "nbf": _stamp(now) - SKEW_SECONDS,
             "exp": _stamp(now + timedelta(seconds=self.seconds)),
         }
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
+
+    @property
+    def _issuer(self) -> str:
+        return f"https://holdfast/{self.tenant_id}"
+
+    def identify(
+        self, person_id: str, client_id: str, issuer: str, nonce: str, names: Mapping[str, str]
+    ) -> str:
+        """An id token: tells ``client_id`` who signed in, and opens nothing."""
+        now = _stamp(self._clock.now())
+        claims = {
+            **names,
+            "preferred_username": names["upn"],
+            "iss": issuer,
+            "aud": client_id,
+            "sub": person_id,
+            "oid": person_id,
+            "tid": self.tenant_id,
+            "iat": now,
+            "nbf": now - SKEW_SECONDS,
+            "exp": now + self.seconds,
+            **({"nonce": nonce} if nonce else {}),
+        }
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self.key_id})
+
+    @property
+    def key_id(self) -> str:
+        return hashlib.sha256(self._public.public_bytes_raw()).hexdigest()[:16]
+
+    def public_keys(self) -> dict[str, Any]:
+        """The key that signs, as a JSON Web Key Set."""
+        raw = base64.urlsafe_b64encode(self._public.public_bytes_raw()).decode().rstrip("=")
+        key = {"kty": "OKP", "crv": "Ed25519", "x": raw, "kid": self.key_id, "use": "sig"}
+        return {"keys": [{**key, "alg": ALGORITHM}]}
 
     def read(self, token: str) -> Caller:
         """AuthenticationError: InvalidAuthenticationToken or ExpiredAuthenticationToken."""
@@ -72,7 +122,10 @@ class Tokens:
             )
         if claims.get("tid") != self.tenant_id:
             raise AuthenticationError("the access token is of another installation", hint=LOG_IN)
-        return Caller(claims["sub"], claims["kind"], claims["agent"], claims["jti"])
+        if claims.get("iss") != self._issuer:  # an id token, which names its program as audience
+            raise AuthenticationError("this token is no access token", hint=LOG_IN)
+        stamp = claims.get("stamp", "")
+        return Caller(claims["sub"], claims["kind"], claims["agent"], claims["jti"], stamp)
 
 
 @dataclass(frozen=True, slots=True)

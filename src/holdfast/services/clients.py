@@ -1,15 +1,14 @@
-"""Clients (people's and services' logins): make, renew, disable; and give or take their roles."""
+"""Clients (services' logins by secret): make, renew, disable."""
 
 from __future__ import annotations
 
 import re
-import uuid
 
 from sqlalchemy import Connection
 
 from holdfast.catalog import access
-from holdfast.catalog.access import PrincipalRow, RoleAssignmentRow
-from holdfast.domain.access import AGENT, ROLES, Role, covers
+from holdfast.catalog.access import PrincipalRow
+from holdfast.catalog.identifiers import is_id
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.identity.authority import Principal
 from holdfast.identity.installation import add_client
@@ -26,11 +25,6 @@ def list_clients(platform: Platform) -> list[PrincipalRow]:
     return sorted((row for row in rows if row.kind == "service"), key=lambda row: row.name.lower())
 
 
-def client_names(platform: Platform) -> dict[str, str]:
-    """id -> name, disabled ones too."""
-    return {row.id: row.name for row in list_clients(platform)}
-
-
 def find_client(connection: Connection, name: str) -> PrincipalRow:
     """A client that may log in, by name or id. NotFoundError (ClientNotFound)."""
     for row in access.list_principals(connection):
@@ -45,11 +39,11 @@ def find_client(connection: Connection, name: str) -> PrincipalRow:
 def make_client(platform: Platform, name: str) -> tuple[PrincipalRow, str]:
     """A client without any role yet, and its secret, shown this once. ConflictError
     (ClientExists), UsageError (InvalidName)."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or is_id(name):
         raise UsageError(
             f"{name[:100]!r} is no name for a client",
             code="InvalidName",
-            hint="1 to 100 letters, digits, spaces and ._@-",
+            hint="1 to 100 letters, digits, spaces and ._@-, and no GUID",
         )
     secret = new_secret(platform.rng)
     with platform.catalog.write() as connection:
@@ -86,89 +80,3 @@ def disable_client(platform: Platform, name: str, by: Principal) -> None:
             )
         access.change_principal(connection, row.id, disabled_at=platform.now())
         access.remove_assignments_of(connection, row.id)
-
-
-def find_role(role: str) -> Role:
-    """By id, definition address or name. UsageError (RoleDefinitionNotFound)."""
-    wanted = role.rstrip("/").rpartition("/")[2].lower()
-    for one in ROLES.values():
-        if wanted in (one.id, one.name.lower()) and one is not AGENT:
-            return one
-    raise UsageError(
-        f"there is no role {role[:100]!r}",
-        code="RoleDefinitionNotFound",
-        hint="roles are " + ", ".join(one.name for one in ROLES.values() if one is not AGENT),
-    )
-
-
-def assign_role(
-    platform: Platform, assignment_id: str, scope: str, role: str, principal: str
-) -> tuple[RoleAssignmentRow, bool]:
-    """The assignment and whether it is new. ``scope``: an ARM id. UsageError, NotFoundError
-    (ClientNotFound), ConflictError (RoleAssignmentExists)."""
-    name, found = _guid(assignment_id), find_role(role)
-    with platform.catalog.write() as connection:
-        client = find_client(connection, principal)
-        row = RoleAssignmentRow(name, client.id, found.id, scope.lower(), platform.now())
-        old = access.get_assignment(connection, name)
-        if old is not None and (old.principal_id, old.role, old.scope) == (
-            row.principal_id,
-            row.role,
-            row.scope,
-        ):
-            return old, False
-        for other in access.assignments_of(connection, client.id):
-            same = (other.role, other.scope) == (row.role, row.scope)
-            if same or other.id == name or old is not None:
-                raise _exists(other if old is None else old)
-        access.add_assignment(connection, row)
-    return row, True
-
-
-def _exists(row: RoleAssignmentRow) -> ConflictError:
-    return ConflictError(
-        f"the role assignment already exists ({row.id})",
-        code="RoleAssignmentExists",
-        hint="use that one, or remove it first",
-    )
-
-
-def _guid(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError as error:
-        raise UsageError(
-            f"{text[:100]!r} is no name for a role assignment",
-            code="InvalidRoleAssignmentId",
-            hint="name it by a new GUID",
-        ) from error
-
-
-def assignments_below(platform: Platform, scope: str) -> list[RoleAssignmentRow]:
-    """Assignments at ``scope``, above it and below it."""
-    with platform.catalog.read() as connection:
-        rows = access.list_assignments(connection)
-    return [row for row in rows if covers(scope, row.scope) or covers(row.scope, scope)]
-
-
-def find_assignment(platform: Platform, scope: str, assignment_id: str) -> RoleAssignmentRow:
-    """NotFoundError (RoleAssignmentNotFound)."""
-    with platform.catalog.read() as connection:
-        row = access.get_assignment(connection, assignment_id.lower())
-    if row is None or row.scope != scope.lower():
-        raise NotFoundError(
-            f"there is no role assignment {assignment_id} at this scope",
-            code="RoleAssignmentNotFound",
-            hint="list the role assignments to see which",
-        )
-    return row
-
-
-def remove_assignment(platform: Platform, scope: str, assignment_id: str) -> bool:
-    """Take a role away; False when there was no such assignment."""
-    try:
-        row = find_assignment(platform, scope, assignment_id)
-    except NotFoundError:
-        return False
-    with platform.catalog.write() as connection:
-        return access.remove_assignment(connection, row.id) > 0

@@ -1,0 +1,138 @@
+"""People log in and out from the command line, by password and by a code in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.testing.browser import sign_in_by_code
+from holdfast.testing.world import GROUP, VAULT, Answer, World
+
+HERE = ("-g", GROUP, "-v", VAULT)
+PASSWORD, OTHER = "correct horse battery", "staple gun paper clip"
+
+
+class Shell:
+    """Somebody's own profile on the same machine."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world, self.folder = world, folder
+        self.url, self.ca = f"https://127.0.0.1:{world.port}", world.server_data / "ca.pem"
+        self.environment = {**world.environment, "HOLDFAST_CONFIG_DIR": str(folder)}
+
+    def run(self, *words: str | Path) -> Answer:
+        before = self.world.environment
+        self.world.environment = self.environment
+        try:
+            return self.world.cli(*words)
+        finally:
+            self.world.environment = before
+
+    def log_in(self, *words: str | Path) -> Answer:
+        return self.run("login", "--server", self.url, "--ca", self.ca, *words)
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "profile.json").read_text())
+        return found
+
+
+@pytest.fixture
+def ann(world: World, tmp_path: Path) -> tuple[Shell, str, Path]:
+    """Ann with a role at the vault; her shell, her name, and the file with her password."""
+    name, file = f"ann-{tmp_path.name}", tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    world.ok("user", "create", name, "--display-name", "Ann", "--password-file", file)
+    world.ok("role", "assign", "Backup Reader", "--user", name, *HERE)
+    return Shell(world, tmp_path / "profile"), name, file
+
+
+def test_a_person_logs_in_by_password_and_out(ann: tuple[Shell, str, Path]) -> None:
+    shell, name, file = ann
+    assert shell.log_in("--user", name, "--password-file", file).code == 0
+    assert PASSWORD not in (shell.folder / "profile.json").read_text()
+    assert stat.S_IMODE((shell.folder / "profile.json").stat().st_mode) == 0o600
+    assert VAULT in shell.run("vault", "list").out
+    assert "AuthorizationFailed" in shell.run("user", "list").err
+    first = shell.profile["refresh_token"]
+    (shell.folder / "token.json").unlink()  # as after an hour
+    assert VAULT in shell.run("vault", "list").out
+    kept = shell.profile["refresh_token"]
+    assert kept != first
+    assert shell.run("logout").code == 0
+    assert "NotLoggedIn" in shell.run("vault", "list").err
+    assert kept not in (shell.folder / "profile.json").read_text()
+    assert shell.run("login", "--user", name, "--password-file", file).code == 0, "same server"
+
+
+def test_a_changed_password_ends_the_session(
+    world: World, ann: tuple[Shell, str, Path], tmp_path: Path
+) -> None:
+    shell, name, file = ann
+    shell.log_in("--user", name, "--password-file", file)
+    fresh = tmp_path / "fresh"
+    fresh.write_text(OTHER)
+    words = ("user", "change-password", "--password-file", file, "--new-password-file", fresh)
+    assert shell.run(*words).code == 0
+    refused = shell.run("vault", "list")
+    assert "invalid_grant" in refused.err and "holdfast login" in refused.err
+    assert "invalid_grant" in shell.log_in("--user", name, "--password-file", file).err
+    assert shell.log_in("--user", name, "--password-file", fresh).code == 0
+    world.ok("user", "end-sessions", name)
+    assert shell.run("vault", "list").code == 1
+
+
+def test_a_person_logs_in_by_a_code_in_a_browser(
+    world: World, ann: tuple[Shell, str, Path]
+) -> None:
+    shell, name, _ = ann
+    words = ["login", "--server", shell.url, "--ca", str(shell.ca), "--device-code"]
+    program = subprocess.Popen(
+        [str(world.program), *words], env=shell.environment, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert program.stderr is not None
+    told = program.stderr.readline()
+    code = re.search(r"code ([A-Z]{4}-[A-Z]{4})", told)
+    assert code is not None, told
+    assert f"goes on as {name}" in sign_in_by_code(
+        shell.url, str(shell.ca), code[1], name, PASSWORD
+    )
+    out, err = program.communicate(timeout=30)
+    assert (program.returncode, "logged in" in out) == (0, True), err
+    assert VAULT in shell.run("vault", "list").out
+
+
+def test_an_authenticator_app_is_asked_for(world: World, ann: tuple[Shell, str, Path]) -> None:
+    shell, name, file = ann
+    shown = world.ok("user", "enable-totp", name).out
+    assert f"otpauth://totp/Holdfast%3A{name}?secret=" in shown
+    refused = shell.log_in("--user", name, "--password-file", file)
+    assert "interaction_required" in refused.err
+    rows = {row["name"]: row["properties"] for row in world.ask("user", "list")}
+    assert rows[name]["hasTotp"] is True
+    world.ok("user", "disable-totp", name)
+    assert shell.log_in("--user", name, "--password-file", file).code == 0
+    world.ok("user", "delete", name, "--yes")
+    assert shell.run("vault", "list").code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("user", "create", "bob"), "PasswordMissing"),
+        (("user", "show", "nobody"), "UserNotFound"),
+        (("user", "create", "bob", "--external"), "ProviderMissing"),
+        (("user", "create", "bob", "--subject", "bob-1"), "ProviderMissing"),
+        (("login", "--user", "a", "--device-code"), "InvalidUsage"),
+        (("login", "--user", "a", "--server", "https://127.0.0.2:1"), "InvalidUsage"),
+    ],
+)
+def test_what_is_refused(world: World, words: tuple[str, ...], code: str) -> None:
+    assert f"code: {code}" in world.cli(*words).err
