@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.domain.path_text import decode_path
@@ -27,6 +31,65 @@ def test_a_throttled_backup_takes_the_time_its_bytes_need(world: World, tmp_path
     world.ok("item", "update", "slow", "--container", HOST, "--throttle", "none")
     item = world.ask("item", "show", "slow", "--container", HOST)
     assert item["properties"]["holdfast"]["throttleBytesPerSecond"] is None
+
+
+WRITER = """
+import os, select, sys
+end = -1_000_000
+with open(sys.argv[1], "r+b", buffering=0) as out:
+    while not select.select([sys.stdin], [], [], 0.001)[0]:
+        out.seek(end, os.SEEK_END)
+        out.write(os.urandom(4096))
+"""
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Another process writes into the end of the file, again and again."""
+    words = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as writer:
+        try:
+            yield
+        finally:
+            assert writer.stdin is not None
+            writer.stdin.close()
+            assert writer.wait(30) == 0
+
+
+def test_a_file_another_process_writes_to_is_a_finding_and_is_made_good(
+    world: World, tmp_path: Path
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "quiet").write_bytes(b"quiet" * 50_000)
+    content = os.urandom(40_000_000)
+    (source / "busy").write_bytes(content)
+    words = ("item", "protect", "busy", "--container", HOST, "--policy", "DefaultPolicy")
+    world.ok(*words, "--include", source, "--throttle", "50MB")  # so that reading takes a while
+    with written_to(source / "busy"):
+        assert world.back_up(item="busy").code == 3
+    job = world.jobs()[0]["name"]
+    shown = world.ask("job", "show", job)["properties"]
+    assert shown["status"] == "CompletedWithWarnings"
+    told = [(one["code"], one["path"]) for one in shown["holdfast"]["findings"]]
+    assert told == [("FileChanged", f"{source}/busy")]
+    assert f"FileChanged: {source}/busy" in world.ok("job", "show", job).out
+    point = world.points("busy")[0]
+    assert point["properties"]["holdfast"]["findingsCount"] == 1
+
+    world.restore(tmp_path / "first", item="busy")
+    kept = tmp_path / "first" / str(source).lstrip("/")
+    assert (kept / "quiet").read_bytes() == b"quiet" * 50_000
+    restored = (kept / "busy").read_bytes()
+    assert len(restored) == len(content)
+    assert restored[:-1_000_000] == content[:-1_000_000], "what nobody wrote to is whole"
+
+    world.ok("item", "update", "busy", "--container", HOST, "--throttle", "none")
+    assert world.back_up(item="busy").code == 0
+    world.restore(tmp_path / "second", item="busy")
+    for name in ("quiet", "busy"):
+        kept = tmp_path / "second" / str(source / name).lstrip("/")
+        assert kept.read_bytes() == (source / name).read_bytes()
 
 
 def _bytes(path: Path, name: bytes) -> Path:

@@ -65,6 +65,9 @@ class MemorySource:
     def page(self, page_id: bytes) -> Buffer:
         return self.chunks[page_id]
 
+    def sealed(self, run: list[FrameLocation]) -> None:
+        """Everything here is plain."""
+
     def pages(self, page_ids: Sequence[bytes]) -> list[Buffer]:
         return [self.chunks[page_id] for page_id in page_ids]
 

@@ -228,7 +228,9 @@ def test_a_torn_journal_claims_only_whole_lines(folder: Path) -> None:
     assert again.resumed and again.done == {1, 2} and again.made(b"a\nfolder")
     again.finish_windows([3])
     again.close(delete=False)
-    assert RestoreJournal(path, "request").done == {1, 2, 3}
+    last = RestoreJournal(path, "request")
+    assert last.done == {1, 2, 3}
+    last.close(delete=False)
     other = RestoreJournal(path, "another request")
     assert not other.resumed and other.done == set()
 
@@ -351,6 +353,34 @@ def test_without_root_it_restores_what_it_may_and_lists_the_rest(folder: Path) -
                 "null: missing",
                 "block: missing",
             }
+    finally:
+        remove_tree(place)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.mark.skipif(not ROOT, reason="becomes another user, which root can")
+def test_without_root_attributes_of_what_is_read_only_come_back(folder: Path) -> None:
+    import shutil
+    import tempfile
+
+    place = Path(tempfile.mkdtemp())  # another user can reach it
+    try:
+        place.chmod(0o777)
+        source = place / "source"
+        locked = source / "locked"
+        locked.mkdir(parents=True)
+        (locked / "file").write_bytes(b"read only")
+        for path, mode in ((locked / "file", 0o444), (locked, 0o555)):
+            os.setxattr(path, b"user.origin", b"here")
+            path.chmod(mode)
+        subprocess.run(["chown", "-R", "65534:65534", str(source)], check=True)
+        FilesVault(place / "vault").back_up(source)
+        subprocess.run(["chown", "-R", "65534:65534", str(place / "vault")], check=True)
+        for _ in range(2):  # the second time over what the first one made
+            code, told = restore_process(place, {}, uid=65534)
+            assert code == 0
+            assert list(told["findings"]) == [], "root's folders only lead there"
+            assert differences(source, place / "target") == []
     finally:
         remove_tree(place)
         shutil.rmtree(place, ignore_errors=True)

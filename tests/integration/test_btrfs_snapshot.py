@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,31 +10,18 @@ import pytest
 
 from holdfast.adapters.volume_snapshot import snapshot_adapters
 from holdfast.adapters.volume_snapshot.btrfs import MARK, BtrfsSnapshots
+from holdfast.testing.loop_volume import btrfs_missing, btrfs_volume, run
 from holdfast.workloads.files.listing import ROW, SIZE
 from holdfast.workloads.files.scan import TreeWalk
 from holdfast.workloads.files.selection import compile_excludes
 
 
-def _run(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0 or shutil.which("mkfs.btrfs") is None:
-        pytest.skip("needs root and btrfs-progs: a loop device is formatted and mounted")
-    image, where = tmp_path / "volume.img", tmp_path / "volume"
-    with image.open("wb") as out:
-        out.truncate(200 * 1024 * 1024)
-    where.mkdir()
-    if not (
-        _run("mkfs.btrfs", "-q", str(image)) and _run("mount", "-o", "loop", str(image), str(where))
-    ):
-        pytest.skip("this kernel cannot mount btrfs on a loop device")
-    try:
-        yield where
-    finally:
-        _run("umount", str(where))
+    if why := btrfs_missing():
+        pytest.skip(why)
+    with btrfs_volume(tmp_path) as made:
+        yield made
 
 
 def _names(base: bytes, include: Path) -> dict[bytes, int]:
@@ -50,7 +35,7 @@ def _names(base: bytes, include: Path) -> dict[bytes, int]:
 
 def test_the_snapshot_shows_one_moment_and_goes(volume: Path, tmp_path: Path) -> None:
     subvolume = volume / "data"
-    assert _run("btrfs", "subvolume", "create", str(subvolume))
+    assert run("btrfs", "subvolume", "create", str(subvolume))
     folder = subvolume / "docs"
     folder.mkdir()
     (folder / "a").write_text("before")
@@ -70,7 +55,7 @@ def test_the_snapshot_shows_one_moment_and_goes(volume: Path, tmp_path: Path) ->
 
 def test_what_a_killed_agent_left_is_removed(volume: Path, tmp_path: Path) -> None:
     subvolume = volume / "data"
-    assert _run("btrfs", "subvolume", "create", str(subvolume))
+    assert run("btrfs", "subvolume", "create", str(subvolume))
     (subvolume / "a").write_text("a")
     snapshots = BtrfsSnapshots(tmp_path / "state")
     assert snapshots.take((os.fsencode(subvolume).lstrip(b"/"),)) is not None

@@ -12,8 +12,10 @@ import pytest
 from holdfast.adapters.clock import SystemClock
 from holdfast.errors import SourceError, UsageError
 from holdfast.testing.files_vault import FilesVault
+from holdfast.vaultstore.ids import ChunkKind, chunk_name
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
 from holdfast.workloads.files.restore import RestorePlan
+from holdfast.workloads.files.restore_fetch import ChunkFetcher
 from holdfast.workloads.files.small_files import BundleReader
 
 
@@ -127,3 +129,42 @@ def test_excludes_missing_includes_and_senseless_ones(tmp_path: Path) -> None:
     assert missing.value.code == "SourcePathMissing"
     with pytest.raises(UsageError):
         vault.back_up()
+
+
+def test_a_bundle_that_equals_a_manifest_page_restores_beside_it(tmp_path: Path) -> None:
+    """Small files that together are, byte for byte, the page that names another tree's files."""
+    source, forged = tmp_path / "src", tmp_path / "forged"
+    source.mkdir()
+    forged.mkdir()
+    for number in range(60):
+        (source / f"file-{number}").write_bytes(b"%d" % number * 50)
+    vault = FilesVault(tmp_path / "vault")
+    vault.back_up(source)
+    tree = vault.vault.root(vault.latest()).file_tree
+    assert tree is not None
+    reading = vault.restore_session()
+    page = bytes(ChunkFetcher(reading).page(tree.page_root))
+    keys = reading.grant.id_keys
+    reading.close()
+    step = len(page) // 4 + 1
+    assert step > 500
+    for number, start in enumerate(range(0, len(page), step)):
+        (forged / f"part-{number}").write_bytes(page[start : start + step])
+
+    first = vault.latest()
+    vault.back_up(forged)
+    bundle = chunk_name(keys, ChunkKind.BUNDLE, page)[:32]
+    assert bundle != tree.page_root == chunk_name(keys, ChunkKind.FILE_PAGE, page)[:32]
+    reading = vault.restore_session()
+    assert len(reading.locate(bundle)) == 1, "the small files are one bundle, equal to the page"
+    reading.close()
+    for one, point in ((source, first), (forged, vault.latest())):
+        vault.restore(RestorePlan(target=tmp_path / "out"), rp_id=point)
+        found = compare_inventories(
+            take_inventory([one]),
+            take_inventory([tmp_path / "out" / str(one).lstrip("/")]),
+            strip_right=str(tmp_path / "out"),
+            owners=os.geteuid() == 0,
+        )
+        assert found.lines == []
+        assert found.compared > 4

@@ -1,4 +1,5 @@
-"""The processes that scan and read for the agent: used on large trees, not missed when lost."""
+"""The processes that scan, read and write for the agent: used on large trees, not missed when
+lost."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from holdfast.testing.files_vault import FilesVault, LaterClock
-from holdfast.workloads.files import content, scan_process
+from holdfast.workloads.files import (
+    content,
+    restore,
+    restore_fetch,
+    restore_pieces,
+    scan_process,
+    writer_helper,
+)
 from holdfast.workloads.files.child import Child, ChildLostError
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
 from holdfast.workloads.files.restore import RestorePlan
@@ -23,6 +31,9 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scan_process, "LARGE_ENTRIES", 30)
     monkeypatch.setattr(scan_process, "BATCH_BYTES", 2_000)
     monkeypatch.setattr(content, "MANY_FILES", 8)
+    monkeypatch.setattr(writer_helper, "MANY_FILES", 8)
+    monkeypatch.setattr(restore_pieces, "WORTH_FILES", 2)
+    monkeypatch.setattr(restore_fetch, "RUN_BYTES", 200_000)
     folder, noise = tmp_path / "src", random.Random(5)
     for number in range(FILES):
         place = folder / f"d{number % 23}" / f"e{number % 7}"
@@ -55,13 +66,17 @@ class Watched(Child):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     monkeypatch.setattr(Watched, "started", [])
+    monkeypatch.setattr(Watched, "patience", 1 << 30)
     monkeypatch.setattr("holdfast.workloads.files.reader_process.Child", Watched)
     monkeypatch.setattr("holdfast.workloads.files.scan_process.Child", Watched)
+    monkeypatch.setattr("holdfast.workloads.files.writer_process.Child", Watched)
     return Watched
 
 
 def differences(vault: FilesVault, source: Path, out: Path) -> list[str]:
-    vault.restore(RestorePlan(target=out))
+    _, run = vault.restore(RestorePlan(target=out))
+    assert run.findings.all() == ()
+    assert not list(out.rglob(".holdfast*"))
     kept = out / str(source).lstrip("/")
     compared = compare_inventories(
         take_inventory([source]), take_inventory([kept]), strip_right=str(out), owners=True
@@ -109,9 +124,66 @@ def test_a_process_that_cannot_be_started_is_done_without(
 
     monkeypatch.setattr("holdfast.workloads.files.reader_process.Child", refuse)
     monkeypatch.setattr("holdfast.workloads.files.scan_process.Child", refuse)
+    monkeypatch.setattr("holdfast.workloads.files.writer_process.Child", refuse)
     vault = FilesVault(tmp_path / "vault")
     vault.back_up(source)
     assert differences(vault, source, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("patience", [1 << 30, 0, 1, 2])
+def test_small_files_are_restored_by_a_process_that_may_be_lost(
+    source: Path, tmp_path: Path, watched: type[Watched], patience: int
+) -> None:
+    vault = FilesVault(tmp_path / "vault")
+    vault.back_up(source)
+    watched.started.clear()
+    watched.patience = patience
+    assert differences(vault, source, tmp_path / "out") == []
+    assert watched.started == ["writer_process"]
+
+
+def test_what_the_writing_process_could_not_do_is_named(
+    source: Path, tmp_path: Path, watched: type[Watched]
+) -> None:
+    """A folder that is not empty stands where a file should be: that one file is left out."""
+    vault, out = FilesVault(tmp_path / "vault"), tmp_path / "out"
+    vault.back_up(source)
+    watched.started.clear()
+    above = out / str(source).lstrip("/") / "d1" / "e1"
+    (above / "file-1" / "full").mkdir(parents=True)
+    result, run = vault.restore(RestorePlan(target=out))
+    assert watched.started == ["writer_process"]
+    shown = [(one.code, one.path) for one in run.findings.all()]
+    assert shown == [
+        ("NotRestored", os.fsencode(above / "file-1").removeprefix(b"%s/" % os.fsencode(out)))
+    ]
+    assert result.files == FILES + 1  # with the large one and the link, without this one
+
+
+def test_a_damaged_frame_costs_its_own_files_only(
+    source: Path, tmp_path: Path, watched: type[Watched]
+) -> None:
+    vault, out = FilesVault(tmp_path / "vault"), tmp_path / "out"
+    vault.back_up(source)
+    watched.started.clear()
+    session = vault.restore_session()
+    real = session.read_frames
+
+    def altered(pack: bytes, frames: list[int]) -> bytes:
+        data = bytearray(real(pack, frames))
+        if 3 in frames and len(frames) > 1:
+            data[len(data) // 2] ^= 1
+        return bytes(data)
+
+    session.read_frames = altered  # type: ignore[method-assign]
+    run = restore.FilesRestore(RestorePlan(target=out), restore_fetch.ChunkFetcher(session))
+    run.run()  # each frame is asked for once more by itself, and is whole then
+    assert run.findings.all() == ()
+    kept = out / str(source).lstrip("/")
+    found = compare_inventories(
+        take_inventory([source]), take_inventory([kept]), strip_right=str(out), owners=True
+    )
+    assert found.lines == []
 
 
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:

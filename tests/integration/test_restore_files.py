@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import NotFoundError
+from holdfast.testing.acls import set_acl
 from holdfast.testing.files_vault import FilesVault
 from holdfast.testing.nasty_tree import build_nasty_tree, remove_tree
 from holdfast.workloads.files import restore_plan
@@ -306,14 +307,12 @@ def test_owners_are_mapped_by_name_unless_numeric(
 
 
 def test_a_target_below_a_default_acl_gets_no_acl_from_it(folder: Path) -> None:
-    import subprocess
-
     source, target = folder / "source", folder / "target"
     (source / "dir").mkdir(parents=True)
     (source / "dir" / "file").write_bytes(b"f")
     (source / "link").symlink_to("dir")
     target.mkdir()
-    subprocess.run(["setfacl", "-m", "d:u:1234:rwx,d:g:7:rwx", str(target)], check=True)
+    set_acl(target, {1234: 7}, {7: 7}, default=True)
     vault = FilesVault(folder / "vault")
     vault.back_up(source)
     vault.restore(RestorePlan(target=target))

@@ -20,6 +20,7 @@ from holdfast.workloads.files.restore_links import LinkTable
 from holdfast.workloads.files.restore_names import copy_name
 from holdfast.workloads.files.restore_plan import RestorePlan, Selection, _outermost
 from holdfast.workloads.files.restore_writer import Owners, fail
+from holdfast.workloads.files.selection import folders_above
 
 NAMES = st.sampled_from([b"a", b"b", b"a-", b"ab", b"\x01", b"z"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(b"/".join)
@@ -180,3 +181,17 @@ def test_links_and_attributes_beyond_path_max(tmp_path: Path) -> None:
     assert read_link(path + b"/link") == b"there"
     assert read_xattrs(path + b"/file") == {b"user.a": b"b"}
     assert read_xattrs(path + b"/link") == {}
+
+
+@pytest.mark.parametrize(
+    ("includes", "above"),
+    [
+        ([b"/home/ann/docs"], {b"home", b"home/ann"}),
+        ([b"/home/ann", b"/home/ann/docs/old", b"/srv"], {b"home"}),
+        ([b"/a/b/c", b"/a/b"], {b"a"}),
+        ([b"/"], set()),
+        ([b"/", b"/a/b"], set()),
+    ],
+)
+def test_folders_that_only_lead_to_includes(includes: list[bytes], above: set[bytes]) -> None:
+    assert folders_above(includes) == above

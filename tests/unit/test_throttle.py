@@ -10,7 +10,7 @@ from holdfast.workloads.packing import Throttle
 
 def test_what_is_sent_takes_the_time_its_bytes_need() -> None:
     waited: list[float] = []
-    throttle = Throttle(2_000, waited.append)
+    throttle = Throttle(lambda: 2_000, waited.append)
     for count in (1_000, 5_000, 1):
         throttle.spend(count)
     assert sum(waited) == pytest.approx(6_001 / 2_000)
@@ -18,7 +18,7 @@ def test_what_is_sent_takes_the_time_its_bytes_need() -> None:
 
 def test_without_a_limit_nothing_waits() -> None:
     waited: list[float] = []
-    Throttle(None, waited.append).spend(1 << 40)
+    Throttle(lambda: None, waited.append).spend(1 << 40)
     assert waited == []
 
 

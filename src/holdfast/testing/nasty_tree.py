@@ -9,6 +9,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from holdfast.testing.acls import remove_acl, set_acl
+
 MAX_NAME = 255
 DEEP = 60  # folders of 100 bytes each: beyond PATH_MAX
 OLD_NS = 978_307_200_123_456_789
@@ -119,17 +121,14 @@ def _xattrs(folder: Path) -> None:
     (folder / "dir").mkdir()
     os.setxattr(folder / "dir", "user.of-a-folder", b"d")
     (folder / "acl").write_bytes(b"a")
-    _setfacl("u:1234:rw,g:99:r", folder / "acl")
+    set_acl(folder / "acl", {1234: 6}, {99: 4})
     (folder / "acl-dir").mkdir()
-    _setfacl("u:1234:rwx,d:u:1234:rwx,d:g:7:rx", folder / "acl-dir")
+    set_acl(folder / "acl-dir", {1234: 7}, {7: 5}, default=True)
+    set_acl(folder / "acl-dir", {1234: 7}, {})
     (folder / "acl-dir" / "inherited").write_bytes(b"i")
     (folder / "acl-dir" / "without").write_bytes(b"w")
-    subprocess.run(["setfacl", "-b", str(folder / "acl-dir" / "without")], check=True)
+    remove_acl(folder / "acl-dir" / "without")
     (folder / "acl-dir" / "sub").mkdir()
-
-
-def _setfacl(rules: str, path: Path) -> None:
-    subprocess.run(["setfacl", "-m", rules, str(path)], check=True)
 
 
 def _times(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from holdfast.errors import CancelledError
@@ -21,32 +22,64 @@ from holdfast.workloads.transport import BackupTransport
 _PAGE_KINDS = frozenset({ChunkKind.FILE_PAGE, ChunkKind.DISK_PAGE, ChunkKind.ROOT})
 
 
-class Throttle:
-    """Bytes per second for everything that is sent; None is no limit."""
+SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
+REREAD_SECONDS = 1.0
+STRETCH_SECONDS = 10.0
 
-    def __init__(self, bytes_per_second: int | None, wait: Callable[[float], object]) -> None:
-        self._rate = bytes_per_second
+
+class Throttle:
+    """Bytes per second for everything that is sent; ``rate`` is asked again every second, so that
+    work hours and changed settings count at once. None is no limit."""
+
+    def __init__(self, rate: Callable[[], int | None], wait: Callable[[float], object]) -> None:
+        self._rate = rate
         self._wait = wait
 
-    def spend(self, count: int) -> None:
-        """Wait as long as sending ``count`` bytes may take."""
-        if self._rate:
-            self._wait(count / self._rate)
+    def spend(self, count: int) -> float:
+        """Wait as long as sending ``count`` bytes may take; the seconds waited."""
+        left, waited = float(count), 0.0
+        while left > 0 and (rate := self._rate()):
+            pause = min(left / rate, REREAD_SECONDS)
+            self._wait(pause)
+            left -= pause * rate
+            waited += pause
+        return waited
+
+
+class _PackPace:
+    """Waits while a pack is sent, so that the network is used evenly; but no longer than
+    ``STRETCH_SECONDS``, because the server keeps a place for each pack under way. What is left is
+    waited for between packs."""
+
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
+        self._seconds = 0.0
+        self.count = 0
+
+    def __call__(self, count: int) -> None:
+        if self._seconds < STRETCH_SECONDS:
+            self._seconds += self._throttle.spend(count)
+            self.count += count
 
 
 class Uploader:
-    """Sends finished packs from one thread; keeps their receipts until they are taken."""
+    """Sends finished packs from one thread; keeps their receipts until they are taken, or settled
+    here: every ``settle_seconds``, in the middle of a long file or disk too."""
 
-    def __init__(self, transport: BackupTransport, throttle: Throttle) -> None:
+    def __init__(
+        self, transport: BackupTransport, throttle: Throttle, settle_seconds: float
+    ) -> None:
         self._transport = transport
         self._throttle = throttle
+        self._settle_seconds = settle_seconds
+        self._settled_at = time.monotonic()
         self._queue: queue.Queue[tuple[SealedPack, queue.Queue[PackBuilder], PackBuilder] | None]
         self._queue = queue.Queue(maxsize=2)
         self._lock = threading.Lock()
         self._receipts: list[bytes] = []
         self._error: BaseException | None = None
         self.sent_bytes = 0
-        self.unsettled_bytes = 0
+        self._unsettled_bytes = 0
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
         self._thread.start()
 
@@ -63,8 +96,14 @@ class Uploader:
     def take_receipts(self) -> list[bytes]:
         with self._lock:
             taken, self._receipts = self._receipts, []
-            self.unsettled_bytes = 0
+            self._unsettled_bytes = 0
         return taken
+
+    def settle(self) -> None:
+        """Make what was sent so far findable by later backups."""
+        if receipts := self.take_receipts():
+            self._transport.checkpoint(receipts)
+        self._settled_at = time.monotonic()
 
     def drain(self) -> None:
         """Wait until everything given was sent."""
@@ -89,12 +128,16 @@ class Uploader:
         self._queue.task_done()
 
     def _send(self, pack: SealedPack) -> None:
-        receipt = self._transport.put_pack(pack.pack_id, pack.data)
+        pace = _PackPace(self._throttle)
+        receipt = self._transport.put_pack(pack.pack_id, pack.data, pace)
         with self._lock:
             self._receipts.append(receipt)
             self.sent_bytes += len(pack.data)
-            self.unsettled_bytes += len(pack.data)
-        self._throttle.spend(len(pack.data))
+            self._unsettled_bytes += len(pack.data)
+        late = time.monotonic() - self._settled_at > self._settle_seconds
+        if late or self._unsettled_bytes > SETTLE_BYTES:
+            self.settle()
+        self._throttle.spend(len(pack.data) - pace.count)
 
 
 class _Lane:
@@ -160,17 +203,26 @@ class ChunkWriter:
     """Stores chunks once: known ones are skipped, others compressed, sealed and sent.
 
     ``known`` ids are those of the parent's pages and of what this session sent. It forgets the
-    older half beyond ``MAX_KNOWN``; a forgotten chunk is asked for again, never lost.
+    older half beyond ``MAX_KNOWN``; a forgotten chunk is asked for again, never lost. ``content``:
+    the class of the packs that hold what is no page.
     """
 
     MAX_KNOWN = 1_000_000
 
-    def __init__(self, transport: BackupTransport, rng: Random, throttle: Throttle) -> None:
+    def __init__(
+        self,
+        transport: BackupTransport,
+        rng: Random,
+        throttle: Throttle,
+        content: PackClass = PackClass.FILES,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
         grant = transport.grant
         self._transport = transport
         self._compressor = Compressor(grant.zstd_level)
-        self._uploader = Uploader(transport, throttle)
-        self._files = _Lane(transport, PackClass.FILES, self._uploader, rng)
+        self._uploader = Uploader(transport, throttle, settle_seconds)
+        self._content = _Lane(transport, content, self._uploader, rng)
         self._pages = _Lane(transport, PackClass.PAGES, self._uploader, rng)
         self._known: set[bytes] = set()
         self._older: set[bytes] = set()
@@ -181,13 +233,9 @@ class ChunkWriter:
     def sent_bytes(self) -> int:
         return self._uploader.sent_bytes
 
-    @property
-    def unsettled_bytes(self) -> int:
-        return self._uploader.unsettled_bytes
-
     def store(self, kind: int, chunks: Sequence[tuple[bytes, Buffer]]) -> None:
         """Store (48-byte name, content) pairs of one kind; one presence question for all."""
-        lane = self._pages if kind in _PAGE_KINDS else self._files
+        lane = self._pages if kind in _PAGE_KINDS else self._content
         for name, data in self._absent(chunks):
             codec, body = self._compressor.compress(data)
             lane.add(kind, name, len(data), codec, body)
@@ -208,13 +256,12 @@ class ChunkWriter:
         return [pair for pair, there in zip(fresh, present, strict=True) if not there]
 
     def settle(self) -> None:
-        """Make what was sent so far findable by a later attempt."""
-        if receipts := self._uploader.take_receipts():
-            self._transport.checkpoint(receipts)
+        """Make what was sent so far findable by later backups."""
+        self._uploader.settle()
 
     def finish(self) -> list[bytes]:
         """Send what is left; the receipts not yet settled."""
-        self._files.flush()
+        self._content.flush()
         self._pages.flush()
         self._uploader.drain()
         return self._uploader.take_receipts()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.values import FrameLocation
+
+Pace = Callable[[int], object]
 
 
 class BackupTransport(Protocol):
@@ -17,8 +19,9 @@ class BackupTransport(Protocol):
     @property
     def grant(self) -> SessionGrant: ...
 
-    def put_pack(self, pack_id: bytes, data: memoryview) -> bytes:
-        """Send a pack; its receipt."""
+    def put_pack(self, pack_id: bytes, data: memoryview, pace: Pace | None = None) -> bytes:
+        """Send a pack; its receipt. ``pace`` is told the bytes of each piece before it is sent, and
+        may wait; a transport that sends in one piece does not ask it."""
         ...
 
     def lookup(self, names: bytes) -> bytes:
@@ -45,7 +48,8 @@ class RestoreTransport(Protocol):
         ...
 
     def read_frames(self, pack_id: bytes, frames: Sequence[int]) -> Buffer:
-        """Ciphertext of these frames, concatenated in the order asked."""
+        """Ciphertext of these frames, concatenated in the order asked; valid until the same
+        thread's next call."""
         ...
 
     def close(self) -> None: ...

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holdfast.domain.work_hours import WorkHours, rate_at
 from holdfast.errors import CancelledError, ConflictError, InternalError
 from holdfast.ports.clock import Clock, Random
 from holdfast.vaultstore.entries import Entry, SegmentEncoder, first_name, splits_before
@@ -33,27 +34,29 @@ from holdfast.workloads.files.scan import check_includes
 from holdfast.workloads.files.scan_process import Scanner
 from holdfast.workloads.files.selection import compile_excludes, normalise_includes
 from holdfast.workloads.findings import Findings
-from holdfast.workloads.packing import ChunkWriter, Throttle, stop_if
+from holdfast.workloads.packing import SETTLE_SECONDS, ChunkWriter, Throttle, stop_if
 from holdfast.workloads.transport import BackupTransport
 
 log = logging.getLogger(__name__)
-MAX_HELD_ENTRIES = 40_000
+MAX_HELD_ENTRIES = 24_000
 DRAIN_EVERY = 16  # directories; asking each time costs more than it frees
-SETTLE_SECONDS, SETTLE_BYTES = 600.0, 32 * 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupPlan:
-    """What to protect and how. ``base``: where "/" is read from (a volume snapshot)."""
+    """What to protect and how. ``base``: where "/" is read from (a volume snapshot);
+    ``settle_seconds``: how often what was sent is made findable for later backups."""
 
     include_paths: Sequence[str]
     exclude_globs: Sequence[str] = ()
     throttle_bytes_per_second: int | None = None
+    work_hours: WorkHours | None = None
     base: bytes = b""
     consistency: str = "CrashConsistent"
     consistency_reason: str = "files were read live, without a volume snapshot"
     host: str = ""
     threads: int = 0
+    settle_seconds: float = SETTLE_SECONDS
 
 
 @dataclass(slots=True)
@@ -102,7 +105,15 @@ class FilesBackup:
         self._clock = clock
         self._rng = rng
         self._cancelled = cancelled
-        self._throttle = Throttle(plan.throttle_bytes_per_second, wait)
+        self._limits = (plan.throttle_bytes_per_second, plan.work_hours)
+        self._throttle = Throttle(self._rate, wait)
+
+    def limit(self, outside: int | None, hours: WorkHours | None) -> None:
+        """Other limits from now on."""
+        self._limits = (outside, hours)
+
+    def _rate(self) -> int | None:
+        return rate_at(*self._limits, self._clock.now())
 
     def run(self) -> BackupResult:
         """Make the recovery point. SourceError, CancelledError (what was sent stays findable),
@@ -146,7 +157,9 @@ class _Run:
         self._progress = backup.progress
         self._cache = cache
         self._next_cache = CacheWriter(cache_path)
-        self._writer = ChunkWriter(self._transport, rng, throttle)
+        self._writer = ChunkWriter(
+            self._transport, rng, throttle, settle_seconds=plan.settle_seconds
+        )
         self._reader = ContentReader(self._writer, plan.base, self._findings.add)
         self._reader.prepare(grant.id_keys, grant.chunker_seed)
         self._batches = Batches(self._reader, plan.threads, self._cancelled)
@@ -159,7 +172,6 @@ class _Run:
         self._owners: set[int] = set()
         self._groups: set[int] = set()
         self._files = 0
-        self._settled_at = time.monotonic()
 
     def execute(self) -> BackupResult:
         includes = normalise_includes(self._plan.include_paths)
@@ -171,7 +183,6 @@ class _Run:
                 self._drain(block=False)
             while self._held > MAX_HELD_ENTRIES:  # one long file must not let the rest pile up
                 self._drain_one()
-            self._settle_in_time()
         self._batches.flush()
         self._drain(block=True)
         tree = self._builder.finish()
@@ -283,12 +294,6 @@ class _Run:
         if page_id not in self._cache.pages:
             self._writer.store(ChunkKind.FILE_PAGE, [(name, page)])
         return page_id
-
-    def _settle_in_time(self) -> None:
-        late = time.monotonic() - self._settled_at > SETTLE_SECONDS
-        if late or self._writer.unsettled_bytes > SETTLE_BYTES:
-            self._writer.settle()
-            self._settled_at = time.monotonic()
 
     # the end
 

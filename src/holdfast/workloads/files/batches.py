@@ -16,16 +16,41 @@ from holdfast.workloads.packing import stop_if
 BATCH_BYTES, BATCH_FILES = 4 * 1024 * 1024, 2048
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_WAITING_TASKS = 64
+MAX_WAITING_FILES = 8 * BATCH_FILES  # each is an entry of a few hundred bytes and more
+
+
+class _Room:
+    """How many tasks and files may wait; a task of any size is let in when none does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._tasks = self._files = 0
+
+    def take(self, files: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._fits(files))
+            self._tasks += 1
+            self._files += files
+
+    def _fits(self, files: int) -> bool:
+        few = self._tasks < MAX_WAITING_TASKS and self._files + files <= MAX_WAITING_FILES
+        return few or not self._tasks
+
+    def give_back(self, files: int) -> None:
+        with self._changed:
+            self._tasks -= 1
+            self._files -= files
+            self._changed.notify()
 
 
 class Batches:
-    """Used by one thread; ``threads`` others read. At most MAX_WAITING_TASKS tasks wait."""
+    """Used by one thread; ``threads`` others read. What waits for them is bounded."""
 
     def __init__(self, reader: ContentReader, threads: int, cancelled: Callable[[], bool]) -> None:
         self._reader = reader
         self._cancelled = cancelled
         self._pool = ThreadPoolExecutor(threads or min(4, (os.cpu_count() or 2) + 1), "read")
-        self._room = threading.Semaphore(MAX_WAITING_TASKS)
+        self._room = _Room()
         self._batch: list[Source] = []
         self._owners: list[Pending] = []
         self._bytes = 0
@@ -56,18 +81,18 @@ class Batches:
         if self._batch:
             batch, owners = self._batch, self._owners
             self._batch, self._owners, self._bytes = [], [], 0
-            self._submit(lambda: self._reader.read_small(batch), owners)
+            self._submit(lambda: self._reader.read_small(batch), owners, len(batch))
             for owner in owners:
                 owner.unsent = False
 
     def _submit_large(self, source: Source, pending: Pending) -> None:
-        self._submit(lambda: self._reader.read_large(source), [pending])
+        self._submit(lambda: self._reader.read_large(source), [pending], 1)
 
-    def _submit(self, task: Callable[[], None], owners: list[Pending]) -> None:
-        self._room.acquire()
+    def _submit(self, task: Callable[[], None], owners: list[Pending], files: int) -> None:
+        self._room.take(files)
         stop_if(self._cancelled)
         future = self._pool.submit(task)
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(lambda _: self._room.give_back(files))
         for owner in owners:
             owner.tasks.append(future)
 

@@ -1,6 +1,7 @@
 """Helper processes of the agent: messages over pipes, in both directions.
 
-A child ends when its input does, so it never outlives the agent, however that dies.
+A child ends when its input does, so it never outlives the agent for long, however that dies; one
+that changes something asks before each change whether anybody is left (``abandoned_when_closed``).
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Any
@@ -29,7 +32,8 @@ class ChildLostError(Exception):
 
 
 class Child:
-    """A started helper: ``send`` it messages, ``receive`` its answers."""
+    """A started helper: ``send`` it messages, ``receive`` its answers; or, from several threads,
+    ``ask`` it questions, which it answers in order."""
 
     def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
         """OSError when it cannot be started."""
@@ -53,6 +57,13 @@ class Child:
         _widen(answers)
         self._orders = os.fdopen(orders, "wb")
         self._answers = os.fdopen(answers, "rb")
+        self._asking = threading.Lock()
+        self._last = threading.Event()
+        self._last.set()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, message: msgspec.Struct) -> None:
         """ChildLostError when nobody is there."""
@@ -70,6 +81,35 @@ class Child:
         if found is None:
             raise ChildLostError(f"it ended with {self._process.poll()}")
         return found
+
+    def ask(self, message: msgspec.Struct) -> Callable[[], bytes]:
+        """Send a question; the result waits for the answer and must be called once, from any
+        thread. Both raise ChildLostError. The child always has the next question at hand."""
+        mine = threading.Event()
+        with self._asking:
+            before, self._last = self._last, mine
+            try:
+                self.send(message)
+            except ChildLostError:
+                self._last = before  # nothing is to come for this one
+                raise
+
+        def answer() -> bytes:
+            before.wait()
+            try:
+                return self.receive()
+            finally:
+                mine.set()
+
+        return answer
+
+    def kill(self) -> None:
+        """End the process at once, from any thread; whoever waits for it gets ChildLostError."""
+        self._process.kill()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:  # in the kernel; it does nothing more when it returns
+            log.warning("helper process %d was killed and has not ended yet", self._process.pid)
 
     def close(self) -> None:
         """End the process; nobody may be using it."""
@@ -107,6 +147,15 @@ def receive(pipe: IO[bytes]) -> bytes | None:
     (length,) = _LENGTH.unpack(lead)
     data = pipe.read(length)
     return data if len(data) == length else None
+
+
+def abandoned_when_closed(pipe: IO[bytes]) -> Callable[[], bool]:
+    """Asks whether nobody is left at the other end, although messages may still lie in ``pipe``."""
+    if not hasattr(select, "poll"):
+        return lambda: False
+    poll = select.poll()
+    poll.register(pipe.fileno(), 0)  # being closed is told unasked
+    return lambda: bool(poll.poll(0))
 
 
 def run(serve: Callable[[IO[bytes], IO[bytes]], Any]) -> None:

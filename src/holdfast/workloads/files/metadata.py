@@ -133,8 +133,12 @@ def apply_attributes(fd: int, entry: Entry, uid: int, gid: int, now: Found, repo
     if (now.uid, now.gid) != (uid, gid):
         mode, owned = _apply_owner(fd, entry, uid, gid, now, report)
     user, other = _sorted_xattrs(entry.xattrs)
+    opened = bool(user) and not now.mode & st.S_IWUSR  # without root, only who may write sets them
+    if opened:
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, now.mode | st.S_IWUSR)
     _apply_xattrs(fd, user, report)
-    if mode != now.mode or not owned or (now.uid, now.gid) != (uid, gid):
+    if opened or mode != now.mode or not owned or (now.uid, now.gid) != (uid, gid):
         os.fchmod(fd, mode)
     _apply_xattrs(fd, other, report)
 

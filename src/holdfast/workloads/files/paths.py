@@ -161,6 +161,11 @@ class TargetTree:
         self._unlocked.setdefault(path, st.S_IMODE(mode))
         os.fchmod(fd, st.S_IMODE(mode) | 0o700)
 
+    @property
+    def top_fd(self) -> int:
+        """Descriptor of the target itself."""
+        return self._top.fd
+
     def device_descriptors(self) -> list[int]:
         """A descriptor on each file system met so far."""
         return list(self.devices.values())

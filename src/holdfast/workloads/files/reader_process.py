@@ -11,7 +11,6 @@ import mmap
 import os
 import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
@@ -56,9 +55,6 @@ class ReaderProcess:
             self._child = Child(__name__, str(handle), pass_fds=[handle])
         finally:
             os.close(handle)
-        self._sending = threading.Lock()
-        self._last = threading.Event()
-        self._last.set()
         self._idle: queue.Queue[int] = queue.Queue()
         for slot in range(SLOTS):
             self._idle.put(slot)
@@ -76,19 +72,7 @@ class ReaderProcess:
             self._idle.put(slot)
 
     def _exchange(self, order: Order) -> Reading:
-        mine = threading.Event()
-        with self._sending:
-            before, self._last = self._last, mine
-            try:
-                self._child.send(order)
-            except ChildLostError:
-                self._last = before  # nothing is to come for this one
-                raise
-        before.wait()
-        try:
-            reading = _READING.decode(self._child.receive())
-        finally:
-            mine.set()
+        reading = _READING.decode(self._child.ask(order)())
         if reading.slot != order.slot:
             raise ChildLostError("it answered another question")
         return reading

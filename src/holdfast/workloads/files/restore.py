@@ -24,6 +24,8 @@ from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.files.journal import RestoreJournal
 from holdfast.workloads.files.paths import Folder, TargetTree, folders_at_once
+from holdfast.workloads.files.restore_content import EarlyRoom
+from holdfast.workloads.files.restore_context import Context
 from holdfast.workloads.files.restore_fetch import ChunkSource
 from holdfast.workloads.files.restore_folders import WaitingFolders
 from holdfast.workloads.files.restore_links import LinkTable
@@ -32,8 +34,11 @@ from holdfast.workloads.files.restore_plan import RestorePlan, Selection
 from holdfast.workloads.files.restore_preview import Preview
 from holdfast.workloads.files.restore_progress import RestoreProgress
 from holdfast.workloads.files.restore_sync import Syncer
-from holdfast.workloads.files.restore_window import Context, WindowWriter, skip_window
+from holdfast.workloads.files.restore_window import WindowWriter, skip_window
 from holdfast.workloads.files.restore_writer import EntryWriter, Owners
+from holdfast.workloads.files.selection import folders_above
+from holdfast.workloads.files.writer_helper import WriterHelper
+from holdfast.workloads.files.writer_process import SLOTS
 from holdfast.workloads.findings import Findings
 from holdfast.workloads.packing import stop_if
 
@@ -84,8 +89,8 @@ class FilesRestore:
 
     def run(self) -> RestoreResult:
         """Restore. NotFoundError (PathNotInRecoveryPoint) before anything is written; TargetError
-        (TargetFull, TargetUnavailable) and CancelledError, after which the same run can be started
-        again; or what the source raises."""
+        (TargetFull, TargetBusy, TargetUnavailable) and CancelledError, after which the same run can
+        be started again; or what the source raises."""
         root = decode_root(self._source.page(self._source.root_id))
         stream = root.file_tree
         tree = FileTree(self._source.page, stream.page_root, self._source.pages)
@@ -97,7 +102,7 @@ class FilesRestore:
         owners = Owners({}, {}) if self.plan.numeric else _owners_here(root)
         if self.plan.dry_run:
             return self._preview(selection, owners)
-        self._restore(selection, owners)
+        self._restore(selection, owners, folders_above(root.include_paths))
         return self._result()
 
     def _result(self) -> RestoreResult:
@@ -124,16 +129,20 @@ class FilesRestore:
         keys = self._source.keys
         return NameChooser(plan.conflict, plan.suffix, owners, keys, resumed=resumed)
 
-    def _restore(self, selection: Selection, owners: Owners) -> None:
+    def _restore(self, selection: Selection, owners: Owners, leading: frozenset[bytes]) -> None:
         identity = self.plan.identity(self._source.root_id)
-        writer = EntryWriter(owners, identity[:8].encode(), self.findings.add)
+        token = identity[:8].encode()
+        writer = EntryWriter(owners, token, self.findings.add, leading)
         with ExitStack() as stack:
-            journal = RestoreJournal(self._journal_path, identity)
+            journal = RestoreJournal(self._journal_path, identity, self._cancelled)
             complete = False
             stack.callback(lambda: journal.close(delete=complete))
             on_open = _partials_remover(writer) if journal.resumed else None
             target = TargetTree(self.plan.place, on_open)
             stack.callback(target.close)
+            keys, held = self._source.keys, journal.held
+            helper = WriterHelper(target.top_fd, owners, token, keys, held)
+            stack.callback(helper.close)
             links = LinkTable()
             stack.callback(links.close)
             syncer = Syncer(target.device_descriptors, journal)
@@ -145,8 +154,10 @@ class FilesRestore:
                 keys=self._source.keys,
                 target=target,
                 writer=writer,
+                helper=helper,
                 names=self._names(owners, resumed=journal.resumed),
                 waiting=WaitingFolders(target, writer),
+                early=EarlyRoom(),
                 links=links,
                 journal=journal,
                 progress=self.progress,
@@ -191,7 +202,7 @@ class _Windows:
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(self._context.plan.threads, "restore")
+        pool = ThreadPoolExecutor(self._context.plan.threads + SLOTS, "restore")
         try:
             yield pool
         finally:

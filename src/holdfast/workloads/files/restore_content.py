@@ -12,9 +12,10 @@ from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry
 from holdfast.vaultstore.ids import ChunkKind, IdKeys, chunk_name, content_hasher
 from holdfast.workloads.files.paths import Folder
-from holdfast.workloads.files.restore_writer import EntryWriter, fail, write_all
+from holdfast.workloads.files.restore_writer import EntryWriter, fail
 
 BLOCK = 1024 * 1024
+EARLY_BYTES = 24 * 1024 * 1024
 
 
 def check_small(keys: IdKeys, entry: Entry, kind: int, chunk_id: bytes, data: Buffer) -> None:
@@ -59,12 +60,39 @@ def _damaged() -> IntegrityError:
     return IntegrityError("its content is not what its digest says", code="ContentDamaged")
 
 
+class EarlyRoom:
+    """How many bytes of pieces that came before their turn all files of a restore may hold."""
+
+    def __init__(self, size: int = EARLY_BYTES) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
 class GrowingFile:
     """A file of several extents, whose pieces come in any order and from any thread. It takes its
-    name when the last piece is written and the digest holds. What is no extent stays a hole."""
+    name when the last piece is written and the digest holds. What is no extent stays a hole.
+    Pieces that come early wait in memory for the digest while ``room`` allows; others are read
+    back."""
 
     def __init__(
-        self, writer: EntryWriter, keys: IdKeys, folder: Folder, name: bytes, entry: Entry
+        self,
+        writer: EntryWriter,
+        keys: IdKeys,
+        folder: Folder,
+        name: bytes,
+        entry: Entry,
+        room: EarlyRoom,
     ) -> None:
         self._writer = writer
         self._keys = keys
@@ -80,7 +108,8 @@ class GrowingFile:
         self._hasher = content_hasher(keys)
         self._hashed = 0  # extents hashed so far, in order
         self._hashed_to = 0  # [bytes]
-        self._early: set[int] = set()
+        self._room = room
+        self._early: dict[int, memoryview | None] = {}
 
     def put(self, number: int, data: memoryview) -> bool:
         """Write extent ``number``; True when that completed the file. OSError, TargetError,
@@ -93,7 +122,7 @@ class GrowingFile:
             fd = self._fd
             self._writing += 1
         try:
-            write_all(fd, data, self._entry.extents[number][2])
+            self._writer.bulk.write(fd, data, self._entry.extents[number][2])
         except OSError as error:
             self.give_up()
             fail(error, self._folder.path_of(self._name))
@@ -119,15 +148,17 @@ class GrowingFile:
         os.ftruncate(self._fd, self._entry.size)
 
     def _hash(self, number: int, data: memoryview) -> None:
-        """Take a piece into the digest when its turn is there; earlier ones are read back."""
+        """Take a piece into the digest when its turn is there."""
         if number != self._hashed:
-            self._early.add(number)
+            self._early[number] = data if self._room.take(len(data)) else None
             return
         self._hash_piece(data)
         while self._hashed in self._early:
-            self._early.remove(self._hashed)
+            piece = self._early.pop(self._hashed)
             _, _, at, length = self._entry.extents[self._hashed]
-            self._hash_piece(os.pread(self._fd, length, at))
+            self._hash_piece(os.pread(self._fd, length, at) if piece is None else piece)
+            if piece is not None:
+                self._room.give_back(length)
 
     def _hash_piece(self, data: Buffer) -> None:
         _, _, at, length = self._entry.extents[self._hashed]
@@ -153,4 +184,6 @@ class GrowingFile:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
+            self._room.give_back(sum([len(one) for one in self._early.values() if one is not None]))
+            self._early.clear()
             self._writer.drop(self._folder, self._temporary)

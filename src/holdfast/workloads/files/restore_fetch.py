@@ -15,7 +15,7 @@ from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.transport import RestoreTransport
 
 LOCATE_BATCH = 4096
-RUN_BYTES, RUN_FRAMES = 8 * 1024 * 1024, 512
+RUN_BYTES, RUN_FRAMES = 4 * 1024 * 1024, 512
 PAGE_CACHE = 64
 
 
@@ -31,6 +31,14 @@ def binding_of(row: FrameLocation) -> FrameBinding:
         row.codec,
         row.flags,
     )
+
+
+def open_row(keys: IdKeys, row: FrameLocation, sealed: Buffer) -> Buffer:
+    """A located frame's plain bytes. IntegrityError when it is not what it should be."""
+    binding = binding_of(row)
+    plain = open_frame(row.key, binding, sealed)
+    check_id(keys, binding, plain)
+    return plain
 
 
 class ChunkSource(Protocol):
@@ -49,6 +57,10 @@ class ChunkSource(Protocol):
     def read_run(
         self, run: list[FrameLocation], take: Callable[[FrameLocation, Buffer], None]
     ) -> None: ...
+
+    def sealed(self, run: list[FrameLocation]) -> list[tuple[FrameLocation, memoryview]] | None:
+        """The frames of a run as they are stored; None where only plain ones are at hand."""
+        ...
 
     def page(self, page_id: bytes) -> Buffer: ...
 
@@ -92,21 +104,22 @@ class ChunkFetcher:
         self, run: list[FrameLocation], take: Callable[[FrameLocation, Buffer], None]
     ) -> None:
         """Read the frames of a run and hand each chunk's plain bytes to ``take``."""
+        for row, sealed in self.sealed(run):
+            take(row, open_row(self.keys, row, sealed))
+
+    def sealed(self, run: list[FrameLocation]) -> list[tuple[FrameLocation, memoryview]]:
+        """The frames of a run as they are stored, valid until the same thread reads the next one.
+        IntegrityError (PackTruncated)."""
         data = memoryview(self._transport.read_frames(run[0].pack, [row.frame for row in run]))
-        if len(data) != sum(row.clen for row in run):
+        if len(data) != sum([row.clen for row in run]):
             raise IntegrityError(
                 "the vault sent fewer bytes than a pack holds", code="PackTruncated"
             )
-        at = 0
+        frames, at = [], 0
         for row in run:
-            take(row, self._open(row, data[at : at + row.clen]))
+            frames.append((row, data[at : at + row.clen]))
             at += row.clen
-
-    def _open(self, row: FrameLocation, sealed: Buffer) -> Buffer:
-        binding = binding_of(row)
-        plain = open_frame(row.key, binding, sealed)
-        check_id(self.keys, binding, plain)
-        return plain
+        return frames
 
     def page(self, page_id: bytes) -> Buffer:
         """One chunk by id, from a small cache."""

@@ -8,59 +8,15 @@ first members are in place.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator
 
-from holdfast.errors import IntegrityError, ObjectMissingError
-from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry, EntryType, is_name
-from holdfast.vaultstore.ids import IdKeys
 from holdfast.vaultstore.values import FrameLocation
-from holdfast.workloads.files.journal import RestoreJournal
-from holdfast.workloads.files.paths import BlockedError, Folder, TargetTree
-from holdfast.workloads.files.restore_content import GrowingFile, check_small
-from holdfast.workloads.files.restore_fetch import LOCATE_BATCH, ChunkSource
-from holdfast.workloads.files.restore_folders import WaitingFolders
-from holdfast.workloads.files.restore_links import LinkTable
-from holdfast.workloads.files.restore_names import Case, Choice, NameChooser
-from holdfast.workloads.files.restore_plan import RestorePlan, Selection, Window
-from holdfast.workloads.files.restore_progress import RestoreProgress
-from holdfast.workloads.files.restore_writer import EntryWriter, PathReport, fail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What the windows of one restore share."""
-
-    plan: RestorePlan
-    selection: Selection
-    source: ChunkSource
-    keys: IdKeys
-    target: TargetTree
-    writer: EntryWriter
-    names: NameChooser
-    waiting: WaitingFolders
-    links: LinkTable
-    journal: RestoreJournal
-    progress: RestoreProgress
-    report: PathReport
-    cancelled: Callable[[], bool]
-
-
-@dataclass(slots=True, eq=False)
-class _File:
-    """A file of the window. ``growing`` when it has several extents or begins with a hole."""
-
-    folder: Folder
-    name: bytes
-    entry: Entry
-    growing: GrowingFile | None = None
-    failed: bool = False
-
-    @property
-    def path(self) -> bytes:
-        return self.folder.path_of(self.name)
+from holdfast.workloads.files.paths import BlockedError, Folder
+from holdfast.workloads.files.restore_context import Context, RestoredFile
+from holdfast.workloads.files.restore_names import Case, Choice
+from holdfast.workloads.files.restore_pieces import WindowPieces
+from holdfast.workloads.files.restore_plan import Window
 
 
 class WindowWriter:
@@ -72,10 +28,9 @@ class WindowWriter:
         self._context = context
         self._window = window
         self._folders: list[Folder] = []
-        self._wanted: dict[bytes, list[tuple[_File, int]]] = {}
-        self._links: list[_File] = []
-        self._firsts: list[_File] = []
-        self._growing: list[GrowingFile] = []
+        self._pieces = WindowPieces(context)
+        self._links: list[RestoredFile] = []
+        self._firsts: list[RestoredFile] = []
 
     # plan
 
@@ -94,18 +49,11 @@ class WindowWriter:
             self._context.report("TargetBlocked", path, f"{why}; {entries} entries left out")
             return None
         except OSError as error:
-            self._failed(path, error, f"{error.strerror}; {entries} entries left out")
+            self._context.failed(path, error, f"{error.strerror}; {entries} entries left out")
             return None
         folder.users += 1
         self._folders.append(folder)
         return folder
-
-    def _failed(self, path: bytes, error: OSError, message: str = "") -> None:
-        """Report what concerns one entry; raise what concerns the whole target."""
-        try:
-            fail(error, path)
-        except OSError:
-            self._context.report("NotRestored", path, message or error.strerror or str(error))
 
     def _plan_run(self, folder: Folder, entries: list[Entry]) -> None:
         self._note_folders(folder, entries)
@@ -118,7 +66,7 @@ class WindowWriter:
                 else:
                     self._entry(folder, entry)
             except OSError as error:
-                self._failed(folder.path_of(entry.name), error)
+                self._context.failed(folder.path_of(entry.name), error)
 
     def _note_folders(self, folder: Folder, entries: list[Entry]) -> None:
         """Only folders of ours get attributes, unless everything is overwritten; so a later run
@@ -159,14 +107,14 @@ class WindowWriter:
             context.writer.make_special(folder, choice.name, entry)
             context.progress.add(1, 0)
             return
-        file = _File(folder, choice.name, entry)
+        file = RestoredFile(folder, choice.name, entry)
         if entry.link_group:
             if context.links.first(entry.link_group) is not None:
                 self._links.append(file)
                 return
             context.links.remember(entry.link_group, file.path)
             self._firsts.append(file)
-        self._want(file)
+        self._pieces.want(file)
 
     def _left_alone(self, folder: Folder, entry: Entry, choice: Choice) -> None:
         context = self._context
@@ -177,89 +125,15 @@ class WindowWriter:
         if entry.link_group:
             context.links.remember(entry.link_group, folder.path_of(choice.name))
 
-    def _want(self, file: _File) -> None:
-        """Note the chunks of a file; one without any is written here."""
-        entry, context = file.entry, self._context
-        extents = entry.extents
-        if not extents:
-            context.writer.write_whole(file.folder, file.name, entry, b"")
-            context.progress.add(1, entry.size)
-            return
-        if len(extents) > 1 or extents[0][2]:
-            file.growing = GrowingFile(context.writer, context.keys, file.folder, file.name, entry)
-            self._growing.append(file.growing)
-        for number, extent in enumerate(extents):
-            self._wanted.setdefault(extent[0], []).append((file, number))
-
     # fetch
 
     def runs(self) -> Iterator[list[FrameLocation]]:
-        """Frames to read, pack by pack; located in batches while the caller goes on."""
-        source = self._context.source
-        names = iter(list(self._wanted))
-        while batch := list(islice(names, 4 * LOCATE_BATCH)):
-            yield from source.runs(source.locate(batch))
+        """Frames to read, pack by pack."""
+        return self._pieces.runs()
 
     def read(self, run: list[FrameLocation]) -> None:
         """Fetch frames and write what needs them. TargetError, CancelledError, StoreError."""
-        if self._context.cancelled():
-            return
-        done = [0, 0]
-
-        def take(row: FrameLocation, plain: Buffer) -> None:
-            self._take(row, memoryview(plain), done)
-
-        try:
-            self._context.source.read_run(run, take)
-        except (IntegrityError, ObjectMissingError):
-            self._read_singly(run, take)
-        self._context.progress.add(done[0], done[1], sum([row.clen for row in run]))
-
-    def _read_singly(
-        self, run: list[FrameLocation], take: Callable[[FrameLocation, Buffer], None]
-    ) -> None:
-        """Something in the run is damaged: save what can be saved, name what cannot."""
-        for row in run:
-            if row.id not in self._wanted:
-                continue
-            try:
-                self._context.source.read_run([row], take)
-            except (IntegrityError, ObjectMissingError) as error:
-                for file, _ in self._wanted.pop(row.id, ()):
-                    self._damaged(file, error.message)
-
-    def _take(self, row: FrameLocation, plain: memoryview, done: list[int]) -> None:
-        for file, number in self._wanted.pop(row.id, ()):
-            if file.failed:
-                continue
-            _, offset, _, length = file.entry.extents[number]
-            try:
-                if self._write(file, number, row, plain[offset : offset + length]):
-                    done[0] += 1
-                    done[1] += file.entry.size
-            except IntegrityError as error:
-                self._damaged(file, error.message)
-            except OSError as error:
-                file.failed = True
-                self._failed(file.path, error)
-
-    def _write(self, file: _File, number: int, row: FrameLocation, data: memoryview) -> bool:
-        entry, context = file.entry, self._context
-        _, _, at, length = entry.extents[number]
-        if len(data) != length or at + length > entry.size:
-            raise IntegrityError("its extents do not fit", code="ContentDamaged")
-        if file.growing is not None:
-            return file.growing.put(number, data)
-        check_small(context.keys, entry, row.kind, row.id, data)
-        context.writer.write_whole(file.folder, file.name, entry, data)
-        return True
-
-    def _damaged(self, file: _File, why: str) -> None:
-        if not file.failed:
-            file.failed = True
-            self._context.report("ContentDamaged", file.path, why)
-        if file.growing is not None:
-            file.growing.give_up()
+        self._pieces.read(run)
 
     # the end
 
@@ -274,7 +148,7 @@ class WindowWriter:
                 self._restore_link_content(file)
         self.drop()
 
-    def _link(self, file: _File) -> bool:
+    def _link(self, file: RestoredFile) -> bool:
         context = self._context
         first = context.links.first(file.entry.link_group)
         if first is None:
@@ -288,22 +162,20 @@ class WindowWriter:
         context.progress.add(1, file.entry.size)
         return True
 
-    def _restore_link_content(self, file: _File) -> None:
+    def _restore_link_content(self, file: RestoredFile) -> None:
         """The first member is missing or cannot have another name: this one gets the content, and
         later ones are linked to it."""
         self._context.links.remember(file.entry.link_group, file.path)
         try:
-            self._want(file)
+            self._pieces.want(file)
             for run in self.runs():
                 self.read(run)
         except OSError as error:
-            self._failed(file.path, error)
+            self._context.failed(file.path, error)
 
     def drop(self) -> None:
         """Let go of folders, and of files that did not become whole."""
-        for growing in self._growing:
-            growing.give_up()
-        self._growing = []
+        self._pieces.drop()
         for folder in self._folders:
             folder.users -= 1
         self._folders = []

@@ -11,12 +11,13 @@ import errno
 import itertools
 import os
 import stat as st
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import NoReturn
 
 from holdfast.errors import TargetError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry, EntryType
+from holdfast.workloads.files.bulk_write import BulkWriter
 from holdfast.workloads.files.metadata import (
     Found,
     Report,
@@ -37,27 +38,37 @@ PARTIAL = b".holdfast-partial-"
 class Owners:
     """Which owner an entry gets here: by name when the name exists, by number otherwise."""
 
-    def __init__(self, users: dict[int, int], groups: dict[int, int]) -> None:
-        self._users = users
-        self._groups = groups
+    def __init__(self, users: Mapping[int, int], groups: Mapping[int, int]) -> None:
+        self.users = users
+        self.groups = groups
 
     def of(self, entry: Entry) -> tuple[int, int]:
         return (
-            self._users.get(entry.uid, entry.uid),
-            self._groups.get(entry.gid, entry.gid),
+            self.users.get(entry.uid, entry.uid),
+            self.groups.get(entry.gid, entry.gid),
         )
 
 
 class EntryWriter:
     """Writes entries; thread safe. ``token`` (8 hex digits) marks this restore's partial files.
-    Failures of one entry are OSErrors; TargetError (TargetFull, TargetUnavailable) ends the run."""
+    Failures of one entry are OSErrors; TargetError (TargetFull, TargetUnavailable) ends the run.
+    ``leading``: folders that only lead to what is protected; attributes they are refused are no
+    finding."""
 
-    def __init__(self, owners: Owners, token: bytes, report: PathReport) -> None:
+    def __init__(
+        self,
+        owners: Owners,
+        token: bytes,
+        report: PathReport,
+        leading: Container[bytes] = frozenset(),
+    ) -> None:
         self._owners = owners
         self._report = report
+        self._leading = leading
         self._uid = os.geteuid()
         self._umask = _umask()
         self._numbers = itertools.count()
+        self.bulk = BulkWriter()
         self.partial_prefix = PARTIAL + token + b"-"
         self._prefix = self.partial_prefix + b"%d-" % os.getpid()
 
@@ -103,8 +114,7 @@ class EntryWriter:
         fd, temporary = self.begin_file(folder, entry)
         try:
             size = len(data)
-            if size and os.write(fd, data) != size:
-                write_all(fd, data, 0)
+            self.bulk.write(fd, data, 0)
             if entry.size != size:
                 os.ftruncate(fd, entry.size)
         except OSError as error:
@@ -211,29 +221,24 @@ class EntryWriter:
 
     def finish_directory(self, fd: int, entry: Entry, path: bytes) -> None:
         """A directory's own attributes, once its children are in place."""
+        report = _unsaid if path in self._leading else self._reporter(path)
         try:
             drop_foreign_xattrs(fd, entry)
             owner = self._owners.of(entry)
-            apply_attributes(fd, entry, *owner, found_of(fd), self._reporter(path))
+            apply_attributes(fd, entry, *owner, found_of(fd), report)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         except OSError as error:
             if error.errno in (*_FULL, *_BROKEN):
                 fail(error, path)
-            self._report("AttributeNotRestored", path, error.strerror or str(error))
+            report("AttributeNotRestored", error.strerror or str(error))
 
-    def remove_partials(self, folder: Folder) -> None:
-        """Take away what an interrupted run of this restore left half done in ``folder``."""
+    def remove_partials(self, folder: Folder, prefix: bytes = b"") -> None:
+        """Take away what an interrupted run of this restore left half done in ``folder``; with
+        ``prefix``, what one lost process did."""
         for name in os.listdir(folder.fd):
             raw = os.fsencode(name)
-            if raw.startswith(self.partial_prefix):
+            if raw.startswith(prefix or self.partial_prefix):
                 self.drop(folder, raw)
-
-
-def write_all(fd: int, data: Buffer, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
 
 
 def fail(error: OSError, path: bytes) -> NoReturn:
@@ -252,6 +257,10 @@ def fail(error: OSError, path: bytes) -> NoReturn:
             hint="check the target's file system; the restore can be started again",
         ) from error
     raise error
+
+
+def _unsaid(_code: str, _message: str) -> None:
+    """A report nobody asked for."""
 
 
 def _umask() -> int:

@@ -103,3 +103,18 @@ def normalise_includes(paths: Iterable[str]) -> tuple[bytes, ...]:
             "no include path is given", code="InvalidInclude", hint="give --include PATH"
         )
     return tuple(sorted(found, key=lambda path: path.replace(b"/", b"\0")))
+
+
+def folders_above(includes: Iterable[bytes]) -> frozenset[bytes]:
+    """The folders that lead to include paths and lie in none (no leading slashes)."""
+    chosen = {path.lstrip(b"/") for path in includes}
+    leading = {above for path in chosen for above in _parents(path)}
+    return frozenset(path for path in leading - chosen if chosen.isdisjoint((b"", *_parents(path))))
+
+
+def _parents(path: bytes) -> list[bytes]:
+    """Every folder above ``path`` but the top, longest first."""
+    found = []
+    while path := path.rpartition(b"/")[0]:
+        found.append(path)
+    return found

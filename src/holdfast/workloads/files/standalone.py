@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from holdfast.domain.names import friendly
 from holdfast.errors import NotFoundError, UsageError
+from holdfast.files import read_small
 from holdfast.ports.object_store import Buffer, ObjectStore
+from holdfast.vaultstore.ids import IdKeys
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.root import Finding
 from holdfast.vaultstore.values import FrameLocation, RecoveryPointRecord, Unlock
 from holdfast.workloads.files.paths import target_unusable
-from holdfast.workloads.files.restore import FilesRestore, RestorePlan, RestoreResult
+from holdfast.workloads.files.restore import (
+    FilesRestore,
+    RestorePlan,
+    RestoreProgress,
+    RestoreResult,
+)
 
 Row = dict[str, Any]
 RUN_CHUNKS, PAGES_KEPT = 16, 64
@@ -23,7 +30,7 @@ RUN_CHUNKS, PAGES_KEPT = 16, 64
 def read_vault(store: ObjectStore, key: Path, passphrase: str) -> VaultReader:
     """Open the vault a key file belongs to. UsageError, AccessError, NotFoundError."""
     try:
-        data = key.read_bytes()
+        data = read_small(key)
     except OSError as error:
         raise UsageError(
             f"the key file {key} cannot be read: {error.strerror}",
@@ -95,14 +102,21 @@ def choose_point(reader: VaultReader, item: str, container: str, point: str) -> 
     )
 
 
-class ReaderSource:
-    """Chunks of one recovery point through an opened vault, which verifies them."""
+class Fetcher(Protocol):
+    """An opened vault that gives verified chunks of a point."""
 
-    def __init__(self, reader: VaultReader, record: RecoveryPointRecord) -> None:
+    def fetch(self, rp_id: str, ids: Sequence[bytes]) -> list[Buffer]: ...
+
+
+class PointSource:
+    """Chunks of one recovery point through an opened vault, which verifies them. ``keys``: of what
+    compares files with what is there."""
+
+    def __init__(self, reader: Fetcher, record: RecoveryPointRecord, keys: IdKeys) -> None:
         self._reader = reader
         self._rp_id = record.rp_id
         self.root_id = record.root_id[:32]
-        self.keys = reader.id_keys
+        self.keys = keys
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def locate(self, ids: Iterable[bytes]) -> list[FrameLocation]:
@@ -121,6 +135,9 @@ class ReaderSource:
         for row, plain in zip(run, found, strict=True):
             take(row, plain)
 
+    def sealed(self, run: list[FrameLocation]) -> None:
+        """The reader opens chunks itself."""
+
     def pages(self, page_ids: Sequence[bytes]) -> list[Buffer]:
         return self._reader.fetch(self._rp_id, page_ids)
 
@@ -130,6 +147,13 @@ class ReaderSource:
             while len(self._pages) > PAGES_KEPT:
                 self._pages.popitem(last=False)
         return self._pages[page_id]
+
+
+class ReaderSource(PointSource):
+    """The same, of a vault that is read without a server."""
+
+    def __init__(self, reader: VaultReader, record: RecoveryPointRecord) -> None:
+        super().__init__(reader, record, reader.id_keys)
 
 
 def named(chunk_id: bytes) -> FrameLocation:
@@ -157,10 +181,14 @@ def restore_point(
     point: str,
     target: Path,
     paths: Sequence[str] = (),
+    *,
+    progress: RestoreProgress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[RestoreResult, tuple[Finding, ...]]:
     """Restore a recovery point into ``target``; files at TARGET/<source path>. An interrupted
     restore of the same point and paths goes on where it was: its journal is a hidden file in
-    ``target`` until it is complete. NotFoundError, UsageError, TargetError, IntegrityError."""
+    ``target`` until it is complete. ``progress`` is kept up to date. NotFoundError, UsageError,
+    TargetError, IntegrityError, CancelledError."""
     record = choose_point(reader, item, container, point)
     plan = RestorePlan(target=target.absolute(), paths=paths)
     journal = plan.place / f".holdfast-restore-{record.rp_id}"
@@ -168,5 +196,6 @@ def restore_point(
         plan.place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise target_unusable(plan.place, error) from error
-    run = FilesRestore(plan, ReaderSource(reader, record), journal)
+    run = FilesRestore(plan, ReaderSource(reader, record), journal, cancelled=cancelled)
+    run.progress = progress or run.progress
     return run.run(), run.findings.all()

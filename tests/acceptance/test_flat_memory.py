@@ -1,0 +1,57 @@
+"""Server and agent take no more memory for twice the files, in a backup and in a restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.testing.memory import watched
+from holdfast.testing.world import HOST, World
+
+FILES = 20_000
+A_FOLDER = 500
+# What one file more may cost, at most: a name with its figures takes more than that in Python.
+BYTES_A_FILE = 400
+MOST_BYTES = 600_000_000
+
+
+def make_tree(tree: Path, count: int) -> None:
+    """Half of the files in one flat folder; one in eight holds something."""
+    flat = tree / "flat"
+    flat.mkdir(parents=True)
+    for number in range(count):
+        folder = flat if number % 2 else tree / f"folder-{number // (2 * A_FOLDER)}"
+        if number % (2 * A_FOLDER) == 0:
+            folder.mkdir()
+        with (folder / f"file-{number}").open("wb") as out:
+            if number % 8 == 0:
+                out.write(b"%d\n" % number * 40)
+
+
+def peaks(folder: Path, count: int) -> tuple[int, int]:
+    """Of server and agent with its helpers, in bytes: until a backup was over, and a restore."""
+    folder.mkdir()
+    make_tree(folder / "src", count)
+    world = World(folder)
+    try:
+        world.set_up(folder / "src")
+        assert world.server is not None
+        with watched(world.server.pid, world.agents[HOST].pid) as memory:
+            world.back_up()
+            memory.look()
+            backup = memory.total
+            assert "findings" not in world.restore(folder / "out").out
+        found = sum(1 for path in (folder / "out").rglob("file-*"))
+        assert found == count
+        return backup, memory.total
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(600)
+def test_twice_the_files_take_no_more_memory(tmp_path: Path) -> None:
+    few, many = peaks(tmp_path / "few", FILES), peaks(tmp_path / "many", 2 * FILES)
+    for once, twice in zip(few, many, strict=True):
+        assert twice - once < FILES * BYTES_A_FILE, (few, many)
+        assert twice < MOST_BYTES
