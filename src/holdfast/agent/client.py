@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from holdfast import __version__, crashpoint, errors
+from holdfast.agent.lane import Lane
 from holdfast.agent.state import AgentState
 from holdfast.errors import (
     AuthenticationError,
@@ -29,13 +31,13 @@ from holdfast.errors import (
 from holdfast.identity.tokens import sign_assertion
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import Buffer
+from holdfast.workloads.transport import Pace
 
 log = logging.getLogger("holdfast.agent")
 VERSION = {"api-version": "2026-11-01"}
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 180.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
 TOKEN_MARGIN = 120.0
-PIECE = 1024 * 1024
 _KINDS: dict[int, type[HoldfastError]] = {
     400: errors.UsageError,
     401: errors.AuthenticationError,
@@ -66,7 +68,20 @@ def tls_context(ca: Path) -> ssl.SSLContext:
     return context
 
 
-def error_of(response: httpx2.Response) -> HoldfastError:
+class Answer(Protocol):
+    """What came back, by either way."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def is_success(self) -> bool: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content(self) -> Buffer: ...
+
+
+def error_of(response: Answer) -> HoldfastError:
     """The server's error as ours."""
     try:
         body = msgspec.json.decode(response.content)["error"]
@@ -80,7 +95,7 @@ def error_of(response: httpx2.Response) -> HoldfastError:
     return kind(message, code=code, hint=hint)
 
 
-def _told_to_wait(response: httpx2.Response) -> float:
+def _told_to_wait(response: Answer) -> float:
     """Seconds of ``Retry-After``, as a server that is too busy sends it."""
     told = response.headers.get("retry-after", "")
     return float(min(int(told), LONGEST_TOLD)) if told.isdigit() else 1.0
@@ -106,18 +121,21 @@ class AgentClient:
         self._lock = threading.Lock()
         self._token = ""
         self._token_until = 0.0
+        user_agent = f"holdfast-agent/{__version__}"
         self._http = httpx2.Client(
             base_url=state.server,
             verify=tls_context(ca),
             timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=16, max_keepalive_connections=8),
-            headers={"User-Agent": f"holdfast-agent/{__version__}"},
+            headers={"User-Agent": user_agent},
             trust_env=False,
         )
+        self._lane = Lane(state.server, tls_context(ca), {"User-Agent": user_agent})
         self._base = f"/providers/Holdfast.Backup/agents/{state.agent_id}"
 
     def close(self) -> None:
         self._http.close()
+        self._lane.close()
 
     # calls
 
@@ -133,20 +151,59 @@ class AgentClient:
         method: str,
         path: str,
         *,
-        content: bytes | Callable[[], Any] | None = None,
+        content: bytes = b"",
         headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
         patient: bool = True,
     ) -> bytes:
-        """One call, repeated until it is answered. ``content``: bytes, or a factory of an iterator
-        made anew for each try. HoldfastError for an answer that repeating cannot mend;
-        CancelledError (AgentStopped) when the agent is told to stop."""
-        named = "packs" if "/packs/" in path else path.rpartition("/")[2]
+        """One call, repeated until it is answered. HoldfastError for an answer that repeating
+        cannot mend; CancelledError (AgentStopped) when the agent is told to stop."""
+
+        def once() -> Answer:
+            return self._http.request(
+                method,
+                self._base + path,
+                content=content,
+                headers={**(headers or {}), **self._bearing()},
+                params=VERSION,
+            )
+
+        return bytes(self._repeated(once, method, path.rpartition("/")[2], patient=patient))
+
+    def put(self, path: str, data: memoryview, pace: Pace | None = None) -> bytes:
+        """Send a large body by the data lane; repeated as ``send`` is. ``pace``: see Lane."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return bytes(self._by_lane("PUT", path, VERSION, headers, data, pace))
+
+    def fetch(self, path: str, params: dict[str, str], room: memoryview) -> Buffer:
+        """A large answer, by the data lane, in ``room`` if it fits; repeated as ``send`` is."""
+        return self._by_lane("GET", path, {**VERSION, **params}, {}, None, room=room)
+
+    def _by_lane(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str],
+        headers: dict[str, str],
+        data: memoryview | None,
+        pace: Pace | None = None,
+        room: memoryview | None = None,
+    ) -> Buffer:
+        target = f"{self._base}{path}?{urlencode(params)}"
+
+        def once() -> Answer:
+            bearing = {**headers, **self._bearing()}
+            return self._lane.ask(method, target, bearing, data, pace, room)
+
+        return self._repeated(once, method, "packs")
+
+    def _repeated(
+        self, once: Callable[[], Answer], method: str, named: str, *, patient: bool = True
+    ) -> Buffer:
         crashpoint.reach(f"agent.before.{method}.{named}")
         pause, refused = FIRST_PAUSE, 0
         while True:
             try:
-                response = self._once(method, path, content, headers or {}, params or {})
+                response = once()
             except (httpx2.TransportError, StoreUnavailableError) as error:
                 if not patient:
                     raise unreachable(self._state.server, error) from error
@@ -166,23 +223,8 @@ class AgentClient:
                 continue
             raise error_of(response)
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        content: bytes | Callable[[], Any] | None,
-        headers: dict[str, str],
-        params: dict[str, str],
-    ) -> httpx2.Response:
-        body = content() if callable(content) else content
-        bearer = {"Authorization": f"Bearer {self._bearer()}"}
-        return self._http.request(
-            method,
-            self._base + path,
-            content=body,
-            headers={**headers, **bearer},
-            params={**VERSION, **params},
-        )
+    def _bearing(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._bearer()}"}
 
     def _rest(self, pause: float, why: str) -> float:
         self._pause(pause, f"the server is away ({why})")
@@ -237,16 +279,6 @@ def unreachable(server: str, error: BaseException) -> StoreUnavailableError:
         code="ServerUnreachable",
         hint="check that it runs and that its address is right",
     )
-
-
-def pieces(data: memoryview) -> Callable[[], Any]:
-    """A body sent in pieces, without a copy of the whole."""
-
-    def make() -> Any:
-        for at in range(0, len(data), PIECE):
-            yield data[at : at + PIECE]
-
-    return make
 
 
 def frames_parameter(frames: Sequence[int]) -> str:

@@ -23,6 +23,8 @@ from holdfast import __version__, crashpoint
 from holdfast.adapters.clock import SystemRandom, choose_clock
 from holdfast.adapters.volume_snapshot import snapshot_adapters
 from holdfast.agent.client import AgentClient, error_of, tls_context, unreachable
+from holdfast.agent.hypervisors import find_vms, recovery_host
+from holdfast.agent.inventory import InventoryReporter
 from holdfast.agent.state import AgentFolder, AgentState, public_pem, read_credentials
 from holdfast.agent.tasks import Task, TaskRun, Tools
 from holdfast.errors import CancelledError, ConflictError, HoldfastError
@@ -32,6 +34,7 @@ from holdfast.settings import load_agent_settings
 
 log = logging.getLogger("holdfast.agent")
 WAIT_SECONDS = 25
+FIRST_PAUSE, LAST_PAUSE = 0.25, 4.0
 MALLOC_ARENA_MAX = -8  # glibc's number of the option
 SWITCH_SECONDS = 0.0005  # threads back from a system call must not wait long for the interpreter
 FOREIGN = ("AgentRevoked", "AgentCopied", "invalid_client", "AuthorizationFailed")
@@ -63,8 +66,10 @@ def enroll(
     }
     ca = data / "enrolling.pem"
     write_whole(ca, file.ca.encode(), 0o644)
-    answer = _call_enroll(file.server, ca, body)
-    ca.unlink(missing_ok=True)
+    try:
+        answer = _call_enroll(file.server, ca, body)
+    finally:
+        ca.unlink(missing_ok=True)
     state = AgentState(
         server=file.server,
         agent_id=answer["agentId"],
@@ -129,7 +134,11 @@ def run_agent(data: Path, *, test_mode: bool = False) -> None:
         for adapter in snapshots:
             adapter.remove_leftovers()
         log.info("agent of %s serves %s", state.host, state.server)
-        Agent(Tools(client, folder, state, clock, rng, stopping, snapshots)).serve()
+        vms = find_vms(settings, folder.path, clock, rng, state.host)
+        recovery = recovery_host(clock, rng, state.host)
+        seconds = settings.checkpoint_seconds
+        given = (client, folder, state, clock, rng, stopping, snapshots, vms, recovery, seconds)
+        Agent(Tools(*given)).serve()
     finally:
         client.close()
         lock.close()
@@ -144,11 +153,21 @@ class Agent:
         self._lock = threading.Lock()
         self._polling = threading.Thread(target=self._poll, name="poll", daemon=True)
         self._failure: HoldfastError | None = None
+        self._failed = 0  # calls for work in a row
         self._instance = tools.rng.token(16).hex()
+        self._inventory = None
+        if tools.vms is not None:
+            self._inventory = InventoryReporter(
+                tools.vms, tools.client, tools.clock, tools.stopping, tools.machines_changed
+            )
 
     def serve(self) -> None:
+        if self._inventory is not None:
+            self._inventory.start()
         self._polling.start()
         self._tools.stopping.wait()
+        if self._inventory is not None:
+            self._inventory.stop()
         with self._lock:
             running = list(self._running.values())
         for run in running:
@@ -160,6 +179,7 @@ class Agent:
         while not self._tools.stopping.is_set():
             try:
                 self._handle(self._ask())
+                self._failed = 0
             except CancelledError:
                 return
             except HoldfastError as error:
@@ -173,8 +193,10 @@ class Agent:
                 self._pause(error)
 
     def _pause(self, error: BaseException) -> None:
+        """Short at first, for a server that is started again; longer with each failure."""
         log.warning("asking for work: %s", error)
-        self._tools.stopping.wait(2.0)
+        self._tools.stopping.wait(min(FIRST_PAUSE * 2**self._failed, LAST_PAUSE))
+        self._failed = min(self._failed + 1, 10)
 
     def _ask(self) -> dict[str, Any]:
         with self._lock:
@@ -192,6 +214,8 @@ class Agent:
             for task_id in answer.get("cancel") or ():
                 if task_id in self._running:
                     self._running[task_id].cancel()
+        if answer.get("inventory") and self._inventory is not None:
+            self._inventory.ask()
         given = answer.get("task")
         if not given:
             return

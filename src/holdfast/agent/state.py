@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from holdfast.errors import ConflictError, IntegrityError, NotFoundError, UsageError
-from holdfast.files import write_whole
+from holdfast.files import read_small, write_whole
 from holdfast.ports.clock import Random
 
 STATE, KEY, CA = "agent.json", "agent.key", "ca.pem"
@@ -41,7 +41,7 @@ class VaultCredentials(msgspec.Struct, frozen=True, kw_only=True):
 def read_credentials(path: Path) -> VaultCredentials:
     """UsageError (VaultCredentialsInvalid) for what is no such file."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=VaultCredentials)
+        return msgspec.json.decode(read_small(path), type=VaultCredentials)
     except OSError as error:
         raise UsageError(
             f"the credentials file {path} cannot be read: {error.strerror}",

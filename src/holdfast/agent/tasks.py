@@ -11,16 +11,27 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from holdfast.agent.client import AgentClient
 from holdfast.agent.state import AgentFolder, AgentState
 from holdfast.agent.transports import HttpSession
+from holdfast.agent.vm_work import VmControl, VmFigures, VmWork
 from holdfast.domain.path_text import decode_path, encode_path, shown_text
-from holdfast.errors import CancelledError, HoldfastError, InternalError, SourceError
+from holdfast.domain.work_hours import read_work_hours
+from holdfast.errors import (
+    CancelledError,
+    ConflictError,
+    HoldfastError,
+    InternalError,
+    SourceError,
+)
 from holdfast.logs import log_context
+from holdfast.ports import vm_tasks
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.volume_snapshot import SourceSnapshot, VolumeSnapshots
 from holdfast.vaultstore.root import Finding
@@ -49,7 +60,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What tasks work with."""
+    """What tasks work with. ``vms``: None on a host without virtual machines, where ``recovery``
+    restores those of other hosts; ``machines_changed``: set when the server should hear of them
+    now."""
 
     client: AgentClient
     folder: AgentFolder
@@ -58,6 +71,10 @@ class Tools:
     rng: Random
     stopping: threading.Event
     snapshots: Sequence[VolumeSnapshots]
+    vms: VmWork | None = None
+    recovery: VmWork | None = None
+    checkpoint_seconds: float = 600.0
+    machines_changed: threading.Event = field(default_factory=threading.Event)
 
 
 def take_snapshot(
@@ -94,7 +111,8 @@ class TaskRun:
         self._ended = ended
         self._cancel = threading.Event()
         self._lost = threading.Event()
-        self._work: FilesBackup | FilesRestore | None = None
+        self._undo = threading.Event()
+        self._work: FilesBackup | FilesRestore | VmControl | None = None
         with log_context(job_id=task.job_id, task_id=task.task_id):
             run = copy_context().run
         self._thread = threading.Thread(
@@ -149,6 +167,8 @@ class TaskRun:
                 return "succeeded", self._back_up(), None
             if self.task.kind == "files-restore":
                 return "succeeded", self._restore(), None
+            if self.task.kind in (vm_tasks.BACKUP, vm_tasks.RESTORE):
+                return "succeeded", self._work_on_machine(), None
             raise InternalError(f"this agent cannot do {self.task.kind}", hint="upgrade the agent")
         except CancelledError as error:
             return "cancelled", {}, error
@@ -184,10 +204,12 @@ class TaskRun:
             include_paths=_paths(payload["includePaths"]),
             exclude_globs=payload.get("excludeGlobs") or (),
             throttle_bytes_per_second=payload.get("throttleBytesPerSecond"),
+            work_hours=read_work_hours(payload.get("workHours")),
             base=snapshot.base,
             consistency=snapshot.consistency,
             consistency_reason=snapshot.reason,
             host=tools.state.host,
+            settle_seconds=tools.checkpoint_seconds,
         )
         session = HttpSession(tools.client, self.task.task_id, self.task.fence)
         cache = tools.folder.cache_file(self.task.item_key)
@@ -236,19 +258,64 @@ class TaskRun:
             "dryRun": result.dry_run,
         }
 
+    def _work_on_machine(self) -> dict[str, Any]:
+        tools, task = self._tools, self.task
+        vms = tools.vms or tools.recovery
+        if vms is None:
+            raise ConflictError(
+                f"the agent on {tools.state.host} serves no virtual machines",
+                code="AgentWithoutVirtualMachines",
+                hint="run it on a host with libvirt, or name the machines in its holdfast.toml",
+            )
+        session = HttpSession(tools.client, task.task_id, task.fence)
+        control = VmControl(
+            self._should_stop,
+            self._wait,
+            self._tell,
+            undone=self._is_undone,
+            machines_changed=tools.machines_changed.set,
+        )
+        self._work = control
+        done: vm_tasks.VmBody
+        if task.kind == vm_tasks.BACKUP:
+            done = vms.back_up(vm_tasks.read_backup(task.payload), session, control)
+        else:
+            done = vms.restore(vm_tasks.read_restore(task.payload), session, control)
+        session.close()
+        return {**vm_tasks.to_body(done), "findingsCount": control.findings.count}
+
+    def _is_undone(self) -> bool:
+        """Whether a user cancelled the job, by the server's word: a task is stopped for other
+        reasons too."""
+        self._tell()
+        return self._undo.is_set() and not self._lost.is_set()
+
     # reports
 
     def _report_until(self, done: threading.Event) -> None:
-        while not done.wait(REPORT_SECONDS):
-            try:
-                answer = self._tools.client.json(self._path("progress"), self._report())
-                if answer.get("cancel"):
-                    self._cancel.set()
-            except HoldfastError as error:
-                if error.code in ("TaskFenced", "TaskNotFound", "AgentRevoked"):
-                    self._lost.set()
-                    return
-                log.info("progress was not reported: %s", error.message)
+        while not done.wait(REPORT_SECONDS) and not self._lost.is_set():
+            self._tell()
+
+    def _tell(self) -> None:
+        """Report progress once, and take what the server answers."""
+        try:
+            answer = self._tools.client.json(self._path("progress"), self._report())
+            if answer.get("cancel"):
+                self._cancel.set()
+            if answer.get("undo"):
+                self._undo.set()
+            self._take_limits(answer.get("limits"))
+        except HoldfastError as error:
+            if error.code in ("TaskFenced", "TaskNotFound", "AgentRevoked"):
+                self._lost.set()
+                return
+            log.info("progress was not reported: %s", error.message)
+
+    def _take_limits(self, given: dict[str, Any] | None) -> None:
+        """What a person changed while the backup runs counts from now on."""
+        if given is not None and isinstance(self._work, FilesBackup):
+            hours = read_work_hours(given.get("workHours"))
+            self._work.limit(given.get("throttleBytesPerSecond"), hours)
 
     def _report(self) -> dict[str, Any]:
         body: dict[str, Any] = {"fence": self.task.fence, "phase": "Preparing", "findings": []}
@@ -267,6 +334,9 @@ class TaskRun:
             "totalFiles": figures.total_files,
             "findings": [_finding(one) for one in work.findings.take_new()[:MAX_FINDINGS_A_REPORT]],
         }
+        if isinstance(figures, VmFigures):
+            disks = [msgspec.to_builtins(disk) for disk in figures.disks]
+            body |= {"detail": figures.detail, "disks": disks}
         return body
 
     def _complete(self, outcome: str, result: dict[str, Any], error: HoldfastError | None) -> None:

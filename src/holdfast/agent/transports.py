@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import mmap
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from holdfast.agent.client import AgentClient, frames_parameter, pieces
+from holdfast.agent.client import AgentClient, frames_parameter
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.grant import SessionGrant, decode_grant
 from holdfast.vaultstore.values import FrameLocation
+from holdfast.workloads.transport import Pace
 
 RAW = {"Content-Type": "application/octet-stream"}
 PACKED = {"Content-Type": "application/msgpack"}
 _LOCATIONS = msgspec.msgpack.Decoder(list[FrameLocation])
+ROOM_BYTES = 4 * 1024 * 1024  # a run of frames, as restores ask for them
+
+
+class _Own(threading.local):
+    """What a thread keeps for the frames it reads: memory that is used again and again."""
+
+    def __init__(self) -> None:
+        self.room = memoryview(mmap.mmap(-1, ROOM_BYTES))
+
+
+_own = _Own()
 
 
 class HttpSession:
@@ -32,10 +46,8 @@ class HttpSession:
     def grant(self) -> SessionGrant:
         return self._grant
 
-    def put_pack(self, pack_id: bytes, data: memoryview) -> bytes:
-        headers = {**RAW, "Content-Length": str(len(data))}
-        path = f"{self._base}/packs/{pack_id.hex()}"
-        answer = self._client.send("PUT", path, content=pieces(data), headers=headers)
+    def put_pack(self, pack_id: bytes, data: memoryview, pace: Pace | None = None) -> bytes:
+        answer = self._client.put(f"{self._base}/packs/{pack_id.hex()}", data, pace)
         receipt: bytes = msgspec.msgpack.decode(answer)["receipt"]
         return receipt
 
@@ -55,7 +67,7 @@ class HttpSession:
 
     def read_frames(self, pack_id: bytes, frames: Sequence[int]) -> Buffer:
         path = f"{self._base}/packs/{pack_id.hex()}"
-        return self._client.send("GET", path, params={"frames": frames_parameter(frames)})
+        return self._client.fetch(path, {"frames": frames_parameter(frames)}, _own.room)
 
     def close(self) -> None:
         self._client.send("POST", f"{self._base}/close", content=b"{}")

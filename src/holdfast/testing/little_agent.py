@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from holdfast.ports.clock import Random
+from holdfast.vaultstore.disk_pages import LEAF_BLOCKS, BlockState, Leaf, geometry_of
 from holdfast.vaultstore.entries import Entry, EntryType, SegmentEncoder
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.ids import ChunkKind, chunk_name, content_hasher
+from holdfast.vaultstore.manifest_disk import DiskMapWriter, Tally, disk_stream, open_disk_map
 from holdfast.vaultstore.manifest_files import ManifestBuilder
 from holdfast.vaultstore.pack import PackBuilder, PackClass, SealedPack
 from holdfast.vaultstore.root import Root, Stream, encode_root
@@ -29,15 +31,24 @@ from holdfast.vaultstore.values import (
 from holdfast.vaultstore.vault import MissingChunksError, Vault
 
 CHUNK_BYTES = 4096
+DISK_GRID = 12
 A_DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class LittleAgent:
-    """Protects one item of one container. ``forgetful``: sends everything, asks nothing."""
+    """Protects one item of one container. ``with_disk``: its points hold, beside the files, a disk
+    with their contents one after another, and a restore compares the two."""
 
     def __init__(
-        self, vault: Vault, rng: Random, container: str = "Linux;a", item: str = "docs"
+        self,
+        vault: Vault,
+        rng: Random,
+        container: str = "Linux;a",
+        item: str = "docs",
+        *,
+        with_disk: bool = False,
     ) -> None:
+        self.with_disk = with_disk
         self.vault = vault
         self.rng = rng
         self.container = container
@@ -87,7 +98,26 @@ class LittleAgent:
                     continue
                 name = path + b"/" + entry.name if path else entry.name
                 found[name] = self._content(grant, entry)
+        for stream in self.vault.root(rp_id).streams:
+            if stream.kind == "disk-map" and self._disk(grant, stream) != _joined(found):
+                raise AssertionError(f"the disk of {rp_id} was restored with other bytes")
         return found
+
+    def _disk(self, grant: SessionGrant, stream: Stream) -> bytes:
+        """All bytes of a disk, its pages and chunks through the session."""
+        found = open_disk_map(stream, lambda page_id: self._chunks(grant, [page_id])[0])
+        geometry, content = found.geometry, bytearray()
+        ids = [found.block_id(block) for block in range(geometry.blocks)]
+        plain = dict(
+            zip(wanted := [one for one in ids if one], self._chunks(grant, wanted), strict=True)
+        )
+        for block, chunk_id in enumerate(ids):
+            content += plain[chunk_id] if chunk_id else bytes(geometry.block_length(block))
+        return bytes(content)
+
+    def _chunks(self, grant: SessionGrant, ids: list[bytes]) -> list[bytes]:
+        located = self.vault.locate(grant.session_id, b"".join(ids)) if ids else []
+        return [self.open_chunk(grant, where) for where in located]
 
     def _content(self, grant: SessionGrant, entry: Entry) -> bytes:
         content = bytearray(entry.size)
@@ -153,9 +183,36 @@ class BackupRun:
             logical_bytes=logical,
             entries=top.entries,
         )
-        root_id = self._put(PackClass.PAGES, ChunkKind.ROOT, encode_root(Root(streams=(stream,))))
+        streams = (stream, self._disk(_joined(files))) if self.agent.with_disk else (stream,)
+        root_id = self._put(PackClass.PAGES, ChunkKind.ROOT, encode_root(Root(streams=streams)))
         self.flush()
         return root_id
+
+    def _disk(self, content: bytes) -> Stream:
+        """A disk of this content; blocks of zeros are none."""
+        geometry = geometry_of(len(content), DISK_GRID)
+        writer = DiskMapWriter(
+            lambda page: self._put(PackClass.PAGES, ChunkKind.DISK_PAGE, page), geometry
+        )
+        for leaf in range(geometry.leaves):
+            first = leaf * LEAF_BLOCKS
+            blocks = [
+                content[block << DISK_GRID : (block + 1) << DISK_GRID]
+                for block in range(first, first + geometry.leaf_blocks(leaf))
+            ]
+            states = [BlockState.DATA if any(data) else BlockState.ZERO for data in blocks]
+            ids = b"".join(
+                self._put(PackClass.FILES, ChunkKind.DATA, data) for data in blocks if any(data)
+            )
+            writer.add_leaf(
+                Leaf(
+                    DISK_GRID,
+                    first,
+                    np.array(states, np.uint8),
+                    np.frombuffer(ids, np.uint8).reshape(-1, 32),
+                )
+            )
+        return disk_stream("disk-0", writer.finish(), geometry, Tally(len(content)))
 
     def _entry(self, name: bytes, content: bytes | None) -> Entry:
         kind = EntryType.DIRECTORY if content is None else EntryType.FILE
@@ -245,6 +302,10 @@ class BackupRun:
                 return self.agent.vault.commit(self.grant.session_id, request)
             except MissingChunksError as missing:
                 self.flush(missing.missing)
+
+
+def _joined(files: Mapping[bytes, bytes]) -> bytes:
+    return b"".join(files[path] or b"" for path in sorted(files))
 
 
 def _directories(files: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, list[bytes]]]:

@@ -1,0 +1,208 @@
+"""Keeps ``VmWork`` over a hypervisor: which machines there are, their backups, their restores."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast.agent.vm.backup import MachineBackup, Means
+from holdfast.agent.vm.files import list_files, restore_files
+from holdfast.agent.vm.instant.moving import move_disks
+from holdfast.agent.vm.instant.restore import InstantRestores
+from holdfast.agent.vm.instant.trial import Trial
+from holdfast.agent.vm.replace import replace_disks
+from holdfast.agent.vm.restore import PointDisks, RestoreMeans, to_folder, to_new_machine
+from holdfast.agent.vm.seen import remembered, to_seen
+from holdfast.agent.vm_work import VmControl, VmSession
+from holdfast.errors import ConflictError, HoldfastError, InternalError, SourceError
+from holdfast.ports.clock import Clock, Random
+from holdfast.ports.disk_format import DiskFiles
+from holdfast.ports.hypervisor import Hypervisor, Machine
+from holdfast.ports.machine_runner import MachineRunner
+from holdfast.ports.point_files import FileLooker
+from holdfast.ports.vm_tasks import DiskFiles as FolderTarget
+from holdfast.ports.vm_tasks import (
+    FilesListed,
+    FilesOut,
+    InstantMachine,
+    MachineSeen,
+    MoveDisks,
+    NewMachine,
+    ReplaceDisks,
+    RestoreTest,
+    VmBackedUp,
+    VmBackup,
+    VmRestore,
+    VmRestored,
+    VmTested,
+)
+
+log = logging.getLogger("holdfast.agent")
+BACKUPS_AT_ONCE = 4  # machines of this host
+LOOKS_AT_ONCE = 2  # recovery points whose file systems are read; each takes 256 MiB
+LOOK_SECONDS = 0.5  # between looks whether a backup that waits was cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """For machines that run from the vault. ``folder``: where the agent keeps what it knows of
+    machines."""
+
+    runner: MachineRunner
+    folder: Path
+
+
+class VmExecutor:
+    """See ``VmWork``. ``host``: the name of this one; ``running``: None on a host where no machine
+    is started from the vault; ``looker``: reads file systems of points, if this host can."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        files: DiskFiles,
+        clock: Clock,
+        rng: Random,
+        host: str,
+        running: Running | None = None,
+        looker: FileLooker | None = None,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._looker = looker
+        self._means = Means(hypervisor, self._find, clock, rng, host)
+        self._restores = RestoreMeans(files, self._look, rng)
+        self._room = threading.BoundedSemaphore(BACKUPS_AT_ONCE)
+        self._looks = threading.BoundedSemaphore(LOOKS_AT_ONCE)
+        self._lock = threading.Lock()
+        self._machines: dict[str, Machine] = {}
+        self._tidy = threading.Event()
+        self._tidy.set()
+        self._instant: InstantRestores | None = None
+        self._trial: Trial | None = None
+        if running is not None:
+            self._instant = InstantRestores(running.runner, running.folder, rng)
+            self._trial = Trial(running.runner, running.folder)
+            self._instant.adopt()
+
+    def start(self) -> None:
+        """Free the machines, beside all else, of what backups of a killed agent left in them, and
+        end those of its tests."""
+        self._tidy.clear()
+        threading.Thread(target=self._clear, name="clear-machines", daemon=True).start()
+
+    def _clear(self) -> None:
+        try:
+            if self._trial is not None:
+                self._trial.tidy()
+            for machine in self._hypervisor.machines():
+                try:
+                    self._hypervisor.clear(machine.id)
+                except HoldfastError as error:
+                    told = (machine.name, error.message)
+                    log.warning("what an earlier backup left in %s stays: %s", *told)
+        finally:
+            self._tidy.set()
+
+    def inventory(self) -> Sequence[MachineSeen]:
+        """A machine that cannot be asked now keeps the disks it had, so that a backup is tried and
+        says why it fails."""
+        found = self._hypervisor.machines()
+        with self._lock:
+            before = self._machines
+            known = [remembered(machine, before.get(machine.id)) for machine in found]
+            self._machines = {machine.id: machine for machine in known}
+        tags = self._instant.tags() if self._instant is not None else {}
+        return [to_seen(machine, tags.get(machine.id, {})) for machine in known]
+
+    def back_up(self, asked: VmBackup, session: VmSession, control: VmControl) -> VmBackedUp:
+        self._wait_tidy(control)
+        with _place(self._room, control):
+            return MachineBackup(self._means, asked, session, control).run()
+
+    def _wait_tidy(self, control: VmControl) -> None:
+        """CancelledError."""
+        while not self._tidy.wait(LOOK_SECONDS):
+            control.check()
+
+    def restore(
+        self, asked: VmRestore, session: VmSession, control: VmControl
+    ) -> VmRestored | VmTested:
+        match asked.target:
+            case InstantMachine() as target:
+                return _served(self._instant).run(asked, target, session, control)
+            case MoveDisks() as target:
+                return move_disks(_served(self._instant), asked.job_id, target, control)
+            case RestoreTest() as target:
+                self._wait_tidy(control)
+                return _served(self._trial).run(asked, target, session, control)
+            case FilesListed() as listed:
+                with _place(self._looks, control):
+                    return list_files(self._looker, listed, session, control)
+            case FilesOut() as out:
+                with _place(self._looks, control):
+                    return restore_files(self._looker, asked, out, session, control)
+            case _:
+                return self._restore_disks(asked, session, control)
+
+    def _restore_disks(
+        self, asked: VmRestore, session: VmSession, control: VmControl
+    ) -> VmRestored:
+        disks = PointDisks(self._restores.files, asked, session, control)
+        match asked.target:
+            case FolderTarget() as target:
+                return to_folder(self._restores, asked, disks, target)
+            case NewMachine() as target:
+                return to_new_machine(self._restores, asked, disks, target, control)
+            case ReplaceDisks():
+                return replace_disks(self._restores, asked, disks, control)
+            case _:
+                raise InternalError(f"{type(asked.target).__name__} is no restore of disks")
+
+    def _look(self, uuid: str) -> Machine:
+        """As it is now. SourceError (UserErrorVmNotFoundV2)."""
+        self.inventory()
+        return self._find(uuid)
+
+    def _find(self, uuid: str) -> Machine:
+        """As it was last seen. SourceError (UserErrorVmNotFoundV2)."""
+        with self._lock:
+            found = self._machines.get(uuid)
+        if found is None:
+            self.inventory()
+            with self._lock:
+                found = self._machines.get(uuid)
+        if found is None:
+            raise SourceError(
+                f"this host has no machine {uuid}",
+                code="UserErrorVmNotFoundV2",
+                hint="name it in the agent's holdfast.toml, or see whether it moved",
+            )
+        return found
+
+
+T = TypeVar("T")
+
+
+def _served(found: T | None) -> T:
+    if found is None:
+        raise ConflictError(
+            "no machine is started from the vault on this host",
+            code="InstantRestoreNotServed",
+            hint="restore to a host with QEMU, or restore its disks",
+        )
+    return found
+
+
+@contextmanager
+def _place(room: threading.BoundedSemaphore, control: VmControl) -> Iterator[None]:
+    """One of the places there are, waited for. CancelledError."""
+    while not room.acquire(timeout=LOOK_SECONDS):
+        control.check()
+    try:
+        yield
+    finally:
+        room.release()
