@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from holdfast.catalog import containers, items, policies, vaults
 from holdfast.catalog.items import ItemRow
-from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.lifecycle import backups_run
 from holdfast.domain.overdue import is_overdue
-from holdfast.domain.policy import parse_policy
-from holdfast.errors import HoldfastError
+from holdfast.domain.policy import Policy, parse_policy
+from holdfast.errors import HoldfastError, UsageError
 from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.services.platform import Platform
 
@@ -42,18 +43,25 @@ class InstallationFigures:
     vaults: list[VaultFigures]
 
 
-def item_health(platform: Platform, row: ItemRow, policy: PolicyRow | None) -> str:
-    """Failed | Overdue | Healthy."""
+def item_health(row: ItemRow, policy: Policy | None, now: datetime) -> str:
+    """Failed | Overdue | Healthy. What is stopped or deleted is neither failed nor overdue."""
+    if not backups_run(row.life_state):
+        return "Healthy"
     if row.last_backup_status == "Failed":
         return "Failed"
-    overdue = policy is not None and is_overdue(
-        parse_policy(policy.properties),
-        row.protection_state,
-        row.latest_point_at,
-        row.created_at,
-        platform.now(),
-    )
-    return "Overdue" if overdue else "Healthy"
+    state, since = row.protection_state, row.due_since
+    if policy is not None and is_overdue(policy, state, row.latest_point_at, since, now):
+        return "Overdue"
+    return "Healthy"
+
+
+def parsed_policies(connection: Connection, vault: VaultRow) -> dict[str, Policy]:
+    """A vault's policies by id, without those that break a rule made since."""
+    found: dict[str, Policy] = {}
+    for row in policies.list_policies(connection, vault.id):
+        with suppress(UsageError):
+            found[row.id] = parse_policy(row.properties)
+    return found
 
 
 def installation_figures(platform: Platform) -> InstallationFigures:
@@ -72,9 +80,10 @@ def installation_figures(platform: Platform) -> InstallationFigures:
 
 
 def _health_counts(platform: Platform, connection: Connection, vault: VaultRow) -> dict[str, int]:
-    known = {row.id: row for row in policies.list_policies(connection, vault.id)}
-    rows = items.items_of_vault(connection, vault.id)
-    counted = Counter(item_health(platform, row, known.get(row.policy_id or "")) for row in rows)
+    known, now = parsed_policies(connection, vault), platform.now()
+    held = items.items_of_vault(connection, vault.id)
+    rows = [row for row in held if row.deleted_at is None]
+    counted = Counter(item_health(row, known.get(row.policy_id or ""), now) for row in rows)
     return {health: counted[health] for health in ("Healthy", "Overdue", "Failed")}
 
 
