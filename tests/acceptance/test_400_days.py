@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,14 +118,7 @@ def test_400_days_of_backups_expiry_and_collect(aged: World, tmp_path: Path) -> 
         slot = now.replace(hour=13)
         aged.set_clock(slot + timedelta(minutes=1))
         made.append(slot)
-        newest = slot.date().isoformat()
-        eventually(
-            lambda day=newest: (
-                aged.points()
-                and aged.points()[0]["properties"]["recoveryPointTime"].startswith(day)
-            ),
-            f"the scheduled backup of {newest}",
-        )
+        eventually(partial(aged.backed_up_on, slot.date()), f"the scheduled backup of {slot:%F}")
         aged.ok("vault", "expire", VAULT, "-g", GROUP)
         aged.ok("vault", "collect", VAULT, "-g", GROUP)
         assert live_points_are(aged, expected_days(made, slot)), (made, aged.points())

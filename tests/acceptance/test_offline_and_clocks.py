@@ -96,11 +96,3 @@ def test_a_backup_outlives_a_restart_of_the_server_and_so_does_who_follows_it(
     timed.ok("job", "wait", job)
     assert status(timed, job) == "Completed"
     assert len(timed.points()) == 2
-
-
-def test_a_token_gone_bad_is_renewed_without_a_word(timed: World) -> None:
-    token = next((timed.folder / "profile").glob("*token*"))
-    token.write_text('{"token": "eyJhbGciOiJub25lIn0.e30.", "until": 1e12}')
-    assert timed.cli("vault", "list").code == 0
-    token.write_text("not even JSON")
-    assert timed.cli("vault", "list").code == 0

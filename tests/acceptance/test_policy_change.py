@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         made.start_agent()
         made.protect(source, policy="nightly")
         for number in range(12):
-            made.set_clock(THURSDAY + timedelta(days=number))
-            eventually(lambda n=number: len(made.points()) > n, f"the backup of day {number}")
+            now = THURSDAY + timedelta(days=number)
+            made.set_clock(now)
+            eventually(partial(made.backed_up_on, now.date()), f"the backup of {now:%F}")
         made.set_clock(THURSDAY + timedelta(days=11, hours=8))
         yield made
     finally:
@@ -62,8 +64,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def days(points: list[dict[str, Any]]) -> list[int]:
-    """Days of January of points as ``recovery-point list`` shows them."""
-    return sorted(int(point["properties"]["recoveryPointTime"][8:10]) for point in points)
+    """Days of January of points as ``recovery-point list`` shows them, without those that are kept
+    for a while only."""
+    return sorted(_day(point) for point in points if not is_soft_deleted(point))
+
+
+def _day(point: dict[str, Any]) -> int:
+    return int(point["properties"]["recoveryPointTime"][8:10])
+
+
+def is_soft_deleted(point: dict[str, Any]) -> bool:
+    return bool(point["properties"]["recoveryPointProperties"]["isSoftDeleted"])
 
 
 def planned(rows: list[dict[str, Any]], effect: str) -> list[int]:
@@ -89,6 +100,11 @@ def test_a_cut_a_switch_and_a_resumption_are_shown_counted_and_done(
     assert len(world.points()) == 12, "the next expiry drops them, not the change"
     world.ok("vault", "expire", VAULT, "-g", GROUP)
     assert days(world.points()) == [4, 6, 7, 8, 9, 10, 11, 12]
+    softly = [point for point in world.points() if is_soft_deleted(point)]
+    assert sorted(map(_day, softly)) == [1, 2, 3, 5], "kept for the vault's period"
+    assert {one["properties"]["recoveryPointProperties"]["expiryTime"][5:10] for one in softly} == {
+        "01-26"
+    }
 
     plan = world.ask("item", "update", *ON_ITEM, "--policy", "sundays", "--plan")
     assert planned(plan["value"], "expires") == [6, 7, 8, 9, 10]
@@ -110,6 +126,6 @@ def test_a_cut_a_switch_and_a_resumption_are_shown_counted_and_done(
 
     world.ok("item", "disable", *ON_ITEM)
     plan = world.ask("item", "update", *ON_ITEM, "--policy", "nightly", "--plan")
-    assert planned(plan["value"], "shorter") == [4, 11], "all but the latest had no end"
+    assert planned(plan["value"], "shorter") == [4, 6, 7, 8, 9, 10, 11], "they had no end"
     told = world.ok("item", "update", *ON_ITEM, "--policy", "nightly").out
-    assert "2 of 3 recovery points affected: 0 expire" in told
+    assert "11 of 12 recovery points affected: 4 expire" in told

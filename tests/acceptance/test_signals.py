@@ -16,21 +16,25 @@ from holdfast.testing.wait import eventually
 from holdfast.testing.world import HOST, ITEM, World
 
 PACK_BYTES = 256 * 1024
-TREE_BYTES = 120_000_000
+TREE_BYTES = 120_000_000  # a backup of a second or two
 PADDED = 1.021  # as packs, which are padded
 NOW = ("backup", "now", "--item", ITEM, "--container", HOST)
 
 
 @pytest.fixture
-def busy(tmp_path: Path) -> Iterator[Ground]:
-    """An item whose backup takes a second or two."""
+def yard(tmp_path: Path) -> Iterator[Ground]:
     environment = {"HOLDFAST_PACK_TARGET_BYTES": str(PACK_BYTES)}
     with ground("sqlite-disk", tmp_path, environment) as made:
-        (tmp_path / "tree").mkdir()
-        for number in range(12):
-            (tmp_path / "tree" / f"{number}").write_bytes(os.urandom(TREE_BYTES // 12))
-        made.world.protect(tmp_path / "tree")
         yield made
+
+
+def protect(ground: Ground, size: int) -> None:
+    """An item of so many bytes."""
+    tree = ground.world.folder / "tree"
+    tree.mkdir()
+    for number in range(12):
+        (tree / f"{number}").write_bytes(os.urandom(size // 12))
+    ground.world.protect(tree)
 
 
 def freeze_in_backup(ground: Ground) -> str:
@@ -50,28 +54,30 @@ def check_restored(world: World) -> None:
     assert restored_like(world.folder / "tree", out, owners=os.geteuid() == 0).lines == []
 
 
-def test_a_cancelled_backup_ends_and_the_next_sends_only_the_rest(busy: Ground) -> None:
-    world = busy.world
-    job = freeze_in_backup(busy)
+def test_a_cancelled_backup_ends_and_the_next_sends_only_the_rest(yard: Ground) -> None:
+    world = yard.world
+    protect(yard, TREE_BYTES)
+    job = freeze_in_backup(yard)
     world.ok("job", "cancel", job)
     assert status(world, job) == "Cancelling"
     world.agents[HOST].send_signal(signal.SIGCONT)
     eventually(lambda: status(world, job) == "Cancelled", "the job is cancelled")
     assert world.cli("job", "wait", job).code == 1
     assert world.points() == []
-    kept = sum(busy.packs().values())
+    kept = sum(yard.packs().values())
     assert kept > 3 * PACK_BYTES
     world.back_up()
     following = job_of(world, ITEM)
-    sent = busy.received_bytes(following)
+    sent = yard.received_bytes(following)
     assert 0 < sent < TREE_BYTES * PADDED - kept + 2 * PACK_BYTES
     assert len(world.points()) == 1
-    assert busy.open_sessions() == []
+    assert yard.open_sessions() == []
     check_restored(world)
 
 
-def test_ctrl_c_turns_away_from_a_job_that_goes_on(busy: Ground) -> None:
-    world = busy.world
+def test_ctrl_c_turns_away_from_a_job_that_goes_on(yard: Ground) -> None:
+    world = yard.world
+    protect(yard, 1_200_000)
     world.agents[HOST].send_signal(signal.SIGSTOP)
     words = [str(world.program), *NOW, "--wait"]
     waiting = subprocess.Popen(

@@ -463,3 +463,48 @@ def test_a_job_for_a_machine_without_agent_says_so(yard: JobYard) -> None:
     job = yard.run("backup")
     assert (job.status, job.error_code) == ("Failed", "AgentNotEnrolled")
     assert "enroll" in job.error_hint
+
+
+def _run_machine(yard: JobYard) -> tuple[str, TaskRow, threading.Event]:
+    """An instant restore whose agent took it, opened its session and gives no sign any more."""
+    point = str(yard.run("backup").result["recoveryPointId"])
+    begun, go_on = hold(yard)
+    target = {"kind": "instant", "name": "web-now"}
+    job_id = yard.submit("restore", recoveryPointId=point, target=target)
+    assert begun.wait(20)
+    task = _task_of(yard, job_id)
+    yard.desk.data.open_session(yard.agent.row, task.id, task.fence)
+    clock_of(yard).pass_time(timedelta(seconds=61))
+    eventually(lambda: "agent-lost" in yard.history(job_id), "the loss is noticed", seconds=20)
+    return job_id, task, go_on
+
+
+def test_a_point_stays_pinned_however_long_the_host_of_its_machine_is_away(timed: JobYard) -> None:
+    job_id, task, go_on = _run_machine(timed)
+    clock_of(timed).pass_time(timedelta(days=5))
+    eventually(lambda: timed.job(job_id).phase == "Waiting", "it waits", seconds=20)
+    assert timed.job(job_id).status == "InProgress"
+    assert len(timed.vault.open_sessions()) == 1
+    handed = timed.desk.tasks.next(timed.agent.row, {})
+    assert handed.task is not None
+    assert handed.task.id == task.id
+    go_on.set()
+
+
+def test_a_machine_cancelled_while_its_host_is_away_is_removed_when_it_is_back(
+    timed: JobYard,
+) -> None:
+    job_id, task, go_on = _run_machine(timed)
+    timed.engine.cancel(job_id, "tester")
+    clock_of(timed).pass_time(timedelta(days=5))
+    eventually(lambda: "remove" in timed.job(job_id).detail, "it is to be removed", seconds=20)
+    assert timed.job(job_id).status == "Cancelling"
+    handed = timed.desk.tasks.next(timed.agent.row, {})
+    assert handed.task is not None
+    assert (handed.task.id, handed.task.cancel_requested) == (task.id, True)
+    assert timed.desk.tasks.undone(task.id)
+    stopped = Completion("cancelled", {}, {}, [])
+    timed.desk.tasks.complete(timed.agent.row, task.id, handed.task.fence, stopped)
+    assert timed.ended(job_id).status == "Cancelled"
+    assert timed.vault.open_sessions() == []
+    go_on.set()

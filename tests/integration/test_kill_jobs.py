@@ -15,6 +15,7 @@ POINTS = [
     ("backup", "agent.commit.after@1"),
     ("restore", "agent.restored.after@1"),
     ("expire", "job.expire.apply.after@1"),
+    ("purge", "job.purge.apply.after@1"),
 ]
 
 

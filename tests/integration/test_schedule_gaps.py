@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from holdfast.domain.default_policies import enhanced_policy
 from holdfast.domain.policy import parse_policy
 from holdfast.errors import SourceError
 from holdfast.jobs.settings import JobSettings
+from holdfast.ports.jobs import JobSpec
 from holdfast.testing.job_yard import VAULT_ID, JobYard
 from holdfast.testing.ports import MovableClock
 from holdfast.testing.wait import eventually
@@ -115,10 +117,12 @@ def _refuse(_task: TaskRow) -> None:
 def test_an_item_whose_data_is_deleted_is_gone(yard: JobYard) -> None:
     first = yard.run("backup").result["recoveryPointId"]
     item = yard.item()
-    kept = yard.run("expire", drops={}, explicit=True, removeItem=item.id)
-    assert kept.status == "Completed"
-    assert yard.item().id == item.id, "it has a recovery point still"
-    yard.run("expire", drops={first: "deleted by test"}, explicit=True, removeItem=item.id)
+    spec = JobSpec("purge", VAULT_ID, "docs", item.id)
+    kept = yard.ended(yard.engine.submit(spec))
+    assert kept.result == {"droppedPoints": 0, "kept": True}
+    assert yard.item().id == item.id, "nobody deleted it"
+    asked = replace(spec, parameters={"immediate": True})
+    assert yard.ended(yard.engine.submit(asked)).operation == "DeleteBackupData"
     with yard.catalog.read() as connection:
         assert items.get_item(connection, item.id) is None
-        assert not points.point_ids(connection, VAULT_ID)
+        assert first not in points.point_ids(connection, VAULT_ID)

@@ -22,7 +22,6 @@ from holdfast.testing.program_kills import (
     killed_at,
     make_tree,
     points_passed,
-    restart,
     restored_like,
     spread,
     status,
@@ -32,12 +31,8 @@ from holdfast.testing.world import HOST, World
 
 PACK_BYTES = 256 * 1024
 ADDED, MANIFEST_BYTES = 600_000, 100_000
-KILLS = {"sqlite-disk": 4, "postgresql-disk": 4, "sqlite-s3": 2}  # of each kind and program
-BOTH_AT = {
-    "backup": "agent.after.PUT.packs@3",
-    "incremental": "agent.after.PUT.packs@1",
-    "restore": "restore.window@1",
-}
+KILLS = {"sqlite-disk": 4, "postgresql-disk": 4, "sqlite-s3": 3}  # of each kind and program
+BOTH = {"sqlite-disk": 3, "postgresql-disk": 2, "sqlite-s3": 2}  # of each kind
 
 
 def start_job(world: World, kind: str, item: str) -> None:
@@ -130,23 +125,35 @@ def test_a_killed_program_goes_on_by_itself(yard: Ground, who: str, kind: str) -
     assert hits == kills
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["backup", "incremental", "restore"])
 def test_both_killed_at_once(yard: Ground, kind: str) -> None:
     world = yard.world
-    item = prepare(world, kind, f"both-{kind}", 77)
-    restart(world, "agent", {"HOLDFAST_TEST_CRASH": BOTH_AT[kind]})
-    agent = world.agents[HOST]
-    before = stored_bytes(yard)
-    start_job(world, kind, item)
-    job = job_of(world, item)
-    eventually(lambda: agent.poll() is not None, "the agent's kill")
-    assert agent.returncode == -9
-    assert status(world, job) in RUNNING
-    world.kill_server()
-    del world.agents[HOST]
-    world.start_server()
-    world.start_agent()
-    eventually(lambda: status(world, job) not in RUNNING, "the job after both kills")
-    assert "resumed" in history_of(world, job)
-    check_outcome(yard, kind, item, job, before)
+
+    def started(item: str) -> None:
+        start_job(world, kind, item)
+
+    def ended(item: str) -> bool:
+        return status(world, job_of(world, item)) not in RUNNING
+
+    whole = prepare(world, kind, f"whole-both-{kind}", 2000)
+    log = world.folder / "points"
+    passed = points_passed(world, "agent", partial(started, whole), partial(ended, whole), log)
+    hits = 0
+    for number, point in enumerate(spread(passed, random.Random(f"both {kind} {yard.name}"))):
+        if hits == BOTH[yard.name]:
+            break
+        item = prepare(world, kind, f"both-{kind}-{number}", 2001 + number)
+        before = stored_bytes(yard)
+        if not killed_at(world, "agent", point, partial(started, item), partial(ended, item)):
+            continue
+        hits += 1
+        job = job_of(world, item)
+        assert status(world, job) in RUNNING, point
+        world.kill_server()
+        world.start_server()
+        world.start_agent()
+        eventually(partial(ended, item), f"the job after both kills at {point}")
+        assert "resumed" in history_of(world, job), point
+        check_outcome(yard, kind, item, job, before)
+    assert hits == BOTH[yard.name]

@@ -33,7 +33,7 @@ from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, ITEM, VAULT, World
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-KILLS = {"sqlite-disk": 4, "postgresql-disk": 3, "sqlite-s3": 2}
+KILLS = {"sqlite-disk": 4, "postgresql-disk": 3, "sqlite-s3": 3}
 OPERATION = {"expire": "Expire", "collect": "Collect"}
 
 

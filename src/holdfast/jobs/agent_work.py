@@ -14,11 +14,27 @@ from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.identifiers import id_bytes, new_id
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.tasks import AgentSession, TaskRow
+from holdfast.domain.virtual_machines import MANAGEMENT
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext
+from holdfast.jobs.machine_work import doer_of, runs_machine
 from holdfast.jobs.outcome import Outcome
+from holdfast.ports.vm_tasks import (
+    CREATE_PHASE,
+    DOWNLOAD_PHASE,
+    MOVE_PHASE,
+    SERVE_PHASE,
+    SNAPSHOT_PHASE,
+    START_PHASE,
+    TEST_PHASE,
+    UPLOAD_PHASE,
+)
 
 WAITING, RUNNING, RETRYING = "Waiting", "Transfer data to vault", "Retrying"
+VM_PHASES = (
+    *(SNAPSHOT_PHASE, UPLOAD_PHASE, DOWNLOAD_PHASE, CREATE_PHASE),
+    *(START_PHASE, SERVE_PHASE, MOVE_PHASE, TEST_PHASE),
+)
 PASSING_CODES = frozenset(
     {
         "StoreUnavailable",
@@ -35,6 +51,7 @@ PASSING_CODES = frozenset(
         "ParentStale",
         "AgentStopped",
         "SpoolFull",
+        "TargetBusy",
     }
 )
 
@@ -88,6 +105,9 @@ class AgentWork:
         if task.state == tasks.DONE:
             return self._finished(job, task)
         if job.status == "Cancelling":
+            if runs_machine(task):
+                told = f"cancelling; the agent on {agent.host} is to remove the machine"
+                return outcome.wait(None, WAITING, told)
             return _cancelling(task, now)
         return self._waiting(job, task, agent, now)
 
@@ -105,7 +125,12 @@ class AgentWork:
     def _waiting(self, job: JobRow, task: TaskRow, agent: AgentRow, now: datetime) -> Outcome:
         patience = timedelta(seconds=self._context.settings.agent_wait_seconds)
         if task.state == tasks.LEASED:
-            return outcome.wait(None, RUNNING, f"the agent on {agent.host} works on it")
+            phase = job.phase if job.phase in VM_PHASES else RUNNING
+            if job.management_type == MANAGEMENT and job.phase not in VM_PHASES:
+                phase = SNAPSHOT_PHASE if job.kind == "backup" else DOWNLOAD_PHASE
+            return outcome.wait(None, phase, f"the agent on {agent.host} works on it")
+        if runs_machine(task):
+            return outcome.wait(None, WAITING, f"no sign of the agent on {agent.host}; waiting")
         lost = task.state == tasks.LAPSED
         since = self._silent_since(task, agent, now)
         if now >= since + patience:
@@ -198,7 +223,7 @@ def _cancelling(task: TaskRow, now: datetime) -> Outcome:
 
 
 def _agent_of(connection: Connection, job: JobRow) -> AgentRow | None:
-    found = containers.get_container(connection, job.container_id or "")
+    found = doer_of(connection, job)
     if found is None or found.agent_id is None:
         return None
     agent = containers.get_agent(connection, found.agent_id)

@@ -11,14 +11,20 @@ from holdfast.catalog import items, points, policies
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
+from holdfast.domain.lifecycle import soft_deleted
 from holdfast.domain.policy import parse_policy, slot_tags
+from holdfast.domain.virtual_machines import MANAGEMENT, WORKLOAD
 from holdfast.errors import NotFoundError
 from holdfast.jobs import outcome
 from holdfast.jobs.agent_work import AgentWork
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row
+from holdfast.jobs.machine_work import backup_payload, measured_of
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.probing import require_atomic
+from holdfast.jobs.restore_tests import submit_if_due
+from holdfast.jobs.safety import tell_waiting
+from holdfast.ports.vm_tasks import BACKUP as VM_BACKUP
 
 
 class BackupProcedure:
@@ -63,8 +69,13 @@ class BackupProcedure:
                 "the agent reported success, but the vault holds no recovery point of this job",
                 "Run the backup again; if this repeats, look into the agent's log.",
             )
+        row = point_row(record, job.vault_id, job.item_id or "")
+        said = dict(memory.get("result") or {}) if job.management_type == MANAGEMENT else {}
         with self._context.catalog.write() as connection:
-            points.put_point(connection, point_row(record, job.vault_id, job.item_id or ""))
+            points.put_point(connection, row)
+            if said:
+                details = {**row.details, "measured": measured_of(said)}
+                points.note_details(connection, row.vault_id, row.rp_id, details)
         result = {
             "recoveryPointId": record.rp_id,
             "logicalBytes": record.logical_bytes,
@@ -74,6 +85,9 @@ class BackupProcedure:
             "findingsCount": record.findings_count,
             "consistency": record.consistency,
         }
+        if said:
+            result |= {"consistencyReason": record.consistency_reason, **measured_of(said)}
+            del result["fileCount"]
         return outcome.done(result, ["published", f"recovery point {record.rp_id} is in the vault"])
 
     def release(self, job: JobRow) -> None:
@@ -81,7 +95,8 @@ class BackupProcedure:
 
     def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
         self._work.close(connection, job)
-        item = items.get_item(connection, job.item_id or "")
+        tell_waiting(connection, job, self._context)
+        item = items.lock_item(connection, job.item_id or "")
         if item is None:
             return
         good = status in ("Completed", "CompletedWithWarnings")
@@ -96,6 +111,8 @@ class BackupProcedure:
         elif job.scheduled:
             values["missed_ranges"] = _missed(connection, job, item)
         items.change_item(connection, item.id, **values)
+        if good:
+            submit_if_due(self._context, connection, item)
 
 
 def _after_success(connection: Connection, job: JobRow, item: ItemRow) -> dict[str, Any]:
@@ -124,11 +141,16 @@ def _payload(connection: Connection, job: JobRow) -> tuple[str, str, dict[str, A
     item = items.get_item(connection, job.item_id or "")
     if item is None:
         raise NotFoundError("the protected item was removed", code="ItemNotFound")
+    if item.deleted_at is not None:
+        raise soft_deleted(item.friendly_name)
     require_atomic(connection, job.vault_id)
+    if item.workload_type == WORKLOAD:
+        return VM_BACKUP, item.item_key, backup_payload(connection, job, item)
     payload = {
         "includePaths": item.include_paths,
         "excludeGlobs": item.exclude_globs,
         "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
+        "workHours": item.properties.get("workHours"),
         "retainUntil": job.parameters.get("retainUntil"),
         "parentHint": item.latest_point_id or None,
     }

@@ -16,16 +16,29 @@ from holdfast.jobs.ledger import Ledger
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.settings import JobSettings
 from holdfast.ports.clock import Clock
+from holdfast.vaultstore.layout import VaultObjects
 from holdfast.vaultstore.vault import Vault
 
 OpenVault = Callable[[str], Vault]
 Step = Callable[[JobRow, Mapping[str, Any]], Outcome]
 
 
+class VaultDoor(Protocol):
+    """A vault from outside, by its catalog id."""
+
+    def objects(self, vault_id: str) -> VaultObjects:
+        """Its objects, whether it can be opened or not."""
+        ...
+
+    def forget(self, vault_id: str) -> None:
+        """Close it, if it is open."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JobContext:
     """``open_vault`` gives the opened vault of a catalog id. ``stopping``: the server is going
-    down, long steps should pause."""
+    down, long steps should pause. ``door``: for erasing vaults."""
 
     catalog: Catalog
     ledger: Ledger
@@ -33,6 +46,7 @@ class JobContext:
     settings: JobSettings
     bell: Bell
     stopping: Callable[[], bool]
+    door: VaultDoor | None = None
 
     @property
     def clock(self) -> Clock:

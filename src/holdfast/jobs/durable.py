@@ -72,10 +72,12 @@ def workflow_id(job_id: str, turn: int) -> str:
 
 
 class DurableTurns:
-    """Starts and stops DBOS, and runs turns through it. One per process."""
+    """Starts and stops DBOS, and runs turns through it. One per process. ``look_seconds``: how
+    often DBOS looks into its database, and how long ``stop`` may wait for it."""
 
-    def __init__(self, url: str, executor_id: str, threads: int) -> None:
+    def __init__(self, url: str, executor_id: str, threads: int, look_seconds: float = 1.0) -> None:
         self._url = url
+        self._look_seconds = min(max(look_seconds, 0.05), 1.0)
         self._executor_id = executor_id
         self._threads = threads
         self._engine: Engine | None = None
@@ -104,6 +106,7 @@ class DurableTurns:
             "log_level": "WARNING",
             "console_log_level": "WARNING",
             "scheduler_polling_interval_sec": 3600.0,
+            "notification_listener_polling_interval_sec": self._look_seconds,
         }
         DBOS(config=config)
         DBOS.launch()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,12 +21,12 @@ from holdfast.catalog import jobs as rows
 from holdfast.catalog import tasks, upkeep
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.jobs import JobRow
-from holdfast.domain.lifecycle import may_cancel
 from holdfast.errors import ConflictError, HoldfastError
 from holdfast.jobs.bell import Bell
-from holdfast.jobs.context import JobContext, OpenVault
+from holdfast.jobs.context import JobContext, OpenVault, VaultDoor
 from holdfast.jobs.durable import DurableTurns
-from holdfast.jobs.ledger import MAINTENANCE, Ledger, backup_running
+from holdfast.jobs.ledger import MAINTENANCE, SNAPSHOT_AT, Ledger, backup_running, may_cancel_job
+from holdfast.jobs.life_writing import LifeWriter
 from holdfast.jobs.settings import JobSettings
 from holdfast.jobs.ticker import Ticker
 from holdfast.jobs.turns import Turns
@@ -39,7 +39,7 @@ PURGE_EVERY = 3600.0
 SETTLE_EVERY = 60.0
 STRANDED_SECONDS = 60.0
 STOP_SECONDS = 20.0
-LONG_KINDS = (*MAINTENANCE, "import")
+LONG_KINDS = (*MAINTENANCE, "import", "purge", "erase")
 
 
 class JobEngine:
@@ -55,6 +55,7 @@ class JobEngine:
         durable: DurableTurns,
         driver: str,
         settings: JobSettings | None = None,
+        door: VaultDoor | None = None,
     ) -> None:
         self.settings = settings or JobSettings()
         self.ledger = Ledger(clock, rng)
@@ -65,7 +66,9 @@ class JobEngine:
         self._driver = driver
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._changed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._teller: threading.Thread | None = None
         self._last_tick = 0.0
         self._noted: dict[tuple[str, int], float] = {}  # turns seen only in records, since when
         self.context = JobContext(
@@ -75,9 +78,11 @@ class JobEngine:
             settings=self.settings,
             bell=self.bell,
             stopping=self._stopping.is_set,
+            door=door,
         )
         self._turns = Turns(self.context, driver)
         self._ticker = Ticker(self.context)
+        self._life = LifeWriter(self.context)
         self._shared = not catalog.is_sqlite
 
     # the port
@@ -96,13 +101,16 @@ class JobEngine:
     def create(self, transaction: Connection, spec: JobSpec) -> str:
         return self.ledger.create(transaction, spec).id
 
+    def record(self, transaction: Connection, spec: JobSpec, result: Mapping[str, Any]) -> str:
+        return self.ledger.record(transaction, spec, result).id
+
     def cancel(self, job_id: str, by: str) -> None:
         now = self._clock.now()
         with self._catalog.write() as connection:
             job = self.ledger.get(connection, job_id)
             if job.status == "Cancelling":
                 return
-            if not may_cancel(job.operation, job.status):
+            if not may_cancel_job(job):
                 raise _not_cancellable(job)
             rows.signal_job(
                 connection,
@@ -122,6 +130,7 @@ class JobEngine:
 
     def wake(self) -> None:
         self._wake.set()
+        self._changed.set()
 
     def healthy(self) -> bool:
         alive = self._thread is not None and self._thread.is_alive()
@@ -141,14 +150,17 @@ class JobEngine:
         self._last_tick = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="holdfast-jobs", daemon=True)
         self._thread.start()
+        self._teller = threading.Thread(target=self._tell, name="holdfast-life", daemon=True)
+        self._teller.start()
 
     def stop(self) -> None:
         """Stop ticking, let running steps come to a pause, let go of the database."""
         self._stopping.set()
-        self._wake.set()
+        self.wake()
         self.bell.close()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_SECONDS)
+        for thread in (self._thread, self._teller):
+            if thread is not None:
+                thread.join(timeout=STOP_SECONDS)
         give_up = time.monotonic() + STOP_SECONDS
         while self._durable.running_count() and time.monotonic() < give_up:
             self._stopping.wait(0.02)
@@ -190,6 +202,13 @@ class JobEngine:
             self._last_tick = time.monotonic()
             self._wake.wait(self.settings.tick_seconds)
             self._wake.clear()
+
+    def _tell(self) -> None:
+        """Let vaults know how their items stand; beside the loop, for a store may be slow."""
+        while not self._stopping.is_set():
+            self._changed.clear()
+            self._guard("life", self._life.write)
+            self._changed.wait(self.settings.tick_seconds)
 
     def pull_clock(self) -> None:
         """Bring back what a clock that was ahead once had put off; every minute by itself."""
@@ -296,6 +315,13 @@ class JobEngine:
 
 
 def _not_cancellable(job: JobRow) -> ConflictError:
+    if job.active and SNAPSHOT_AT in job.progress:
+        return ConflictError(
+            f"the snapshot of {job.entity_name} is taken, its transfer is not cancelled",
+            code="UserErrorJobNotCancellable",
+            hint="It ends by itself; a backup of a machine can be cancelled while its snapshot is "
+            "taken.",
+        )
     if job.active:
         return ConflictError(
             f"a {job.operation} job cannot be cancelled",

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import items, jobs, points, policies
+from holdfast.catalog import items, jobs, points, policies, vaults
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
+from holdfast.domain.point_life import Judge, PointLife
 from holdfast.domain.policy import parse_policy
-from holdfast.domain.retention import Decision, PointFacts, RetentionRule, plan_retention
+from holdfast.domain.retention import (
+    NO_RULE,
+    Decision,
+    PointFacts,
+    RetentionRule,
+    expiry_of,
+    plan_retention,
+)
+from holdfast.domain.soft_delete import SoftDelete, settings_of
+from holdfast.errors import HoldfastError
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.lost_points import note_lost, refresh_latest
@@ -27,12 +38,14 @@ from holdfast.vaultstore.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class PlannedPoint:
-    """One recovery point with retention's decision about it."""
+    """One recovery point with retention's decision about it. ``life``: what an expiry makes of its
+    life in the catalog, None when that stays as it is."""
 
     item_key: str
     item_name: str
     decision: Decision
     stored_bytes: int
+    life: PointLife | None = None
 
 
 def retention_facts(record: RecoveryPointRecord) -> PointFacts:
@@ -54,21 +67,48 @@ def plan_vault(catalog: Catalog, vault: Vault, vault_id: str, now: datetime) -> 
         by_item.setdefault(record.item_key, []).append(record)
     planned: list[PlannedPoint] = []
     with catalog.read() as connection:
+        row = vaults.get_vault(connection, vault_id)
+        setting = settings_of(row.properties) if row is not None else SoftDelete()
+        lives = points.lives_of(connection, vault_id)
         for item in items.items_of_vault(connection, vault_id):
             records = {record.rp_id: record for record in by_item.get(item.item_key, ())}
             rules = _rules(connection, item)
             facts = [retention_facts(record) for record in records.values()]
             plan = plan_retention(facts, rules, _state(item), now)
+            expiring = rules if _state(item) != "ProtectionStopped" else ()
+            judge = Judge(expiring, setting, now, partial(_first_promise, records))
             planned += [
-                PlannedPoint(
-                    item.item_key,
-                    item.friendly_name,
-                    decision,
-                    records[decision.point.id].stored_bytes,
-                )
-                for decision in plan.decisions
+                _planned(item, records[one.point.id], one, judge, lives) for one in plan.decisions
             ]
     return planned
+
+
+def _planned(
+    item: ItemRow,
+    record: RecoveryPointRecord,
+    decision: Decision,
+    judge: Judge,
+    lives: Mapping[str, PointLife],
+) -> PlannedPoint:
+    key, name, size = item.item_key, item.friendly_name, record.stored_bytes
+    if item.purge_at is not None:
+        return PlannedPoint(key, name, _deleted(decision, item.purge_at), size)
+    before = lives.get(record.rp_id, PointLife())
+    judged, life = judge.judge(decision, before)
+    return PlannedPoint(key, name, judged, size, life if life != before else None)
+
+
+def _first_promise(
+    records: Mapping[str, RecoveryPointRecord], point: PointFacts
+) -> datetime | None:
+    """By the policy that the item had when the point was made: no expiry has seen it since."""
+    policy = records[point.id].item_document.get("policy")
+    try:
+        rules = parse_policy(policy["properties"]).rules if policy else ()
+    except (HoldfastError, KeyError, TypeError):
+        return None
+    end, rule = expiry_of(point, rules)
+    return None if rule == NO_RULE else end
 
 
 def _rules(connection: Connection, item: ItemRow) -> tuple[RetentionRule, ...]:
@@ -79,6 +119,13 @@ def _rules(connection: Connection, item: ItemRow) -> tuple[RetentionRule, ...]:
 def _state(item: ItemRow) -> str:
     """An item without a policy keeps everything."""
     return item.protection_state if item.policy_id else "ProtectionStopped"
+
+
+def _deleted(decision: Decision, purge_at: datetime) -> Decision:
+    """Retention keeps what was deleted; it goes as a whole, by a job of its own."""
+    when = f"{purge_at:%Y-%m-%d %H:%M} UTC"
+    reason = f"its item's data was deleted; all of it goes at the maintenance after {when}"
+    return replace(decision, keep=True, expires_at=purge_at, reason=reason)
 
 
 def drops_of(planned: list[PlannedPoint]) -> dict[str, str]:
@@ -103,31 +150,28 @@ class ExpireProcedure:
         vault = context.open_vault(job.vault_id)
         probe_if_due(context.catalog, vault, job.vault_id, context.clock.now())
         planned = plan_vault(context.catalog, vault, job.vault_id, context.clock.now())
+        lives = {row.decision.point.id: row.life for row in planned if row.life is not None}
+        with context.catalog.write() as connection:
+            points.change_lives(connection, job.vault_id, lives)
         return outcome.go(drops=drops_of(planned))
 
     def _apply(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
-        vault = self._context.open_vault(job.vault_id)
+        """What was planned and still holds: somebody may have stopped an item, or given it a longer
+        retention, since a server died over the plan."""
+        context, drops = self._context, dict(memory["drops"])
+        vault = context.open_vault(job.vault_id)
         explicit = bool(job.parameters.get("explicit"))
-        plan = vault.plan_expire(memory["drops"], explicit=explicit)
+        if drops and job.parameters.get("drops") is None:
+            planned = plan_vault(context.catalog, vault, job.vault_id, context.clock.now())
+            still = drops_of(planned).keys()
+            drops = {rp_id: why for rp_id, why in drops.items() if rp_id in still}
+        plan = vault.plan_expire(drops, explicit=explicit)
         dropped = vault.expire(plan) if plan.drops else []
         return outcome.go(dropped=len(dropped), refused=len(plan.refused))
 
     def _mirror(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
-        """Drop the rows of points the vault no longer has, and of an item to remove that has none
-        left."""
-        vault = self._context.open_vault(job.vault_id)
-        note_lost(self._context.catalog, vault, job.vault_id, self._context.clock.now())
-        with self._context.catalog.read() as connection:
-            kept = points.point_ids(connection, job.vault_id)
-        vault.refresh()  # after: a row is written after its record
-        records = vault.recovery_points()
-        with self._context.catalog.write() as connection:
-            gone = sorted(kept - {record.rp_id for record in records})
-            points.remove_points(connection, job.vault_id, gone)
-            refresh_latest(connection, job.vault_id)
-            item = items.get_item(connection, str(job.parameters.get("removeItem") or ""))
-            if item is not None and item.item_key not in {one.item_key for one in records}:
-                items.remove_item(connection, item.id)
+        """Drop the rows of points the vault no longer has."""
+        mirror_points(self._context, job.vault_id)
         count = memory["dropped"]
         result = {"droppedPoints": count, "refusedPoints": memory["refused"]}
         return outcome.done(result, ["expired", f"{count} recovery points dropped"])
@@ -136,12 +180,30 @@ class ExpireProcedure:
         """Nothing is held."""
 
     def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
-        ledger = self._context.ledger
-        ledger.note_maintenance(connection, job, status)
-        if not job.parameters.get("thenCollect"):
-            return
-        if not jobs.active_jobs_of(connection, job.vault_id, kind="collect"):
-            ledger.create(
-                connection,
-                JobSpec("collect", job.vault_id, job.entity_name, created_by=job.created_by),
-            )
+        self._context.ledger.note_maintenance(connection, job, status)
+        if job.parameters.get("thenCollect"):
+            collect_next(self._context, connection, job)
+
+
+def mirror_points(context: JobContext, vault_id: str) -> list[RecoveryPointRecord]:
+    """Drop the catalog's rows of points the vault no longer has; the records it has."""
+    vault = context.open_vault(vault_id)
+    note_lost(context.catalog, vault, vault_id, context.clock.now())
+    with context.catalog.read() as connection:
+        kept = points.point_ids(connection, vault_id)
+    vault.refresh()  # after: a row is written after its record
+    records = vault.recovery_points()
+    with context.catalog.write() as connection:
+        gone = sorted(kept - {record.rp_id for record in records})
+        points.remove_points(connection, vault_id, gone)
+        refresh_latest(connection, vault_id)
+    return records
+
+
+def collect_next(context: JobContext, connection: Connection, job: JobRow) -> None:
+    """Let a collect follow, unless one runs already."""
+    if not jobs.active_jobs_of(connection, job.vault_id, kind="collect"):
+        vault = vaults.get_vault(connection, job.vault_id)
+        name = vault.name if vault is not None else job.entity_name
+        spec = JobSpec("collect", job.vault_id, name, created_by=job.created_by)
+        context.ledger.create(connection, spec)

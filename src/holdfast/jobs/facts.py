@@ -15,14 +15,19 @@ from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.domain.policy import parse_policy, slot_tags
+from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import InternalError
+from holdfast.jobs.machine_work import point_document
 from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
 
 ON_DEMAND_DAYS = 30
 
 
-def facts_for(connection: Connection, job: JobRow, read_at: datetime) -> PointFacts:
-    """Facts of the point a backup job makes. ``read_at``: when the agent began to read."""
+def facts_for(
+    connection: Connection, job: JobRow, asked: dict[str, Any], read_at: datetime
+) -> PointFacts:
+    """Facts of the point a backup job makes. ``asked``: the body of its task; ``read_at``: when the
+    agent began to read."""
     item = items.get_item(connection, job.item_id or "")
     container = containers.get_container(connection, item.container_id) if item else None
     if item is None or container is None:
@@ -33,8 +38,21 @@ def facts_for(connection: Connection, job: JobRow, read_at: datetime) -> PointFa
         scheduled=job.scheduled,
         tags=_tags(job, item, policy),
         retain_until=None if job.scheduled else _retain_until(job, read_at),
-        item_document=item_document(item, container, policy),
+        item_document=_document(connection, item, container, policy, asked),
     )
+
+
+def _document(
+    connection: Connection,
+    item: ItemRow,
+    container: ContainerRow,
+    policy: PolicyRow | None,
+    asked: dict[str, Any],
+) -> dict[str, Any]:
+    found = item_document(item, container, policy)
+    if item.workload_type == WORKLOAD:
+        found["virtualMachine"] = point_document(connection, item, asked)
+    return found
 
 
 def _tags(job: JobRow, item: ItemRow, policy: PolicyRow | None) -> tuple[str, ...]:
@@ -78,6 +96,7 @@ def item_document(
 
 def point_row(record: RecoveryPointRecord, vault_id: str, item_id: str) -> PointRow:
     """The catalog's row of a point the vault holds."""
+    machine = record.item_document.get("virtualMachine")
     return PointRow(
         vault_id=vault_id,
         rp_id=record.rp_id,
@@ -96,4 +115,5 @@ def point_row(record: RecoveryPointRecord, vault_id: str, item_id: str) -> Point
         findings_count=record.findings_count,
         consistency=record.consistency,
         consistency_reason=record.consistency_reason,
+        details={"machine": machine} if machine else {},
     )

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import containers, items, points, policies
+from holdfast.catalog import containers, items, points, policies, vaults
 from holdfast.catalog.containers import ContainerRow
 from holdfast.catalog.identifiers import new_id
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.domain.default_policies import default_policies
+from holdfast.domain.soft_delete import (
+    LEAST_DAYS,
+    MOST_DAYS,
+    purge_time,
+    read_settings,
+    stored_in,
+    written,
+)
+from holdfast.errors import IntegrityError
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row
 from holdfast.jobs.ledger import Ledger
 from holdfast.jobs.outcome import Outcome
+from holdfast.vaultstore.life import ItemLife, VaultLife
 from holdfast.vaultstore.values import RecoveryPointRecord
+from holdfast.vaultstore.vault import Vault
+from holdfast.vaultstore.vaultclock import from_ns
+
+log = logging.getLogger(__name__)
 
 
 class ImportProcedure:
     """Every row is written unless it exists, so the job may run any number of times; policies every
-    vault has are added where the points know none of that name. Items come
+    vault has are added where the points know none of that name.
+
+    Items that were stopped, suspended or deleted come back as that, as far as the vault knows it;
+    a deletion's period begins anew, so that nothing goes sooner than it would have. All others come
     back stopped with their data retained, until an agent is enrolled and protection resumed."""
 
     def __init__(self, context: JobContext) -> None:
@@ -37,20 +57,29 @@ class ImportProcedure:
     def _rebuild(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
         vault = self._context.open_vault(job.vault_id)
         vault.refresh()
+        life, doubt = _life_of(vault)
+        ledger = self._context.ledger
+        with self._context.catalog.write() as connection:
+            _restore_settings(connection, job.vault_id, life)
+            for one in life.items.values():
+                _policy(connection, ledger, job.vault_id, one.policy)
         by_item: dict[str, list[RecoveryPointRecord]] = {}
         for record in vault.recovery_points():
             by_item.setdefault(record.item_key, []).append(record)
         for item_key, records in by_item.items():
             with self._context.catalog.write() as connection:
-                _rebuild_item(connection, self._context.ledger, job.vault_id, item_key, records)
+                stood = life.items.get(item_key)
+                _rebuild_item(connection, ledger, job.vault_id, item_key, records, stood)
         with self._context.catalog.write() as connection:
             for name, properties in default_policies().items():
                 kind = properties["backupManagementType"]
                 described = {"name": name, "managementType": kind, "properties": properties}
-                _policy(connection, self._context.ledger, job.vault_id, described)
+                _policy(connection, ledger, job.vault_id, described)
+            vaults.life_was_read(connection, job.vault_id, life.version)
         count = sum(map(len, by_item.values()))
-        result = {"items": len(by_item), "recoveryPoints": count}
-        note = ["imported", f"{len(by_item)} items with {count} recovery points"]
+        deleted = [key for key, one in life.items.items() if one.deleted_at_ns and key in by_item]
+        result = {"items": len(by_item), "recoveryPoints": count, "deletedItems": len(deleted)}
+        note = ["imported", f"{len(by_item)} items with {count} recovery points{doubt}"]
         return outcome.done(result, note)
 
     def release(self, job: JobRow) -> None:
@@ -66,17 +95,64 @@ def _rebuild_item(
     vault_id: str,
     item_key: str,
     records: list[RecoveryPointRecord],
+    stood: ItemLife | None,
 ) -> None:
     newest = max(records, key=lambda record: record.rp_id)
     document = newest.item_document
     container_id = _container(connection, ledger, vault_id, item_key, document)
     policy_id = _policy(connection, ledger, vault_id, document.get("policy"))
+    if stood is not None:
+        policy_id = _policy(connection, ledger, vault_id, stood.policy)
     item = items.find_item_by_key(connection, vault_id, item_key)
     if item is None:
         item = _item_row(ledger, vault_id, container_id, policy_id, item_key, newest)
+        item = _as_it_stood(item, stood, ledger.clock.now())
         items.add_item(connection, item)
     for record in records:
         points.put_point(connection, point_row(record, vault_id, item.id))
+
+
+def _life_of(vault: Vault) -> tuple[VaultLife, str]:
+    """How the items stood, and what is in doubt about it. Without it all are stopped, which keeps
+    everything."""
+    try:
+        return vault.read_life() or VaultLife(), ""
+    except IntegrityError as error:
+        log.warning("how items stood cannot be read: %s", error.message)
+        return VaultLife(), "; how they stood cannot be read, so all are stopped and keep all"
+
+
+def _restore_settings(connection: Connection, vault_id: str, life: VaultLife) -> None:
+    """The vault's soft delete, unless somebody has set it since."""
+    row = vaults.get_vault(connection, vault_id)
+    if row is None or not life.soft_delete or stored_in(row.properties):
+        return
+    settings = written(read_settings(life.soft_delete))
+    inner = dict(row.properties.get("properties") or {})
+    inner["securitySettings"] = {"softDeleteSettings": settings}
+    vaults.change_vault(connection, vault_id, properties={**row.properties, "properties": inner})
+
+
+def _as_it_stood(item: ItemRow, stood: ItemLife | None, now: datetime) -> ItemRow:
+    """The item as the vault knows it. The days of a deletion that have passed are believed, for
+    they are asked for again on the clock: it goes a whole period after now, or later."""
+    if stood is None:
+        return item
+    if stood.deleted_at_ns is None:
+        suspended = stood.state == "BackupsSuspended" and item.policy_id is not None
+        return replace(item, protection_state=stood.state if suspended else item.protection_state)
+    deleted_at = min(from_ns(stood.deleted_at_ns), now)
+    days = max(stood.soft_delete_days or MOST_DAYS, LEAST_DAYS)
+    again = purge_time(now, days, item.latest_point_at)
+    before = from_ns(stood.purge_at_ns) if stood.purge_at_ns is not None else again
+    return replace(
+        item,
+        policy_id=None,
+        deleted_at=deleted_at,
+        purge_at=max(before, again),
+        days_deleted=(now - deleted_at).days,
+        soft_delete_days=days,
+    )
 
 
 def _container(

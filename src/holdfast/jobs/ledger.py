@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from holdfast.catalog import items, policies, upkeep
 from holdfast.catalog import jobs as rows
-from holdfast.catalog import upkeep
 from holdfast.catalog.identifiers import new_id
 from holdfast.catalog.jobs import JobEvent, JobRow
+from holdfast.domain.lifecycle import may_cancel
+from holdfast.domain.virtual_machines import MANAGEMENT, WORKLOAD
 from holdfast.errors import ConflictError, NotFoundError
+from holdfast.jobs.alerting import AlertBook
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.jobs import JobSpec
 
 OPERATIONS = {
     "backup": "Backup",
     "restore": "Restore",
+    "browse": "BrowseFiles",
     "expire": "Expire",
     "collect": "Collect",
     "verify": "Verify",
     "import": "Import",
+    "purge": "Purge",
+    "erase": "PurgeVault",
+    "configure": "ConfigureBackup",
+    "disable": "DisableBackup",
+    "undelete": "Undelete",
+    "delete": "DeleteBackupData",
+    "register": "Register",
+    "unregister": "UnRegister",
 }
 log = logging.getLogger(__name__)
-QUEUED = "Queued"
+QUEUED, ENDED_PHASE = "Queued", "Ended"
+SNAPSHOT_AT = "snapshotTakenAt"  # of a job's progress
 MAINTENANCE = ("expire", "collect", "verify")
 
 
@@ -35,6 +50,7 @@ class Ledger:
     def __init__(self, clock: Clock, rng: Random) -> None:
         self.clock = clock
         self.rng = rng
+        self.alerts = AlertBook(clock, rng)
 
     def create(self, connection: Connection, spec: JobSpec) -> JobRow:
         """Insert a job that is ready to be driven.
@@ -45,10 +61,30 @@ class Ledger:
             running = rows.active_backup_of(connection, spec.item_id)
             if running is not None:
                 raise backup_running(spec.entity_name, running.id)
-        job = _new_row(new_id(self.rng), spec, now)
+        if spec.kind == "backup":
+            spec = replace(spec, parameters={**spec.parameters, **_policy_name(connection, spec)})
+        job = _new_row(new_id(self.rng), spec, now, _management(connection, spec))
         rows.add_job(connection, job)
         by = "the schedule" if spec.scheduled else spec.created_by or "the server"
         self.note(connection, job.id, "created", f"requested by {by}")
+        return job
+
+    def record(self, connection: Connection, spec: JobSpec, result: Mapping[str, Any]) -> JobRow:
+        """Insert a job that has ended: its work is part of this transaction."""
+        now = self.clock.now()
+        begun = _new_row(new_id(self.rng), spec, now, _management(connection, spec))
+        job = replace(
+            begun,
+            status="Completed",
+            phase=ENDED_PHASE,
+            detail="",
+            result=dict(result),
+            wake_at=None,
+            ended_at=now,
+        )
+        rows.add_job(connection, job)
+        self.note(connection, job.id, "created", f"requested by {spec.created_by or 'the server'}")
+        self.note(connection, job.id, "ended", job.status)
         return job
 
     def note(self, connection: Connection, job_id: str, event: str, message: str) -> None:
@@ -94,10 +130,23 @@ def backup_running(entity: str, job_id: str) -> ConflictError:
 
 def _operation(spec: JobSpec) -> str:
     """Azure's word for the job."""
-    return "DeleteBackupData" if "removeItem" in spec.parameters else OPERATIONS[spec.kind]
+    return OPERATIONS["delete" if spec.parameters.get("immediate") else spec.kind]
 
 
-def _new_row(job_id: str, spec: JobSpec, now: datetime) -> JobRow:
+def _management(connection: Connection, spec: JobSpec) -> str:
+    """The management type of what the job is about."""
+    item = items.get_item(connection, spec.item_id) if spec.item_id else None
+    return MANAGEMENT if item is not None and item.workload_type == WORKLOAD else "MAB"
+
+
+def _policy_name(connection: Connection, spec: JobSpec) -> dict[str, str]:
+    """What the item's policy is called now; a job tells it even when it is another's later."""
+    item = items.get_item(connection, spec.item_id) if spec.item_id else None
+    held = policies.get_policy(connection, item.policy_id) if item and item.policy_id else None
+    return {"policyName": held.name} if held else {}
+
+
+def _new_row(job_id: str, spec: JobSpec, now: datetime, management_type: str) -> JobRow:
     nothing: dict[str, Any] = {}
     return JobRow(
         id=job_id,
@@ -129,4 +178,13 @@ def _new_row(job_id: str, spec: JobSpec, now: datetime) -> JobRow:
         started_at=now,
         updated_at=now,
         ended_at=None,
+        management_type=management_type,
     )
+
+
+def may_cancel_job(job: JobRow) -> bool:
+    """As Azure: a virtual machine's backup can be cancelled until its snapshot is taken, what it
+    copies after that is a recovery point's."""
+    if job.management_type == MANAGEMENT and job.kind == "backup" and SNAPSHOT_AT in job.progress:
+        return False
+    return may_cancel(job.operation, job.status)

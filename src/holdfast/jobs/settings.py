@@ -12,7 +12,9 @@ class JobSettings:
     pauses before each further attempt; their number limits the attempts. ``tick_seconds``: how
     often due work is looked for. ``history_days``: how long ended jobs are kept.
     ``worker_lease_seconds``: after which silence other servers take a worker's jobs over
-    (PostgreSQL only). ``long_jobs``: server-run jobs at a time."""
+    (PostgreSQL only). ``long_jobs``: server-run jobs at a time. ``max_item_points``: recovery
+    points of an item from which its scheduled backups are told of (they run all the same); 0 is no
+    limit."""
 
     agent_wait_seconds: float = 900.0
     lease_seconds: float = 60.0
@@ -23,3 +25,4 @@ class JobSettings:
     worker_lease_seconds: float = 15.0
     threads: int = 12
     long_jobs: int = 3
+    max_item_points: int = 0

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import access, items, jobs, operations, policies, upkeep, vaults
+from holdfast.catalog import (
+    access,
+    items,
+    jobs,
+    operations,
+    people,
+    policies,
+    recoveries,
+    upkeep,
+    vaults,
+)
 from holdfast.catalog.items import ItemRow
+from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.lifecycle import backups_run
 from holdfast.domain.policy import Policy, parse_policy
 from holdfast.domain.retention import missed_ranges
 from holdfast.domain.schedule import days_due, latest_slot, next_slot, slots_of_day
+from holdfast.domain.soft_delete import is_over
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
+from holdfast.jobs.point_limit import note_point_limit
 from holdfast.ports.jobs import JobSpec
 
 log = logging.getLogger(__name__)
@@ -23,6 +37,7 @@ BACKING_UP = ("IRPending", "Protected", "ProtectionError")
 FAR_AHEAD = timedelta(days=8)  # due times beyond are planned anew, whether right or not
 AGAIN_AFTER_ERROR = timedelta(hours=1)
 MOST_MISSED = 1000
+MOST_OF_A_DAY = 0.75  # that must have passed on the monotonic clock for another day to be counted
 
 
 class Ticker:
@@ -30,6 +45,7 @@ class Ticker:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
+        self._counted: dict[str, float] = {}  # vaults whose deleted days were counted here, when
 
     def tick(self) -> int:
         """Create the jobs due now; how many."""
@@ -46,7 +62,7 @@ class Ticker:
             for item in items.items_without_due_time(connection, BACKING_UP):
                 self._plan_next(connection, item, now)
             created = sum(self._run_item(connection, item, now) for item in _due(connection, now))
-            return created + self._maintain(connection, now)
+        return created + self._maintain(now)
 
     def settle_clock(self) -> None:
         """Plan anew what lies so far ahead that the clock may have been ahead once."""
@@ -124,23 +140,65 @@ class Ticker:
                 f"(due {slot:%F %H:%M} UTC)",
             )
 
-    def _maintain(self, connection: Connection, now: datetime) -> int:
-        """Start the daily expire of vaults that are due; the collect follows it."""
+        note_point_limit(self._context, connection, item, job.id)
+
+    def _maintain(self, now: datetime) -> int:
+        """Start the daily work of vaults that are due."""
+        with self._context.catalog.read() as connection:
+            due = vaults.vaults_due(connection, now)
+        return sum(self._maintain_one(vault.id, now) for vault in due)
+
+    def _maintain_one(self, vault_id: str, now: datetime) -> int:
+        """Once a day, however many servers see that it is due."""
+        with self._context.catalog.write() as connection:
+            if not vaults.take_maintenance(connection, vault_id, now, now + self._day()):
+                return 0
+            if self._is_another_day(vault_id):
+                items.count_deleted_day(connection, vault_id)
+                vaults.count_deleted_day(connection, vault_id)
+            current = vaults.get_vault(connection, vault_id)
+            if current is None:
+                return 0
+            work = self._expire if current.deleted_at is None else self._erase
+            return work(connection, current, now)
+
+    def _is_another_day(self, vault_id: str) -> bool:
+        """Whether a day has passed since the last one was counted, and not just a leap of the
+        clock, which brings a maintenance as well."""
+        now, last = self._context.clock.monotonic(), self._counted.get(vault_id)
+        if last is not None and now - last < MOST_OF_A_DAY * self._day().total_seconds():
+            return False
+        self._counted[vault_id] = now
+        return True
+
+    def _expire(self, connection: Connection, vault: VaultRow, now: datetime) -> int:
+        """The expire, which the collect follows, and the end of deleted items. Their days are
+        counted as well, so that a clock that leaps ends nothing before its time."""
         created = 0
-        for vault in vaults.vaults_due(connection, now):
-            vaults.change_vault(connection, vault.id, next_maintenance_at=now + self._day())
-            if jobs.active_jobs_of(connection, vault.id, kind="expire"):
-                continue
-            spec = JobSpec(
-                kind="expire",
-                vault_id=vault.id,
-                entity_name=vault.name,
-                parameters={"thenCollect": True},
-                scheduled=True,
-            )
-            self._context.ledger.create(connection, spec)
-            created += 1
-        return created
+        for item in items.items_to_purge(connection, vault.id, now):
+            over = is_over(item.deleted_at, item.purge_at, item.days_deleted, now)
+            if over and not jobs.active_jobs_of(connection, vault.id, item_id=item.id):
+                parameters = {"thenCollect": True}
+                spec = JobSpec(
+                    "purge", vault.id, item.friendly_name, item.id, parameters=parameters
+                )
+                self._context.ledger.create(connection, replace(spec, scheduled=True))
+                created += 1
+        if jobs.active_jobs_of(connection, vault.id, kind="expire"):
+            return created
+        spec = JobSpec("expire", vault.id, vault.name, parameters={"thenCollect": True})
+        self._context.ledger.create(connection, replace(spec, scheduled=True))
+        return created + 1
+
+    def _erase(self, connection: Connection, vault: VaultRow, now: datetime) -> int:
+        """The end of a deleted vault, in the same way; until then nothing touches it."""
+        if not is_over(vault.deleted_at, vault.purge_at, vault.days_deleted, now):
+            return 0
+        if jobs.active_jobs_of(connection, vault.id):
+            return 0
+        spec = JobSpec("erase", vault.id, vault.name, scheduled=True)
+        self._context.ledger.create(connection, spec)
+        return 1
 
     def purge(self) -> int:
         """Drop old jobs, operations and spent tokens; how many jobs."""
@@ -148,7 +206,9 @@ class Ticker:
         before = now - timedelta(days=self._context.settings.history_days)
         with self._context.catalog.write() as connection:
             operations.forget_operations(connection, now - timedelta(days=30))
+            recoveries.forget_recoveries(connection, now - timedelta(days=30))
             access.forget_spent_tokens(connection, now)
+            people.forget_expired(connection, now)
             upkeep.forget_runs(connection, before)
             return jobs.remove_jobs_before(connection, before)
 

@@ -22,9 +22,11 @@ from holdfast.jobs import outcome as outcomes
 from holdfast.jobs.agent_work import RETRYING
 from holdfast.jobs.backup import BackupProcedure
 from holdfast.jobs.context import JobContext, Procedure, Step
+from holdfast.jobs.erase import EraseProcedure
 from holdfast.jobs.expire import ExpireProcedure
 from holdfast.jobs.importing import ImportProcedure
 from holdfast.jobs.outcome import Outcome
+from holdfast.jobs.purge import PurgeProcedure
 from holdfast.jobs.restore import RestoreProcedure
 from holdfast.jobs.upkeep import CollectProcedure, VerifyProcedure
 
@@ -43,10 +45,13 @@ class Turns:
         self._procedures: dict[str, Procedure] = {
             "backup": BackupProcedure(context),
             "restore": RestoreProcedure(context),
+            "browse": RestoreProcedure(context),
             "expire": ExpireProcedure(context),
             "collect": CollectProcedure(context),
             "verify": VerifyProcedure(context),
             "import": ImportProcedure(context),
+            "purge": PurgeProcedure(context),
+            "erase": EraseProcedure(context),
         }
 
     def run(self, job_id: str, turn: int, run_step: RunStep) -> str:
@@ -169,6 +174,7 @@ class Turns:
         self._context.ledger.note(connection, job.id, "ended", _ending(status, said))
         ended = rows.get_job(connection, job.id) or job
         procedure.ended(connection, ended, status, said)
+        self._context.ledger.alerts.job_ended(connection, ended)
 
     def _park(self, connection: Connection, job: JobRow, signals: int, said: Outcome) -> None:
         now = self._context.clock.now()

@@ -11,7 +11,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-JobKind = Literal["backup", "restore", "expire", "collect", "verify", "import"]
+JobKind = Literal[
+    "backup",
+    "restore",
+    "browse",
+    "expire",
+    "collect",
+    "verify",
+    "import",
+    "purge",
+    "erase",
+    "configure",
+    "disable",
+    "undelete",
+    "delete",
+    "register",
+    "unregister",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +36,18 @@ class JobSpec:
 
     ``container_id``: the container whose agent does the work (backup, restore). ``parameters``, by
     kind:
-    backup: retainUntil (ISO time or None) of an on-demand backup, missedSlots (count);
+    backup: retainUntil (ISO time or None) of an on-demand backup, missedSlots (count), policyName
+    (which the ledger adds);
     restore: recoveryPointId, paths, target (folder or None for the original place), conflict,
     dryRun; ``item_id`` names the item the point belongs to;
+    browse: recoveryPointId, target (what to list of a virtual machine's point);
     expire: drops ({point id: reason}) and explicit for a person's deletion, thenCollect; nothing
     for what retention says;
-    verify: items (keys) or nothing for all.
+    verify: items (keys) or nothing for all;
+    purge: removes an item (``item_id``) for good; immediate for a person's deletion, nothing when
+    the period of its deletion has run out;
+    erase: removes a vault for good, once the period of its deletion has run out.
+    Of the other kinds only a record is made: their work is a change in the catalog.
     """
 
     kind: JobKind
@@ -51,6 +73,10 @@ class Jobs(Protocol):
     def create(self, transaction: Any, spec: JobSpec) -> str:
         """As ``submit``, but inside the caller's catalog transaction (an SQLAlchemy connection), so
         that the job is committed together with other rows. Call ``wake`` after the commit."""
+        ...
+
+    def record(self, transaction: Any, spec: JobSpec, result: Mapping[str, Any]) -> str:
+        """Write a job down that the caller's transaction does: it has ended. Returns its id."""
         ...
 
     def cancel(self, job_id: str, by: str) -> None:

@@ -2,11 +2,13 @@
 
 ``live`` as a process of its own is one server that a recovery test kills: it submits a job of a
 kind unless one was submitted before, and ends when that has ended. Crash points are armed by the
-environment, which may also name this server among others of the same catalog (YARD_DRIVER).
+environment, which may also name this server among others of the same catalog (YARD_DRIVER) and the
+vault's store (YARD_STORE: JSON of ``url`` and ``credentials``).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -17,6 +19,7 @@ from typing import Any
 
 from holdfast import crashpoint
 from holdfast.adapters.clock import SystemClock, SystemRandom
+from holdfast.adapters.object_store import open_store
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.catalog import containers, items, jobs, places
 from holdfast.catalog.containers import AgentRow
@@ -41,6 +44,7 @@ from holdfast.vaultstore.vault import Vault
 
 VAULT_ID = "5b1f3c52-0000-4000-8000-000000000001"
 PLATFORM_KEY = bytes(range(32))
+STORE = "YARD_STORE"
 FILES = {b"a/%d" % number: bytes([number]) * 5000 for number in range(20)}
 QUICK = JobSettings(
     tick_seconds=0.1, retry_seconds=(0.2, 0.2), lease_seconds=2.0, worker_lease_seconds=2.0
@@ -53,7 +57,7 @@ class _SessionDoor:
     def __init__(self, desk: AgentDesk, agent: AgentRow, vault: Vault) -> None:
         self._desk = desk
         self._agent = agent
-        self.file_tree = vault.file_tree
+        self.file_tree, self.root = vault.file_tree, vault.root
 
     def locate(self, session_id: bytes, ids: bytes) -> Any:
         return self._desk.data.locate(self._agent, session_id.hex(), ids)
@@ -179,7 +183,7 @@ class JobYard:
         self.vault = self._open_vault()
         self._furnish()
         jobs_url = DurableTurns.sqlite_url(folder) if self.catalog.is_sqlite else url
-        self.durable = DurableTurns(jobs_url, driver, settings.threads)
+        self.durable = DurableTurns(jobs_url, driver, settings.threads, settings.tick_seconds)
         self.vault_errors: list[HoldfastError] = []
         self.engine = JobEngine(
             self.catalog,
@@ -227,7 +231,7 @@ class JobYard:
 
     def submit(self, kind: JobKind, **parameters: Any) -> str:
         spec = JobSpec(kind, VAULT_ID, "v1", parameters=parameters)
-        if kind in ("backup", "restore"):
+        if kind in ("backup", "restore", "purge"):
             item = self.item()
             spec = replace(
                 spec, entity_name="docs", item_id=item.id, container_id=item.container_id
@@ -253,6 +257,17 @@ class JobYard:
                 raise AssertionError(f"{job} does not end: {self.history(job_id)}")
             time.sleep(0.02)
 
+    def rest(self) -> None:
+        """Let the turns and tasks that run here come to their ends: a job's row says that it ended
+        a moment before the turn that wrote this, and the agent that reported, are through. The
+        agent takes nothing more until it is started again."""
+        self.agent.stop()
+        give_up = time.monotonic() + 30.0
+        while self.durable.running_count():
+            if time.monotonic() > give_up:
+                raise AssertionError("a turn of an ended job does not end")
+            time.sleep(0.005)
+
     def run(self, kind: JobKind, **parameters: Any) -> JobRow:
         return self.ended(self.submit(kind, **parameters))
 
@@ -276,7 +291,7 @@ class JobYard:
 
 def _prepare(yard: JobYard, kind: str) -> Mapping[str, Any]:
     """What a job of this kind needs to have something to do."""
-    if kind in ("expire", "collect", "verify", "restore"):
+    if kind in ("expire", "collect", "verify", "restore", "purge"):
         first = yard.run("backup")
         yard.agent.files[b"new"] = b"n" * 9000
         yard.run("backup")
@@ -285,26 +300,40 @@ def _prepare(yard: JobYard, kind: str) -> Mapping[str, Any]:
             return {"recoveryPointId": rp_id}
         if kind == "expire":
             return {"drops": {rp_id: "test"}, "explicit": True}
+        if kind == "purge":
+            return {"immediate": True}
         if kind == "collect":
             yard.run("expire", drops={rp_id: "test"}, explicit=True)
     return {}
 
 
+def yard_store(folder: Path, environment: Mapping[str, str]) -> ObjectStore:
+    """The store the environment names, or a folder."""
+    if (named := environment.get(STORE)) is None:
+        return LocalStore(folder / "vaults")
+    found = json.loads(named)
+    return open_store(found["url"], found["credentials"])
+
+
 def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> None:
-    """One server's life; output goes to ``yard.log``. The process is gone as soon as the job has
-    ended, without a farewell."""
+    """One server's life; output goes to ``yard.log``. The process is gone as soon as the job and
+    who worked for it have ended, without a farewell."""
     with (folder / "yard.log").open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     os.environ.update(environment)
     marker = folder / f"submitted-{kind}"
-    with JobYard(folder, url, driver=environment.get("YARD_DRIVER", "yard")) as yard:
+    store, driver = yard_store(folder, environment), environment.get("YARD_DRIVER", "yard")
+    with JobYard(folder, url, driver=driver, store=store) as yard:
         if marker.exists():
             job_id = marker.read_text()
         else:
             prepared = _prepare(yard, kind)
+            yard.rest()  # or its last points would count as the job's own
             crashpoint.arm(os.environ)
+            yard.agent.start()
             job_id = yard.submit(kind, **prepared)  # type: ignore[arg-type]
             marker.write_text(job_id)
         yard.ended(job_id)
+        yard.rest()
         os._exit(0)

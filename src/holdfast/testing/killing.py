@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
 
-from holdfast.catalog import jobs, points, tables
+from holdfast.catalog import items, jobs, points, tables
+from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
-from holdfast.testing.job_yard import FILES, VAULT_ID, JobYard, live
+from holdfast.testing.job_yard import FILES, STORE, VAULT_ID, JobYard, live, yard_store
+from holdfast.testing.servers import S3Service
 
 PROCESS_SECONDS = 90
 _FORKING = multiprocessing.get_context("forkserver")  # most of a short life went into imports
@@ -21,14 +25,22 @@ _FORKING.set_forkserver_preload(["holdfast.testing.job_yard"])
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """What was found after a killed job went on: the job, its history, bytes received for it."""
+    """What was found after a killed job went on: the job, its history, bytes received for it, and
+    whether it was still under way when the kill hit."""
 
     job: JobRow
     history: list[str]
     received_bytes: int
+    was_active: bool
 
 
-def run_yard(folder: Path, url: str, kind: str, environment: dict[str, str]) -> int:
+def in_s3(service: S3Service, folder: Path) -> dict[str, str]:
+    """What puts the vault of the yard in ``folder`` into an S3 service, for ``kill_and_go_on``."""
+    store = {"url": f"s3://yards{folder}", "credentials": service.credentials}
+    return {STORE: json.dumps(store)}
+
+
+def run_yard(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> int:
     """One server's life as a process; its exit code."""
     process = _FORKING.Process(target=live, args=(folder, url, kind, environment))
     process.start()
@@ -51,33 +63,42 @@ def points_of(folder: Path, url: str, kind: str) -> list[str]:
 
 
 def kill_and_go_on(
-    folder: Path, url: str, kind: str, point: str, successor: str = "yard"
+    folder: Path,
+    url: str,
+    kind: str,
+    point: str,
+    successor: str = "yard",
+    store: Mapping[str, str] | None = None,
 ) -> Survivor:
     """Kill a server at ``point`` of a running job, start it again (or, with another name, a second
-    server of the same catalog), and check what must hold."""
+    server of the same catalog), and check what must hold. ``store``: see ``in_s3``."""
+    place = dict(store or {})
     folder.mkdir(parents=True, exist_ok=True)
-    code = run_yard(folder, url, kind, {"HOLDFAST_TEST_CRASH": point})
+    code = run_yard(folder, url, kind, {**place, "HOLDFAST_TEST_CRASH": point})
     assert code == -signal.SIGKILL, f"{point}: ended with {code}, was not killed"
     marker = folder / f"submitted-{kind}"
+    latest = _latest_job(url)
     if not marker.exists():  # killed before the submitter noted the id: the row knows it
-        marker.write_text(_latest_job(folder, url))
-    code = run_yard(folder, url, kind, {"YARD_DRIVER": successor})
+        marker.write_text(latest.id)
+    assert marker.read_text() == latest.id, f"{point}: killed in a job of the preparation"
+    code = run_yard(folder, url, kind, {**place, "YARD_DRIVER": successor})
     assert code == 0, f"{point}: {(folder / 'yard.log').read_text()[-3000:]}"
-    return _inspect(folder, url, kind, marker.read_text())
+    return _inspect(folder, url, latest, place)
 
 
-def _latest_job(folder: Path, url: str) -> str:
-    yard = JobYard(folder, url)
+def _latest_job(url: str) -> JobRow:
+    catalog = Catalog.open(url)
     try:
-        with yard.catalog.read() as connection:
-            return jobs.page_jobs(connection, VAULT_ID, limit=1).rows[0].id
+        with catalog.read() as connection:
+            return jobs.page_jobs(connection, VAULT_ID, limit=1).rows[0]
     finally:
-        yard.vault.close()
-        yard.catalog.close()
+        catalog.close()
 
 
-def _inspect(folder: Path, url: str, kind: str, job_id: str) -> Survivor:
-    with JobYard(folder, url) as yard:
+def _inspect(folder: Path, url: str, killed: JobRow, place: Mapping[str, str]) -> Survivor:
+    """``killed``: the job as the kill left it."""
+    job_id, kind = killed.id, killed.kind
+    with JobYard(folder, url, store=yard_store(folder, place)) as yard:
         job = yard.job(job_id)
         assert job.status == "Completed", (job, yard.history(job_id))
         with yard.catalog.read() as connection:
@@ -97,8 +118,13 @@ def _inspect(folder: Path, url: str, kind: str, job_id: str) -> Survivor:
         if kind == "backup":
             _one_point_that_restores(yard, job_id)
         history = yard.history(job_id)
+        if kind == "purge":
+            with yard.catalog.read() as connection:
+                assert items.items_of_vault(connection, VAULT_ID) == []
+            assert live == []
+            return Survivor(job, history, total, killed.active)
         assert yard.run("backup").status == "Completed", "no lock was left behind"
-        return Survivor(job, history, total)
+        return Survivor(job, history, total, killed.active)
 
 
 def _one_point_that_restores(yard: JobYard, job_id: str) -> None:

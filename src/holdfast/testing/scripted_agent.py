@@ -64,6 +64,13 @@ class ScriptedAgent:
         headers = {"Authorization": f"Bearer {token or self.token()}"}
         return self.server.raw("POST", f"{self.address}/{path}", json=body, headers=headers)
 
+    def report(self, *machines: dict[str, Any]) -> httpx2.Response:
+        """Say which virtual machines this host has, and no others."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        body = {"virtualMachines": list(machines)}
+        address = f"{self.address}/virtualMachines"
+        return self.server.raw("PUT", address, json=body, headers=headers)
+
     def next_task(self, seconds: float = 10) -> Any:
         """The next task, or None when none came in time."""
         answer = self.call("next", {"waitSeconds": seconds, "running": []})
