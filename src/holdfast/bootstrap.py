@@ -6,19 +6,23 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.adapters.messages.opening import open_channels
 from holdfast.adapters.object_store import open_store
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrate import upgrade
 from holdfast.identity.authority import Authority
 from holdfast.identity.installation import Installation, open_installation
 from holdfast.identity.logins import Logins
+from holdfast.identity.people import People
 from holdfast.identity.private_files import make_folder, write_whole
+from holdfast.identity.provider import ProviderSettings, read_secret
 from holdfast.identity.tokens import Tokens
 from holdfast.jobs.durable import DurableTurns
 from holdfast.jobs.engine import JobEngine
 from holdfast.jobs.settings import JobSettings
 from holdfast.ports.clock import Clock, Random
 from holdfast.services.agent_desk import AgentDesk
+from holdfast.services.notifier import Notifier
 from holdfast.services.platform import Platform
 from holdfast.services.regions import ensure_local
 from holdfast.services.vaults import finish_interrupted
@@ -36,14 +40,17 @@ class Parts:
     engine: JobEngine
     agents: AgentDesk
     installation: Installation
+    notifier: Notifier
 
     def start(self) -> None:
         """Finish what a killed server left half made, then let jobs run."""
         ensure_local(self.platform)
         finish_interrupted(self.platform)
         self.engine.start()
+        self.notifier.start()
 
     def close(self) -> None:
+        self.notifier.stop()
         self.engine.stop()
         self.agents.close()
         self.platform.vaults.close()
@@ -81,6 +88,7 @@ def _build(
     tokens = Tokens(
         installation.token_key, installation.tenant_id, clock, rng, settings.token_seconds
     )
+    key, days = installation.platform_key, settings.refresh_days
     platform = Platform(
         data=data,
         settings=settings,
@@ -91,13 +99,29 @@ def _build(
         jobs=engine,
         authority=Authority(catalog, tokens),
         logins=Logins(catalog, tokens, clock, rng),
+        people=People.build(catalog, tokens, clock, rng, key, days, _provider(settings)),
         tenant_id=installation.tenant_id,
         subscription_id=installation.subscription_id,
     )
     agents = AgentDesk.build(
         catalog, engine, desk.open, settings.max_uploads, settings.lookup_ids_per_second
     )
-    return Parts(platform, engine, agents, installation)
+    notifier = Notifier(platform, open_channels(settings), _driver_name(data, rng))
+    return Parts(platform, engine, agents, installation, notifier)
+
+
+def _provider(settings: Settings) -> ProviderSettings | None:
+    """The OpenID provider people may sign in with. UsageError (InvalidSettings)."""
+    if not settings.oidc_issuer:
+        return None
+    return ProviderSettings(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        secret=read_secret(settings.oidc_client_secret_file),
+        name=settings.oidc_name,
+        claim=settings.oidc_user_claim,
+        ca=settings.oidc_ca_file,
+    )
 
 
 def _engine(
@@ -108,11 +132,14 @@ def _engine(
         lease_seconds=settings.task_lease_seconds,
         tick_seconds=settings.tick_seconds,
         history_days=settings.history_days,
+        max_item_points=settings.max_item_points,
     )
     url = DurableTurns.sqlite_url(data) if catalog.is_sqlite else settings.catalog_url
     driver = _driver_name(data, rng)
-    turns = DurableTurns(url, driver, times.threads)
-    return JobEngine(catalog, desk.open, clock, rng, durable=turns, driver=driver, settings=times)
+    turns = DurableTurns(url, driver, times.threads, times.tick_seconds)
+    return JobEngine(
+        catalog, desk.open, clock, rng, durable=turns, driver=driver, settings=times, door=desk
+    )
 
 
 def _catalog_url(data: Path, settings: Settings) -> str:

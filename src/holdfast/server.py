@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import logging
@@ -20,20 +21,24 @@ from typing import IO, Any
 
 import uvicorn
 
-from holdfast import crashpoint
+from holdfast import alpn, crashpoint
 from holdfast.adapters.clock import SystemClock, SystemRandom, choose_clock
 from holdfast.arm.app import build_app
+from holdfast.arm.lane.door import Door
+from holdfast.arm.lane.service import DataLane
 from holdfast.bootstrap import Parts, build
 from holdfast.errors import ConflictError, UsageError
 from holdfast.identity.certificates import ensure_certificate, server_names
 from holdfast.identity.private_files import make_folder
 from holdfast.logs import set_up_logs
+from holdfast.services.agent_desk import READS
 from holdfast.settings import Settings, load_settings
 
 log = logging.getLogger("holdfast.server")
 DEFAULT_LISTEN = "127.0.0.1:8443"
 DRAIN_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
+HANDSHAKE_SECONDS = 60.0
 CERTIFICATE_CHECK_SECONDS = 6 * 3600.0
 MAX_OPEN_FILES = 65536
 
@@ -140,14 +145,13 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class _Certificate:
-    """The TLS context, whose certificate is renewed while the server runs."""
+    """The TLS contexts, whose certificate is renewed while the server runs."""
 
     def __init__(self, data: Path, settings: Settings, host: str) -> None:
         self._data = data
         self._names = server_names(host, (name.strip() for name in settings.names.split(",")))
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
+        self.context = _tls_context(alpn.HTTP)
+        self.data_context = _tls_context(alpn.DATA)
         self._stop = threading.Event()
         self._load()
         threading.Thread(target=self._renew, name="holdfast-certificate", daemon=True).start()
@@ -155,6 +159,7 @@ class _Certificate:
     def _load(self) -> None:
         path = ensure_certificate(self._data, self._names, SystemClock())
         self.context.load_cert_chain(path)
+        self.data_context.load_cert_chain(path)
 
     def _renew(self) -> None:
         while not self._stop.wait(CERTIFICATE_CHECK_SECONDS):
@@ -167,21 +172,59 @@ class _Certificate:
         self._stop.set()
 
 
+def _tls_context(protocol: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([protocol])
+    return context
+
+
 class _Server(uvicorn.Server):
-    """Says when it listens, lets long polls end when it is asked to stop, and ends with code 0."""
+    """Serves what comes in by the door and is not for the data lane. Says when it listens, lets
+    long polls end when it is asked to stop, and ends with code 0."""
 
     def __init__(
-        self, config: uvicorn.Config, ready: Callable[[], None], stopping: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        lane: DataLane,
+        ready: Callable[[], None],
+        stopping: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        self._lane = lane
+        self._door: Door | None = None
         self._ready = ready
         self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        for sock in sockets or []:
+            self._door = Door(sock, self._lane.take, self._serve_api)
+            self._door.open(self.config.backlog)
         self._ready()
 
+    async def _serve_api(self, sock: socket.socket) -> None:
+        """Give a connection to the framework. OSError when its handshake fails."""
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            self._protocol, sock, ssl=self.config.ssl, ssl_handshake_timeout=HANDSHAKE_SECONDS
+        )
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let both sides finish what they are at."""
+        if self._door is not None:
+            self._door.close()
+        await asyncio.gather(
+            asyncio.to_thread(self._lane.close, DRAIN_SECONDS), self._end_api(sockets)
+        )
+
+    async def _end_api(self, sockets: list[socket.socket] | None) -> None:
         """Drop idle connections at once: closing them politely would wait for their clients."""
         for connection in list(self.server_state.connections):
             cycle = getattr(connection, "cycle", None)
@@ -198,6 +241,12 @@ class _Server(uvicorn.Server):
 def _serve(
     parts: Parts, sock: socket.socket, certificate: _Certificate, ready: Callable[[], None]
 ) -> None:
+    lane = DataLane(
+        parts.platform,
+        parts.agents,
+        certificate.data_context,
+        parts.platform.settings.max_uploads + READS,
+    )
     config = uvicorn.Config(
         build_app(parts.platform, parts.agents),
         http="httptools",
@@ -207,11 +256,12 @@ def _serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # else any program of this machine says which address it has
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_context_factory=lambda _config, _default: certificate.context,
     )
-    _Server(config, ready, parts.engine.bell.close).run(sockets=[sock])
+    _Server(config, lane, ready, parts.engine.bell.close).run(sockets=[sock])
 
 
 def _say_ready(data: Path, host: str, sock: socket.socket, parts: Parts) -> None:

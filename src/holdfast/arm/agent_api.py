@@ -26,20 +26,23 @@ from holdfast.arm.agent_bodies import (
     ReceiptReply,
     SessionBody,
     locations_reply,
+    pack_id_of,
     parse_frames,
     read_json,
     read_msgpack,
 )
 from holdfast.arm.http import ArmRequest, Body, note
 from holdfast.arm.polling import rung_in_time
-from holdfast.arm.receiving import packs_limit_reached, receive_pack
+from holdfast.arm.receiving import receive_pack, too_many_uploads
 from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.tasks import TaskRow
 from holdfast.errors import LimitError, UsageError
 from holdfast.identity.authority import Principal
+from holdfast.ports.vm_tasks import Inventory
 from holdfast.services.agent_desk import AgentDesk
 from holdfast.services.agent_tasks import OUTCOMES, Completion, Handed, Report
 from holdfast.services.agents import Enrolment, calling_agent, enrol
+from holdfast.services.machines import WANTED, take_inventory
 from holdfast.services.platform import Platform
 from holdfast.vaultstore.grant import encode_grant
 
@@ -123,10 +126,9 @@ async def enroll(request: ArmRequest) -> Body:
         replace=body.replace,
         version=body.version,
     )
-    most = platform.settings.max_vault_machines
-    done = await _desk(request).run(
-        enrol, platform.catalog, platform.clock, platform.rng, asked, most
-    )
+    desk, most = _desk(request), platform.settings.max_vault_machines
+    done = await desk.run(enrol, platform.catalog, platform.clock, platform.rng, asked, most)
+    desk.bell.ring(*done.replaced)  # they learn at once that they are
     vault = done.vault
     agent = done.agent
     request.state.principal = Principal(agent.client_id, "agent", agent.host, agent.id, ())
@@ -166,22 +168,25 @@ async def next_task(request: ArmRequest, agent_id: str) -> Body:
             desk.bell.silence(agent.id, listening)
             raise
         left = give_up - time.monotonic()
-        news = handed.task is not None or handed.cancel
+        wanted = bool(agent.properties.get(WANTED))
+        news = handed.task is not None or handed.cancel or wanted
         if news or left <= 0 or desk.bell.closed:
             desk.bell.silence(agent.id, listening)
             if handed.task is not None:
                 request.state.recorded = True
                 note(request, task_id=handed.task.id, job_id=handed.task.job_id)
-            elif handed.cancel:
+            elif handed.cancel or wanted:
                 await asyncio.sleep(min(CANCEL_SECONDS, max(left, 0.0)))
-            return _next_reply(handed, platform)
+            return _next_reply(handed, platform, wanted)
         if not await rung_in_time(request, desk.bell, agent.id, listening, left):
-            return _next_reply(handed, platform)
+            return _next_reply(handed, platform, wanted)
 
 
-def _next_reply(handed: Handed, platform: Platform) -> Body:
+def _next_reply(handed: Handed, platform: Platform, inventory: bool) -> Body:
+    """``inventory``: the agent is to report its virtual machines now."""
     task = handed.task
     return {
+        "inventory": inventory,
         "task": None if task is None else _task_body(task),
         "cancel": handed.cancel,
         "time": platform.clock.now().isoformat(),
@@ -200,6 +205,23 @@ def _task_body(task: TaskRow) -> Body:
     }
 
 
+@put(
+    f"{ONE}/virtualMachines",
+    status_code=200,
+    request_max_body_size=None,
+    opt=_passing("virtualMachines/write"),
+)
+async def put_machines(request: ArmRequest, agent_id: str) -> Body:
+    """The virtual machines of the agent's own host, all of them."""
+    inventory = read_json(await _body(request, CONTROL_BYTES), Inventory)
+    agent = await _agent(request, agent_id)
+    platform = _platform(request)
+    await _desk(request).run(
+        take_inventory, platform.catalog, platform.clock, platform.rng, agent, inventory
+    )
+    return {}
+
+
 @post(
     f"{TASK}/progress",
     status_code=200,
@@ -207,7 +229,7 @@ def _task_body(task: TaskRow) -> Body:
     opt=_passing("tasks/progress/action"),
 )
 async def progress(request: ArmRequest, agent_id: str, task_id: str) -> Body:
-    """Report progress; the answer says whether to stop."""
+    """Report progress; the answer says whether to stop, and how fast a backup may send."""
     body = read_json(await _body(request, CONTROL_BYTES), ProgressBody)
     agent = await _agent(request, agent_id)
     report = Report(
@@ -219,10 +241,13 @@ async def progress(request: ArmRequest, agent_id: str, task_id: str) -> Body:
         transferred_bytes=body.transferred_bytes,
         findings=body.findings,
         detail=body.detail,
+        disks=[msgspec.to_builtins(disk) for disk in body.disks],
     )
     tasks = _desk(request).tasks
     stop = await _desk(request).run(tasks.progress, agent, task_id, body.fence, report)
-    return {"cancel": stop}
+    limits = await _desk(request).run(tasks.limits, task_id)
+    undo = stop and await _desk(request).run(tasks.undone, task_id)
+    return {"cancel": stop, "limits": limits, "undo": undo}
 
 
 @post(
@@ -272,11 +297,13 @@ async def put_pack(
 ) -> Response[Any]:
     """Receive one pack: checked while it streams, durable before the answer."""
     desk = _desk(request)
-    if desk.uploads.locked():
-        return packs_limit_reached()
-    async with desk.uploads:
+    if not desk.uploads.acquire(blocking=False):
+        raise too_many_uploads()
+    try:
         agent = await _agent(request, agent_id)
-        receipt = await receive_pack(request, desk, agent, session_id, _id(pack_id, "pack"))
+        receipt = await receive_pack(request, desk, agent, session_id, pack_id_of(pack_id))
+    finally:
+        desk.uploads.release()
     return _packed(msgspec.msgpack.encode(ReceiptReply(receipt=receipt)))
 
 
@@ -369,9 +396,13 @@ async def read_pack_frames(
     frames = parse_frames(request.query_params.get("frames", ""))
     agent = await _agent(request, agent_id)
     desk = _desk(request)
-    pieces = await desk.run(desk.data.read_frames, agent, session_id, _id(pack_id, "pack"), frames)
-    first = await desk.run(next, pieces, b"")
-    return Stream(_streamed(first, pieces, desk), media_type="application/octet-stream")
+    found = await desk.run(desk.data.read_frames, agent, session_id, pack_id_of(pack_id), frames)
+    first = await desk.run(next, found.pieces, b"")
+    return Stream(
+        _streamed(first, found.pieces, desk),
+        media_type="application/octet-stream",
+        headers={"Content-Length": str(found.size)},
+    )
 
 
 async def _streamed(first: bytes, pieces: Iterator[bytes], desk: AgentDesk) -> AsyncIterator[bytes]:
@@ -380,17 +411,6 @@ async def _streamed(first: bytes, pieces: Iterator[bytes], desk: AgentDesk) -> A
         while piece:
             yield piece
             piece = await desk.run(next, pieces, b"")
-
-
-def _id(text: str, what: str) -> bytes:
-    """16 bytes from 32 hex digits. UsageError (InvalidId)."""
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 16:
-        raise UsageError(f"{text[:64]!r} is no {what} id", code="InvalidId")
-    return found
 
 
 def _packed(data: bytes) -> Response[bytes]:
@@ -404,6 +424,7 @@ def _raw(data: bytes) -> Response[bytes]:
 agent_routes = [
     enroll,
     next_task,
+    put_machines,
     progress,
     complete,
     open_session,

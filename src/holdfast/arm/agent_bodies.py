@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from holdfast.errors import UsageError
+from holdfast.ports.vm_tasks import MAX_DISKS, DiskProgress
 from holdfast.vaultstore.values import FrameLocation, PointClaims
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class ProgressBody(_Camel):
     transferred_bytes: int = 0
     findings: list[dict[str, Any]] = []
     detail: str = ""
+    disks: Annotated[list[DiskProgress], msgspec.Meta(max_length=MAX_DISKS)] = []
 
 
 class CompleteBody(_Camel):
@@ -107,6 +109,17 @@ def _invalid(error: Exception) -> UsageError:
 def locations_reply(found: list[FrameLocation]) -> bytes:
     """Rows of a locate answer, as msgpack."""
     return msgspec.msgpack.encode(found)
+
+
+def pack_id_of(text: str) -> bytes:
+    """16 bytes from 32 hex digits. UsageError (InvalidId)."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise UsageError(f"{text[:64]!r} is no pack id", code="InvalidId")
+    return found
 
 
 def parse_frames(text: str, limit: int = 100_000) -> list[int]:

@@ -1,44 +1,35 @@
 """Standing configuration of vaults, and lists that are empty here: right in shape, true in content.
 
-What this release does not have (soft delete, redundancy, customer keys, resource guards) is shown
-as absent, and asking for it is refused rather than forgotten.
+What this release does not have (redundancy, customer keys, resource guards) is shown as absent, and
+asking for it is refused rather than forgotten.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from litestar import Response, get, patch, post, put
+from litestar import get, patch, put
 
-from holdfast.arm.filters import parse_filter
-from holdfast.arm.guard import needs
+from holdfast.arm.actions import by_address
 from holdfast.arm.http import (
-    Answering,
     ArmRequest,
     Body,
-    accepted,
-    call_of,
     properties_of,
     text_of,
     threaded,
 )
-from holdfast.arm.subscriptions import SUB, check_subscription
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
-from holdfast.catalog import items
-from holdfast.catalog.containers import agents_of_vault
+from holdfast.catalog.vaults import VaultRow
 from holdfast.errors import NotFoundError, UsageError
+from holdfast.services import vaults as service
+from holdfast.services.etags import check_etag
+from holdfast.services.vault_bodies import no_customer_keys, soft_delete_of
 
-READ, WRITE = needs(f"{RS}/read"), needs(f"{RS}/write")
+READ = WRITE = by_address()
 CONFIG = VAULT + "/backupconfig/vaultconfig"
 STORAGE = VAULT + "/backupstorageconfig/vaultstorageconfig"
 ENCRYPTION = VAULT + "/backupEncryptionConfigs/backupResourceEncryptionConfig"
 GUARDS = VAULT + "/backupResourceGuardProxies"
-_CONFIG = {
-    "enhancedSecurityState": "Disabled",
-    "softDeleteFeatureState": "Disabled",
-    "softDeleteRetentionPeriodInDays": 14,
-    "isSoftDeleteFeatureStateEditable": False,
-}
 _STORAGE = {
     "storageModelType": "LocallyRedundant",
     "storageType": "LocallyRedundant",
@@ -74,25 +65,41 @@ def _refuse_other(body: Body, allowed: dict[str, tuple[str, ...]]) -> None:
             )
 
 
-def _config(found: VaultCall) -> Body:
-    return _shown(found, "backupconfig", "vaultconfig", _CONFIG)
+def _config(found: VaultCall, row: VaultRow) -> Body:
+    """Its version is the vault's."""
+    setting = soft_delete_of(row)
+    properties = {
+        "enhancedSecurityState": "Disabled" if setting.enhanced == "Disabled" else "Enabled",
+        "softDeleteFeatureState": setting.state,
+        "softDeleteRetentionPeriodInDays": setting.days,
+        "isSoftDeleteFeatureStateEditable": setting.state != "AlwaysON",
+    }
+    return {**_shown(found, "backupconfig", "vaultconfig", properties), "eTag": row.etag}
 
 
 @get(CONFIG, opt=READ)
 @threaded
 def get_config(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
-    """Security configuration: soft delete is not part of this release."""
-    return _config(vault_call(request, sub, group, vault))
+    """Soft delete, as the vault itself shows it too."""
+    found = vault_call(request, sub, group, vault)
+    return _config(found, found.row)
 
 
 def _change_config(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
-    """Refuses to switch on what is not there."""
-    found = vault_call(request, sub, group, vault)
-    off = ("disabled",)
-    _refuse_other(data, {"softDeleteFeatureState": off, "enhancedSecurityState": off})
-    return _config(found)
+    """Set soft delete; the same as the vault's softDeleteSettings."""
+    found, asked = vault_call(request, sub, group, vault), properties_of(data)
+    check_etag(found.call.if_match, found.row.etag, "the vault's configuration")
+    settings = {
+        "softDeleteState": asked.get("softDeleteFeatureState"),
+        "softDeleteRetentionPeriodInDays": asked.get("softDeleteRetentionPeriodInDays"),
+        "enhancedSecurityState": asked.get("enhancedSecurityState"),
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    body = {"properties": {"securitySettings": {"softDeleteSettings": given}}}
+    row = service.change_vault(found.call.platform, group, vault, body)
+    return _config(found, row)
 
 
 put_config = put(CONFIG, opt=WRITE)(threaded(_change_config))
@@ -148,12 +155,13 @@ def get_encryption_config(request: ArmRequest, sub: str, group: str, vault: str)
 @threaded
 def put_encryption_config(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
-) -> Body:
-    """Refuses customer keys."""
-    found = vault_call(request, sub, group, vault)
-    _refuse_other(data, {"encryptionAtRestType": ("microsoftmanaged", "invalid")})
-    name = "backupResourceEncryptionConfig"
-    return _shown(found, "backupEncryptionConfigs", name, _ENCRYPTION)
+) -> None:
+    """Refuses keys of customers, as a vault does that is made or changed with one; without a body,
+    as Azure answers."""
+    vault_call(request, sub, group, vault)
+    asked = properties_of(data)
+    if text_of(asked, "encryptionAtRestType").lower() == "customermanaged" or asked.get("keyUri"):
+        raise no_customer_keys("encryptionAtRestType")
 
 
 @get(GUARDS + "/{proxy:str}", opt=READ)
@@ -171,8 +179,6 @@ def get_guard_proxy(request: ArmRequest, sub: str, group: str, vault: str, proxy
     [
         GUARDS,
         VAULT + "/backupProtectionIntents",
-        VAULT + "/backupProtectableItems",
-        VAULT + "/backupDeletedProtectionContainers",
         VAULT + "/backupEngines",
         VAULT + "/backupFabrics/{fabric:str}/protectableContainers",
         VAULT + "/replicationUsages",
@@ -187,50 +193,6 @@ def nothing(request: ArmRequest, sub: str, group: str, vault: str, fabric: str =
     return {"value": []}
 
 
-@get(
-    SUB + "/providers/Microsoft.RecoveryServices/locations/{location:str}/deletedVaults",
-    opt=READ,
-)
-async def list_deleted_vaults(request: ArmRequest, sub: str, location: str) -> Body:
-    """None: a deleted vault is gone from the catalog; its objects can be imported."""
-    check_subscription(call_of(request), sub)
-    return {"value": []}
-
-
-@post(
-    VAULT + "/backupFabrics/{fabric:str}/refreshContainers",
-    opt=needs(f"{RS}/backupFabrics/refreshContainers/action"),
-    status_code=202,
-)
-@threaded
-def refresh_containers(
-    request: ArmRequest, sub: str, group: str, vault: str, fabric: str
-) -> Response[None]:
-    """Over at once: machines register themselves."""
-    found = vault_call(request, sub, group, vault)
-    answering = Answering(f"{found.id}/backupFabrics/Azure")
-    return accepted(found.call, found.id, "RefreshContainers", None, answering)
-
-
-def _usage(value: str, shown: str, count: int) -> Body:
-    name = {"value": value, "localizedValue": shown}
-    return {"unit": "Count", "currentValue": count, "limit": -1, "name": name}
-
-
-@get([VAULT + "/usages", VAULT + "/backupUsageSummaries"], opt=READ)
-@threaded
-def usages(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
-    """How many items or machines a vault protects."""
-    found = vault_call(request, sub, group, vault)
-    kind = parse_filter(found.call.query("$filter")).get("type", "").lower()
-    with found.call.platform.catalog.read() as connection:
-        if "container" in kind:
-            count = len(agents_of_vault(connection, found.row.id))
-        else:
-            count = items.count_items(connection, found.row.id)
-    return {"value": [_usage("MAB", "Files and folders", count)]}
-
-
 ROUTES = [
     get_config,
     put_config,
@@ -242,7 +204,4 @@ ROUTES = [
     put_encryption_config,
     get_guard_proxy,
     nothing,
-    list_deleted_vaults,
-    refresh_containers,
-    usages,
 ]

@@ -1,4 +1,4 @@
-"""Containers: machines that enrolled in a vault."""
+"""Containers: machines that enrolled in a vault, and its protected virtual machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from litestar import Response, delete, get, post, put
 
 from holdfast.arm import wire
-from holdfast.arm.filters import parse_filter
+from holdfast.arm.actions import by_address
+from holdfast.arm.filters import kind_asked, parse_filter
 from holdfast.arm.guard import needs
 from holdfast.arm.http import (
     PAGE_ROWS,
@@ -19,7 +20,7 @@ from holdfast.arm.http import (
     threaded,
 )
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
-from holdfast.catalog import containers, items
+from holdfast.catalog import containers, items, listing
 from holdfast.catalog.containers import ContainerRow
 from holdfast.errors import UsageError
 from holdfast.services.containers import unregister_container
@@ -27,7 +28,7 @@ from holdfast.services.items import find_container
 
 KIND = f"{RS}/backupFabrics/protectionContainers"
 CONTAINER = VAULT + "/backupFabrics/{fabric:str}/protectionContainers/{container:str}"
-READ = needs(f"{KIND}/read")
+READ = by_address()
 
 
 def _container(found: VaultCall, row: ContainerRow) -> Body:
@@ -40,18 +41,42 @@ def _container(found: VaultCall, row: ContainerRow) -> Body:
 @get(VAULT + "/backupProtectionContainers", opt=READ)
 @threaded
 def list_containers(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
-    """Registered machines; ``$filter``: backupManagementType, friendlyName."""
+    """Registered machines, and protected virtual machines; ``$filter``: backupManagementType,
+    friendlyName."""
+    return _listed(request, (sub, group, vault), deleted=False)
+
+
+@get(VAULT + "/backupDeletedProtectionContainers", opt=READ)
+@threaded
+def list_deleted(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
+    """Unregistered machines whose deleted items are kept for a while; ``$filter`` as above."""
+    return _listed(request, (sub, group, vault), deleted=True)
+
+
+def _listed(request: ArmRequest, names: tuple[str, str, str], *, deleted: bool) -> Body:
+    sub, group, vault = names
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
-    if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
+    try:
+        kind = kind_asked(wanted)
+    except LookupError:
         return {"value": []}
     with found.call.platform.catalog.read() as connection:
         page = containers.page_containers(
-            connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
+            connection,
+            found.row.id,
+            host=wanted.get("friendlyname", ""),
+            deleted=deleted,
+            management_type=kind[0] if kind else None,
+            limit=PAGE_ROWS,
+            token=found.call.skip_token,
         )
-    friendly = wanted.get("friendlyname", "").lower()
-    chosen = [row for row in page.rows if friendly in ("", row.friendly_name.lower())]
-    rows = [_container(found, row) for row in chosen]
+        agents = listing.agents_by_id(connection, (row.agent_id for row in page.rows))
+        counts = listing.items_on(connection, (row.id for row in page.rows))
+    rows = [
+        wire.container_body(row, found.id, agents.get(row.agent_id or ""), counts.get(row.id, 0))
+        for row in page.rows
+    ]
     return listed(rows, found.call, page.next_token)
 
 
@@ -74,17 +99,17 @@ def unregister(
 ) -> Response[None]:
     """Remove a machine that protects nothing, and revoke its agent."""
     found = vault_call(request, sub, group, vault)
-    row = unregister_container(found.call.platform, found.row, container)
+    row = unregister_container(found.call.platform, found.row, container, found.call.principal.name)
     holder = Answering(wire.container_id(found.id, row.name))
     return accepted(found.call, found.id, "UnRegister", None, holder)
 
 
-@delete(VAULT + "/registeredIdentities/{name:str}", opt=needs(f"{KIND}/delete"), status_code=204)
+@delete(VAULT + "/registeredIdentities/{name:str}", opt=by_address(), status_code=204)
 @threaded
 def unregister_identity(request: ArmRequest, sub: str, group: str, vault: str, name: str) -> None:
     """The same, by the machine's name, as clients of Azure's file agent ask for it."""
     found = vault_call(request, sub, group, vault)
-    unregister_container(found.call.platform, found.row, name)
+    unregister_container(found.call.platform, found.row, name, found.call.principal.name)
 
 
 @put(CONTAINER, opt=needs(f"{KIND}/write"))
@@ -101,7 +126,7 @@ def register(
     """Refused: machines register themselves. UsageError (UserErrorNotSupported)."""
     vault_call(request, sub, group, vault)
     raise UsageError(
-        f"{container} cannot be registered from here: this release protects folders of machines",
+        f"{container} cannot be registered from here: machines register themselves",
         code="UserErrorNotSupported",
         hint="enrol the machine where it stands: holdfast agent enroll",
     )
@@ -134,6 +159,7 @@ def list_workload_items(
 
 ROUTES = [
     list_containers,
+    list_deleted,
     get_container,
     unregister,
     unregister_identity,

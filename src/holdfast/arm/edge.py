@@ -23,6 +23,7 @@ log = logging.getLogger("holdfast.http")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 AGENTS = "/providers/Holdfast.Backup/agents"
 TOKEN = "/adfs/"  # noqa: S105 - a path
+DIRECTORY = "/v1.0/"  # asks only
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 requests_total = Counter("holdfast_http_requests_total", "Requests", ["method", "status"])
@@ -77,17 +78,15 @@ class _Exchange:
                 *message.get("headers", []),
                 (b"cache-control", b"no-store"),
                 (b"x-ms-request-id", request_id.encode()),
-                (b"x-ms-correlation-request-id", self._correlation(request_id).encode()),
+                (b"x-ms-correlation-request-id", self._correlation(request_id)),
             ]
         await self._send(message)
 
-    def _correlation(self, request_id: str) -> str:
-        """The id the client follows its calls by, or ours."""
+    def _correlation(self, request_id: str) -> bytes:
         for name, value in self._scope["headers"]:
             if name == b"x-ms-correlation-request-id":
-                given = value.decode("latin-1")
-                return given if _CORRELATION.fullmatch(given) else request_id
-        return request_id
+                return correlation(value.decode("latin-1"), request_id).encode()
+        return request_id.encode()
 
     async def _note(self, status: int) -> None:
         """Strangers who are refused are logged, not recorded: they must not fill the catalog."""
@@ -98,7 +97,7 @@ class _Exchange:
 
     def _is_change(self) -> bool:
         path = self._scope["path"]
-        if self._scope["method"] in SAFE or path.startswith(TOKEN):
+        if self._scope["method"] in SAFE or path.startswith((TOKEN, DIRECTORY)):
             return False
         return not path.startswith(AGENTS) or bool(self._scope["state"].get("recorded"))
 
@@ -112,7 +111,7 @@ class _Exchange:
             principal_id=principal.id if principal else "",
             principal_name=principal.name if principal else "",
             operation=f"{method} {state.get('action') or ''}".strip()[:200],
-            resource=self._scope["path"][:2000],
+            resource=self._scope["path"][:2000].replace("\0", "%00"),
             client_address=str(client[0]),
             request_id=state["request_id"],
             status=status,
@@ -129,20 +128,29 @@ class _Exchange:
     def _count(self) -> None:
         method, path = self._scope["method"], self._scope["path"]
         seconds = time.perf_counter() - self._started
-        requests_total.labels(method, str(self._status)).inc()
-        request_seconds.labels(method).observe(seconds)
-        state = self._scope["state"]
-        quiet = path.startswith(AGENTS) or path == "/healthz"
-        log.log(
-            logging.DEBUG if quiet and self._status < 400 else logging.INFO,
-            "request",
-            extra={
-                "method": method,
-                "path": path,
-                "status": self._status,
-                "seconds": round(seconds, 4),
-                "client": getattr(state.get("principal"), "name", ""),
-                "code": state.get("error_code", ""),
-                **state.get("audit", {}),
-            },
-        )
+        count_request(method, path, self._status, seconds, self._scope["state"])
+
+
+def correlation(given: str, request_id: str) -> str:
+    """The id the client follows its calls by, or ours."""
+    return given if _CORRELATION.fullmatch(given) else request_id
+
+
+def count_request(method: str, path: str, status: int, seconds: float, state: Any) -> None:
+    """Count and log a request that is over. ``state``: what its handlers left."""
+    requests_total.labels(method, str(status)).inc()
+    request_seconds.labels(method).observe(seconds)
+    quiet = path.startswith(AGENTS) or path == "/healthz"
+    log.log(
+        logging.DEBUG if quiet and status < 400 else logging.INFO,
+        "request",
+        extra={
+            "method": method,
+            "path": path,
+            "status": status,
+            "seconds": round(seconds, 4),
+            "client": getattr(state.get("principal"), "name", ""),
+            "code": state.get("error_code", ""),
+            **state.get("audit", {}),
+        },
+    )

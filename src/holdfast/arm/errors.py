@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast import errors
 
+MAX_MESSAGE = 2000  # messages quote what they were sent
 STATUS: dict[type[errors.HoldfastError], int] = {
     errors.HoldfastError: 500,
     errors.UsageError: 400,
@@ -29,11 +30,16 @@ STATUS: dict[type[errors.HoldfastError], int] = {
 BY_CODE: dict[str, int] = {
     "ServiceResourceNotEmptyWithBackendMessage": 400,
     "BMSUserErrorPolicyInUse": 400,
-    "ContainerHasProtectedItems": 400,
+    "BMSUserErrorContainerHasDatasources": 400,
+    "BMSUserErrorSoftDeleteStateNotSetToAlwaysON": 400,
     "PreconditionFailed": 412,
+    "CannotDeleteLastRbacAdminAssignment": 412,
     "MethodNotAllowed": 405,
     "RequestTooLarge": 413,
     "PackRefused": 422,
+    "TooManyUploads": 429,
+    "invalid_grant": 400,
+    "interaction_required": 400,
 }
 
 
@@ -49,7 +55,10 @@ def status_of(error: errors.HoldfastError) -> int:
 
 def error_body(error: errors.HoldfastError) -> dict[str, Any]:
     """``{"error": {code, message, ...}}``; the hint is in additionalInfo and in ``hint``."""
-    body: dict[str, Any] = {"code": error.code, "message": error.message, "details": []}
+    message = error.message
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]} ... (cut)"
+    body: dict[str, Any] = {"code": error.code, "message": message, "details": []}
     if error.target:
         body["target"] = error.target
     if error.hint:

@@ -22,10 +22,16 @@ def on_expected(request: AnyRequest, error: HoldfastError) -> Response[Any]:
     status = status_of(error)
     if status >= 500:
         log.warning("%s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
+    return Response(error_body(error), status_code=status, headers=headers_of(error))
+
+
+def headers_of(error: HoldfastError) -> dict[str, str]:
+    """What an error says outside of its body."""
+    status = status_of(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if error.retry != "never" and status in (409, 429, 503, 507):
         headers["Retry-After"] = str(getattr(error, "wait_seconds", RETRY_SECONDS))
-    return Response(error_body(error), status_code=status, headers=headers)
+    return headers
 
 
 def on_http(request: AnyRequest, error: HTTPException) -> Response[Any]:
@@ -83,13 +89,17 @@ def on_depth(request: AnyRequest, _error: RecursionError) -> Response[Any]:
 
 def on_defect(request: AnyRequest, error: Exception) -> Response[Any]:
     """A defect of ours: logged with its traceback, shown without."""
-    log.error("defect while serving %s", request.scope["path"], exc_info=error)
     request_id = request.scope["state"].get("request_id", "")
-    shaped = InternalError(
+    return on_expected(request, defect(request.scope["path"], request_id, error))
+
+
+def defect(path: str, request_id: str, error: Exception) -> InternalError:
+    """What is shown of a defect, once it is logged."""
+    log.error("defect while serving %s", path, exc_info=error)
+    return InternalError(
         "the server met a defect of its own",
         hint=f"look for request {request_id} in the server's log, and report it",
     )
-    return on_expected(request, shaped)
 
 
 FAILURES: dict[int | type[Exception], Any] = {

@@ -11,7 +11,7 @@ _TERM = re.compile(
     r"\s*(\w+)\s+(eq|ge|le|gt|lt)\s+(?:'((?:[^']|'')*)'|([^\s']+))\s*", re.IGNORECASE
 )
 _AND = re.compile(r"and\b", re.IGNORECASE)
-_FORMS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %H:%M:%S")
+_FORMS = ("%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %H:%M:%S %p", "%Y-%m-%d %H:%M:%S")
 MAX_FILTER = 4096
 
 
@@ -62,3 +62,24 @@ def parse_date(text: str | None) -> datetime | None:
         raise UsageError(
             f"{text[:100]!r} is no date", code="InvalidFilter", hint="2026-01-31 10:00:00 AM"
         ) from error
+
+
+FILES, MACHINES = ("MAB", "FileFolder"), ("AzureIaasVM", "VM")  # management type, workload
+KNOWN = (FILES, MACHINES)
+
+
+def kind_asked(wanted: dict[str, str]) -> tuple[str, str] | None:
+    """The kind of backup a filter chooses, by backupManagementType, itemType or workloadType; None
+    for all kinds. LookupError for one that is not here."""
+    named = {key: wanted.get(key, "").lower() for key in ("backupmanagementtype", "workloadtype")}
+    named["itemtype"] = wanted.get("itemtype", "").lower()
+    fitting = [
+        kind
+        for kind in KNOWN
+        if named["backupmanagementtype"] in ("", kind[0].lower())
+        and named["workloadtype"] in ("", kind[1].lower())
+        and named["itemtype"] in ("", kind[1].lower())
+    ]
+    if not fitting:
+        raise LookupError("no item is of that kind")
+    return None if len(fitting) > 1 else fitting[0]

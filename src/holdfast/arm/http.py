@@ -21,6 +21,7 @@ from holdfast.services.platform import Platform
 Body = dict[str, Any]
 ArmRequest = Request[Any, Any, State]
 RETRY_AFTER = "1"
+PLAIN = "/;()@:!$,=+*'"  # what addresses of ours hold unescaped
 PAGE_ROWS = 200
 
 
@@ -41,6 +42,10 @@ class Call:
     def base(self) -> str:
         """``https://host:port`` as the client wrote it."""
         return f"{self.request.url.scheme}://{self.request.headers.get('host', 'localhost')}"
+
+    def address(self, path: str) -> str:
+        """The absolute URL of a path of ours, in letters a header can hold."""
+        return f"{self.base}{quote(path, safe=PLAIN)}"
 
     @property
     def if_match(self) -> str | None:
@@ -96,8 +101,7 @@ def listed(rows: list[Body], call: Call, token: str = "") -> Body:
     given = call.request.query_params.multi_items()
     kept = [(key, value) for key, value in given if key.lower() != "$skiptoken"]
     link = urlencode([*kept, ("$skipToken", token)], safe="$")
-    path = quote(call.request.scope["path"], safe="/;")
-    return {"value": rows, "nextLink": f"{call.base}{path}?{link}"}
+    return {"value": rows, "nextLink": f"{call.address(call.request.scope['path'])}?{link}"}
 
 
 def stamp(moment: datetime | None) -> str | None:
@@ -163,6 +167,23 @@ def flag_of(properties: Body, name: str) -> bool:
     return bool(found)
 
 
+def check_kind(properties: Body, name: str, *known: str, needed: bool = True) -> None:
+    """UsageError (UserErrorNotSupported) when ``name`` says that a body is about something else
+    than the ``known`` kinds; UsageError (InvalidRequestContent) when it is ``needed`` and says
+    nothing, where the first is meant otherwise."""
+    found = text_of(properties, name, "" if needed else known[0])
+    if not found:
+        raise UsageError(
+            f"{name} is missing", code="InvalidRequestContent", hint=f"send {known[0]}"
+        )
+    if found.lower() not in [one.lower() for one in known]:
+        raise UsageError(
+            f"{name} {found[:100]!r} is not served here",
+            code="UserErrorNotSupported",
+            hint=f"send {known[0]}; folders and virtual machines of enrolled hosts are protected",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Answering:
     """Under which words an operation is answered, below the resource ``at`` (an ARM id)."""
@@ -173,16 +194,25 @@ class Answering:
 
 
 def accepted(
-    call: Call, vault: str, kind: str, job_id: str | None, answering: Answering
+    call: Call,
+    vault: str,
+    kind: str,
+    job_id: str | None,
+    answering: Answering,
+    result: Body | None = None,
 ) -> Response[None]:
     """202 for a long-running operation of ``vault`` (ARM id); without a job it is over already."""
-    return Response(
-        content=None, status_code=202, headers=noted(call, vault, kind, job_id, answering)
-    )
+    headers = noted(call, vault, kind, job_id, answering, result)
+    return Response(content=None, status_code=202, headers=headers)
 
 
 def noted(
-    call: Call, vault: str, kind: str, job_id: str | None, answering: Answering
+    call: Call,
+    vault: str,
+    kind: str,
+    job_id: str | None,
+    answering: Answering,
+    result: Body | None = None,
 ) -> dict[str, str]:
     """Write an operation down; the headers that say where it is answered."""
     platform = call.platform
@@ -193,7 +223,7 @@ def noted(
         kind=kind,
         state="Succeeded" if job_id is None else "InProgress",
         job_id=job_id,
-        result={},
+        result=result or {},
         error={},
         created_by=call.principal.id,
         created_at=now,
@@ -203,7 +233,7 @@ def noted(
         add_operation(connection, row)
     call.note(operation_id=row.id, **({"job_id": job_id} if job_id else {}))
     version = quote(call.query("api-version"), safe="")
-    base = f"{call.base}{answering.at}"
+    base = call.address(answering.at)
     return {
         "Azure-AsyncOperation": f"{base}/{answering.status}/{row.id}?api-version={version}",
         "Location": f"{base}/{answering.results}/{row.id}?api-version={version}",

@@ -1,15 +1,17 @@
-"""Protected items: protect, change, stop, delete, back up now."""
+"""Protected items: protect, change, stop, delete, undelete, back up now."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from litestar import Response, delete, get, post, put
 
 from holdfast.arm import wire
+from holdfast.arm.actions import by_address
 from holdfast.arm.containers import CONTAINER
 from holdfast.arm.containers import KIND as CONTAINERS
-from holdfast.arm.filters import parse_filter
+from holdfast.arm.filters import kind_asked, parse_filter
 from holdfast.arm.guard import needs
 from holdfast.arm.http import (
     PAGE_ROWS,
@@ -17,19 +19,28 @@ from holdfast.arm.http import (
     ArmRequest,
     Body,
     accepted,
+    check_kind,
+    flag_of,
     listed,
-    noted,
     properties_of,
     read_time,
+    text_of,
     threaded,
 )
-from holdfast.arm.vaults import VAULT, VaultCall, vault_call
-from holdfast.catalog import items
+from holdfast.arm.machine_bodies import COMPUTE
+from holdfast.arm.vaults import VAULT, VaultCall, vault_call, vault_job
+from holdfast.catalog import items, policies
 from holdfast.catalog.items import ItemRow
+from holdfast.domain.lifecycle import STOPPED
 from holdfast.domain.names import full_container_name, full_item_name
+from holdfast.domain.virtual_machines import is_machine
+from holdfast.services import item_life
 from holdfast.services import items as service
+from holdfast.services.item_views import view_item, view_items
+from holdfast.services.rates import BACKUPS, PROTECTION_CHANGES, VM_BACKUPS, within
 
 KIND = f"{CONTAINERS}/protectedItems"
+VM_KINDS = (COMPUTE, "AzureIaaSVMProtectedItem")
 ITEM = CONTAINER + "/protectedItems/{item:str}"
 
 
@@ -41,28 +52,47 @@ def answering(found: VaultCall, container: str, item: str) -> Answering:
 
 def _item(found: VaultCall, row: ItemRow) -> Body:
     with found.call.platform.catalog.read() as connection:
-        view = service.view_item(found.call.platform, connection, row)
+        view = view_item(found.call.platform, connection, row)
     return wire.item_body(view, found.id)
 
 
-@get(VAULT + "/backupProtectedItems", opt=needs(f"{KIND}/read"))
+def _item_id(found: VaultCall, container: str, item: str) -> str:
+    with found.call.platform.catalog.read() as connection:
+        return service.find_item(connection, found.row, container, item)[1].id
+
+
+def _kinds(container: str) -> tuple[str, ...]:
+    """Azure's words for items of a container."""
+    return VM_KINDS if is_machine(container) else ("MabFileFolderProtectedItem",)
+
+
+@get(VAULT + "/backupProtectedItems", opt=by_address())
 @threaded
 def list_items(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
-    """Protected items and how they are doing; ``$filter``: backupManagementType, policyName."""
+    """Protected items and how they are doing; ``$filter``: backupManagementType, itemType,
+    policyName."""
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
-    if wanted.get("backupmanagementtype", "MAB").upper() != "MAB":
+    try:
+        kind = kind_asked(wanted)
+    except LookupError:
         return {"value": []}
-    with found.call.platform.catalog.read() as connection:
+    platform, name = found.call.platform, wanted.get("policyname")
+    with platform.catalog.read() as connection:
+        policy = policies.find_policy(connection, found.row.id, name) if name else None
+        if name and policy is None:
+            return {"value": []}
         page = items.page_items(
-            connection, found.row.id, limit=PAGE_ROWS, token=found.call.skip_token
+            connection,
+            found.row.id,
+            policy_id=policy.id if policy else None,
+            workload_type=kind[1] if kind else None,
+            limit=PAGE_ROWS,
+            token=found.call.skip_token,
         )
-    rows = [_item(found, row) for row in page.rows]
-    policy = wanted.get("policyname", "").lower()
-    chosen = [
-        row for row in rows if not policy or row["properties"]["policyName"].lower() == policy
-    ]
-    return listed(chosen, found.call, page.next_token)
+        views = view_items(platform, connection, page.rows)
+    rows = [wire.item_body(view, found.id) for view in views]
+    return listed(rows, found.call, page.next_token)
 
 
 @get(ITEM, opt=needs(f"{KIND}/read"))
@@ -77,7 +107,7 @@ def get_item(
     return _item(found, row)
 
 
-@put(ITEM, opt=needs(f"{KIND}/write"))
+@put(ITEM, opt=needs(f"{KIND}/write"), status_code=202)
 @threaded
 def put_item(
     request: ArmRequest,
@@ -88,21 +118,31 @@ def put_item(
     container: str,
     item: str,
     data: dict[str, Any],
-) -> Response[Body]:
-    """Done at once: 200 with the item, and an operation for clients that want one. Another policy
-    says how many recovery points it touches."""
+) -> Response[None]:
+    """Protect, change, stop, suspend, undelete or resume: done at once, by a job that tells of it.
+    With another policy the job says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
-    properties = properties_of(data)
-    if properties.get("protectionState") in ("ProtectionStopped", "BackupsSuspended"):
-        found.call.principal.check(f"{KIND}/delete", found.id)
-    saved = service.put_item(found.call.platform, found.row, container, item, properties)
-    headers = noted(
-        found.call, found.id, "ConfigureBackup", None, answering(found, container, item)
+    call, properties = found.call, properties_of(data)
+    check_kind(properties, "protectedItemType", *_kinds(container), needed=is_machine(container))
+    undeleting = flag_of(properties, "isRehydrate")
+    if text_of(properties, "protectionState") in STOPPED and not undeleting:
+        call.principal.check(f"{KIND}/delete", found.id)
+    # what was deleted may have to come back in any number
+    counted = (
+        nullcontext() if undeleting else within(call.platform, PROTECTION_CHANGES, found.row.id)
     )
-    body = _item(found, saved.row)
-    if saved.changes is not None:
-        body["properties"]["holdfast"]["retentionChange"] = wire.changes_body(saved.changes)
-    return Response(body, status_code=200, headers=headers)
+    with counted:
+        saved = item_life.put_item(
+            call.platform,
+            found.row,
+            container,
+            item,
+            properties,
+            call.principal.name,
+            call.if_match,
+        )
+    holder = answering(found, container, item)
+    return accepted(call, found.id, saved.operation, saved.job_id, holder)
 
 
 @delete(ITEM, opt=needs(f"{KIND}/delete"), status_code=202)
@@ -110,11 +150,11 @@ def put_item(
 def delete_item(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Response[None]:
-    """Stop protection and delete the data, by a job."""
+    """Stop protection and delete the data: softly, for the vault's period, or for good."""
     found = vault_call(request, sub, group, vault)
     call = found.call
-    job = service.delete_item(call.platform, found.row, container, item, call.principal.name)
-    below = Answering(found.id, "backupOperations", "backupOperationResults")
+    job = item_life.delete_item(call.platform, found.row, container, item, call.principal.name)
+    below = vault_job(found.id)
     return accepted(call, found.id, "DeleteBackupData", job, below)
 
 
@@ -133,10 +173,14 @@ def back_up(
     """Back an item up now, by a job."""
     found = vault_call(request, sub, group, vault)
     call = found.call
+    if is_machine(container):
+        check_kind(properties_of(data), "objectType", "IaasVMBackupRequest")
     retain = read_time(properties_of(data).get("recoveryPointExpiryTimeInUTC"), "the expiry time")
-    job = service.back_up_now(
-        call.platform, found.row, container, item, retain, call.principal.name
-    )
+    rate = VM_BACKUPS if is_machine(container) else BACKUPS
+    with within(call.platform, rate, _item_id(found, container, item)):
+        job = service.back_up_now(
+            call.platform, found.row, container, item, retain, call.principal.name
+        )
     return accepted(call, found.id, "Backup", job, answering(found, container, item))
 
 

@@ -12,12 +12,17 @@ from litestar.openapi import OpenAPIConfig
 
 from holdfast import __version__
 from holdfast.arm.guard import needs_version
+from holdfast.arm.openapi_bodies import BodySchemas
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 VERSION = {"$ref": "#/components/parameters/ApiVersion"}
 ERROR = {"$ref": "#/components/responses/Error"}
 TOKEN_ERROR = {"$ref": "#/components/responses/TokenError"}
+RESULTS = "perationResults/"  # operationResults and backupOperationResults
+PAGE = {"$ref": "#/components/responses/Page"}
+FORMS = ("token", "devicecode", "revoke")  # answered in OAuth 2's shapes
+PAGES = ("deviceauth", "authorize", "external", "callback")  # for people with a browser
 METHODS = ("get", "head", "put", "post", "patch", "delete")
 
 COMPONENTS: Schema = {
@@ -36,6 +41,10 @@ COMPONENTS: Schema = {
             "content": {
                 "application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}
             },
+        },
+        "Page": {
+            "description": "A page that says what happened, and what to do.",
+            "content": {"text/html": {"schema": TEXT}},
         },
         "TokenError": {
             "description": "No token, with the codes of OAuth 2.",
@@ -116,11 +125,14 @@ def describe(handlers: Sequence[Any]) -> bytes:
     )
     app = Litestar(route_handlers=handlers, openapi_config=config, logging_config=None)
     document = app.openapi_schema.to_schema()
-    for path, operation in _operations(document):
-        _complete(path, operation)
+    bodies = BodySchemas(_routes(app))
+    for path, method, operation in _operations(document):
+        bodies.write(method, path, operation)
+        _complete(path, method, operation)
     components = document.setdefault("components", {})
     for kind, found in COMPONENTS.items():
         components[kind] = {**components.get(kind, {}), **found}
+    components["schemas"] |= bodies.components
     return msgspec.json.encode(document)
 
 
@@ -130,20 +142,34 @@ def _operation_id(handler: Any, method: Any, path: list[Any]) -> str:
     return "_".join([str(method).lower().rpartition(".")[2], *words]).replace(".", "_")
 
 
-def _operations(document: Schema) -> Iterator[tuple[str, Schema]]:
+def _routes(app: Litestar) -> Iterator[tuple[str, str]]:
+    """Method and address of each."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            for method in handler.http_methods:
+                yield str(getattr(method, "value", method)), route.path
+
+
+def _operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
     for path, methods in document["paths"].items():
         for method in METHODS:
             if method in methods:
-                yield path, methods[method]
+                yield path, method, methods[method]
 
 
-def _complete(path: str, operation: Schema) -> None:
+def _complete(path: str, method: str, operation: Schema) -> None:
     """Add what every address of ARM has; the framework's own error body is never sent."""
     if needs_version(path):
         operation["parameters"] = [*operation.get("parameters", ()), VERSION]
     responses = operation["responses"]
     responses.pop("400", None)
-    responses["default"] = TOKEN_ERROR if path.endswith("/token") else ERROR
+    if method == "delete":
+        responses.setdefault("204", {"description": "There was nothing to remove."})
+    if RESULTS in path:
+        responses["204"] = {"description": "It has ended well."}
+        responses.setdefault("202", {})
+    last = path.rpartition("/")[2]
+    responses["default"] = PAGE if last in PAGES else TOKEN_ERROR if last in FORMS else ERROR
     if "202" in responses:
         names = COMPONENTS["headers"]
         responses["202"] = {

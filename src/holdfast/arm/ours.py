@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,7 @@ from holdfast.arm.http import (
     threaded,
 )
 from holdfast.arm.subscriptions import check_subscription
-from holdfast.arm.vaults import VAULT, vault_call, vault_operation
+from holdfast.arm.vaults import VAULT, vault_call, vault_job
 from holdfast.errors import UsageError
 from holdfast.services import maintenance, regions
 from holdfast.services import vaults as vault_service
@@ -139,7 +138,7 @@ def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]
     asked = properties_of(data)
     try:
         key_file = base64.b64decode(str(asked.get("keyFile", "")), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise UsageError(
             "keyFile is not base64",
             code="KeyFileInvalid",
@@ -155,7 +154,7 @@ def import_vault(request: ArmRequest, sub: str, group: str, data: dict[str, Any]
     )
     row, job = maintenance.import_vault(call.platform, group, wanted, call.principal.name)
     holder = wire.vault_id(row, group)
-    return accepted(call, holder, "ImportVault", job, vault_operation(holder))
+    return accepted(call, holder, "ImportVault", job, vault_job(holder))
 
 
 def _upkeep(request: ArmRequest, kind: str, data: Body, names: tuple[str, str, str]) -> Any:
@@ -166,7 +165,7 @@ def _upkeep(request: ArmRequest, kind: str, data: Body, names: tuple[str, str, s
         plan["plan"] = [_shown(row) for row in plan["plan"]]
         return Response({"properties": plan}, status_code=200)
     job = maintenance.start(call.platform, found.row, kind, call.principal.name)
-    return accepted(call, found.id, kind.capitalize(), job, vault_operation(found.id))
+    return accepted(call, found.id, kind.capitalize(), job, vault_job(found.id))
 
 
 def _shown(row: Body) -> Body:

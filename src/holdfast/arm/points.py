@@ -15,6 +15,7 @@ from holdfast.arm.http import (
     ArmRequest,
     Body,
     accepted,
+    check_kind,
     listed,
     properties_of,
     stamp,
@@ -22,11 +23,15 @@ from holdfast.arm.http import (
 )
 from holdfast.arm.items import ITEM, answering
 from holdfast.arm.items import KIND as ITEMS
-from holdfast.arm.vaults import vault_call
-from holdfast.catalog import points
+from holdfast.arm.vaults import VaultCall, vault_call
+from holdfast.catalog import points, recoveries
 from holdfast.domain.access import RESTORE_ELSEWHERE
+from holdfast.domain.virtual_machines import is_machine
+from holdfast.errors import UsageError
 from holdfast.services import items as service
-from holdfast.services import recovery
+from holdfast.services import machine_restore, recovery
+from holdfast.services.item_views import view_item
+from holdfast.services.rates import RESTORES, VM_RESTORES, within
 
 KIND = f"{ITEMS}/recoveryPoints"
 POINT = ITEM + "/recoveryPoints/{point:str}"
@@ -44,14 +49,24 @@ def list_points(
     since, until = parse_date(wanted.get("startdate")), parse_date(wanted.get("enddate"))
     with call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
-        view = service.view_item(call.platform, connection, row)
+        if row.deleted_at is not None:
+            return {"value": []}  # as Azure: none can be restored until the item is undeleted
+        view = view_item(call.platform, connection, row)
         latest = points.latest_point(connection, row.id)
         page = points.page_points(
             connection, row.id, since=since, until=until, limit=PAGE_ROWS, token=call.skip_token
         )
+        mounted = recoveries.open_points(connection, row.id, call.platform.now())
     newest = latest.rp_id if latest else ""
     rows = [
-        wire.point_body(point, view, found.id, newest=point.rp_id == newest) for point in page.rows
+        wire.point_body(
+            point,
+            view,
+            found.id,
+            newest=point.rp_id == newest,
+            mounted=point.rp_id in mounted,
+        )
+        for point in page.rows
     ]
     return listed(rows, call, page.next_token)
 
@@ -72,11 +87,12 @@ def get_point(
     found = vault_call(request, sub, group, vault)
     with found.call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
-        view = service.view_item(found.call.platform, connection, row)
+        view = view_item(found.call.platform, connection, row)
         one = recovery.find_point(connection, found.row, row, point)
         latest = points.latest_point(connection, row.id)
+        mounted = recoveries.open_points(connection, row.id, found.call.platform.now())
     newest = latest is not None and latest.rp_id == one.rp_id
-    return wire.point_body(one, view, found.id, newest=newest)
+    return wire.point_body(one, view, found.id, newest=newest, mounted=one.rp_id in mounted)
 
 
 @post(POINT + "/restore", opt=needs(f"{KIND}/restore/action"), status_code=202)
@@ -95,13 +111,32 @@ def restore(
     """Restore a recovery point, by a job."""
     found = vault_call(request, sub, group, vault)
     call = found.call
+    if is_machine(container):
+        return _restore_machine(found, (container, item), point, properties_of(data))
+    check_kind(properties_of(data), "objectType", "FilesRestoreRequest", needed=False)
     asked = recovery.read_restore(properties_of(data))
     if asked.elsewhere(container):
         call.principal.check(RESTORE_ELSEWHERE, found.id)
-    job = recovery.restore(
-        call.platform, found.row, container, item, point, asked, call.principal.name
-    )
+    with call.platform.catalog.read() as connection:
+        _, row = service.find_item(connection, found.row, container, item)
+    with within(call.platform, RESTORES, row.id):
+        job = recovery.restore(
+            call.platform, found.row, container, item, point, asked, call.principal.name
+        )
     return accepted(call, found.id, "Restore", job, answering(found, container, item))
+
+
+def _restore_machine(
+    found: VaultCall, names: tuple[str, str], point: str, properties: Body
+) -> Response[None]:
+    call = found.call
+    check_kind(properties, "objectType", "IaasVMRestoreRequest")
+    plan = machine_restore.plan_restore(call.platform, found.row, names, point, properties)
+    if plan.elsewhere:
+        call.principal.check(RESTORE_ELSEWHERE, found.id)
+    with within(call.platform, VM_RESTORES, plan.item.id):
+        job = machine_restore.start_restore(call.platform, found.row, plan, call.principal.name)
+    return accepted(call, found.id, "Restore", job, answering(found, *names))
 
 
 @get(POINT + "/providers/Holdfast.Backup/files", opt=READ)
@@ -116,9 +151,15 @@ def browse(
     item: str,
     point: str,
 ) -> Body:
-    """A folder of a recovery point, by name."""
+    """A folder of a recovery point of files, by name."""
     found = vault_call(request, sub, group, vault)
     call = found.call
+    if is_machine(container):
+        raise UsageError(
+            "files of virtual machines are listed by their host",
+            code="UserErrorNotSupported",
+            hint="holdfast vm browse VM --recovery-point RP, or POST .../listFiles",
+        )
     rows, token = recovery.browse(
         call.platform,
         found.row,

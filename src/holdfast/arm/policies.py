@@ -8,11 +8,13 @@ from litestar import Response, delete, get, put
 
 from holdfast.arm import wire
 from holdfast.arm.filters import parse_filter
-from holdfast.arm.http import ArmRequest, Body, listed, properties_of, threaded
+from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, listed, properties_of, threaded
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
-from holdfast.catalog import policies
+from holdfast.catalog import listing, policies
 from holdfast.catalog.policies import PolicyRow
 from holdfast.services import policies as service
+from holdfast.services.point_changes import changes_body
+from holdfast.services.rates import POLICY_CHANGES, within
 
 KIND = f"{RS}/backupPolicies"
 POLICY = VAULT + "/backupPolicies/{policy:str}"
@@ -26,14 +28,30 @@ def _body(found: VaultCall, row: PolicyRow) -> Body:
 @get(VAULT + "/backupPolicies", opt={"action": f"{KIND}/read"})
 @threaded
 def list_policies(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
-    """Policies of a vault; ``$filter``: backupManagementType."""
+    """Policies of a vault; ``$filter``: backupManagementType, workloadType."""
     found = vault_call(request, sub, group, vault)
     wanted = parse_filter(found.call.query("$filter"))
-    kind = wanted.get("backupmanagementtype", "").lower()
     with found.call.platform.catalog.read() as connection:
-        rows = policies.list_policies(connection, found.row.id)
-    chosen = [row for row in rows if not kind or row.management_type.lower() == kind]
-    return listed([_body(found, row) for row in chosen], found.call)
+        page = policies.page_policies(
+            connection,
+            found.row.id,
+            kind=wanted.get("backupmanagementtype", ""),
+            limit=PAGE_ROWS,
+            token=found.call.skip_token,
+        )
+        counts = listing.items_under(connection, (row.id for row in page.rows))
+    rows = [
+        wire.policy_body(row, found.id, counts.get(row.id, 0))
+        for row in page.rows
+        if _is_wanted(row, wanted.get("workloadtype", ""))
+    ]
+    return listed(rows, found.call, page.next_token)
+
+
+def _is_wanted(row: PolicyRow, workload: str) -> bool:
+    """Policies of machines and folders have no workload type: they are theirs alone."""
+    own = str(row.properties.get("workLoadType") or "").lower()
+    return not own or workload.lower() in ("", own)
 
 
 @get(POLICY, opt={"action": f"{KIND}/read"})
@@ -53,12 +71,14 @@ def put_policy(
 ) -> Body:
     """Create or change a policy; a change says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
-    properties = properties_of(data)
+    properties = {key: value for key, value in properties_of(data).items() if key != "holdfast"}
     call = found.call
-    saved = service.put_policy(call.platform, found.row, policy, properties, call.if_match)
+    with within(call.platform, POLICY_CHANGES, found.row.id):
+        by = call.principal.name
+        saved = service.put_policy(call.platform, found.row, policy, properties, call.if_match, by)
     body = _body(found, saved.row)
     if saved.changes is not None:
-        body["properties"]["holdfast"] = {"retentionChange": wire.changes_body(saved.changes)}
+        body["properties"]["holdfast"] = {"retentionChange": changes_body(saved.changes)}
     return body
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from litestar import post
 
-from holdfast.arm import wire
 from holdfast.arm.http import ArmRequest, Body, properties_of, stamp, threaded
 from holdfast.arm.ours import HB, OURS
 from holdfast.arm.vaults import vault_call
 from holdfast.errors import UsageError
 from holdfast.services import policy_plans as service
+from holdfast.services.point_changes import changes_body
 
 
 @post(OURS + "/previewPolicy", opt={"action": f"{HB}/vaults/previewPolicy/action"}, status_code=200)
@@ -19,11 +19,17 @@ from holdfast.services import policy_plans as service
 def preview_policy(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
-    """What a draft policy would keep and drop of the real recovery points, and why."""
+    """What a draft policy would keep and drop of the real recovery points, and why; and when its
+    backups are due next."""
     found = vault_call(request, sub, group, vault)
     name = str(data.get("name") or "")
-    rows = service.preview_policy(found.call.platform, found.row, properties_of(data), name)
+    plan = service.preview_policy(found.call.platform, found.row, properties_of(data), name)
     return {
+        "properties": {"recoveryPoints": plan.total, "drop": plan.dropped},
+        "upcoming": [
+            {"backupType": one.kind, "times": [stamp(time) for time in one.times]}
+            for one in plan.upcoming
+        ],
         "value": [
             {
                 "itemName": item.friendly_name,
@@ -34,8 +40,8 @@ def preview_policy(
                 "expiresAt": stamp(decision.expires_at),
                 "reason": decision.reason,
             }
-            for item, decision in rows
-        ]
+            for item, decision in plan.rows
+        ],
     }
 
 
@@ -58,7 +64,7 @@ def plan_change(
         item = _name(data, "item")
         plan = service.plan_switch(platform, found.row, _name(data, "container"), item, policy)
     rows = [_row(row) for row in plan.touched]
-    return {"properties": wire.changes_body(plan.counts), "value": rows}
+    return {"properties": changes_body(plan.counts), "value": rows}
 
 
 def _name(data: Body, key: str) -> str:

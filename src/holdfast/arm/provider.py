@@ -1,5 +1,5 @@
-"""What ARM asks of a resource provider beside its resources: its operations, free names, whether a
-resource is protected, and resources of other providers that are not here."""
+"""What ARM asks of a resource provider beside its resources: its operations, free names, and
+resources of other providers that are not here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from litestar import Litestar, Response, get, post
 
+from holdfast.arm.actions import action_of
 from holdfast.arm.guard import needs, needs_on_installation
 from holdfast.arm.http import ArmRequest, Body, call_of, text_of, threaded
-from holdfast.arm.subscriptions import GROUP_PATH, SUB, check_subscription
+from holdfast.arm.subscriptions import GROUP_PATH, check_subscription
 from holdfast.catalog import vaults
 from holdfast.domain.names import check_vault
 from holdfast.errors import NotFoundError, UsageError
@@ -20,19 +21,20 @@ LOCATION = f"/providers/{PROVIDER}/locations/{{location:str}}"
 ACTIONS = f"{PROVIDER}/locations"
 # what scripts for machines in Azure look up before they ask for a backup of it
 ELSEWHERE = (
-    "Microsoft.Compute/virtualMachines",
-    "Microsoft.Storage/storageAccounts",
     "Microsoft.ClassicStorage/storageAccounts",
     "Microsoft.Network/virtualNetworks",
 )
 
 
 def _actions(app: Litestar) -> Iterator[tuple[str, str]]:
+    """Each action and what it is, by the first line of a route that asks for it."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
-            action = handler.opt.get("action") or ""
-            if action.startswith(f"{PROVIDER}/"):
-                yield action, (handler.fn.__doc__ or "").split("\n", 1)[0]
+            doc = (handler.fn.__doc__ or "").split("\n", 1)[0]
+            for method in handler.http_methods:
+                action = action_of(handler.opt, str(method), route.path_format) or ""
+                if action.startswith(f"{PROVIDER}/"):
+                    yield action, doc
 
 
 @get(
@@ -74,23 +76,6 @@ def check_name(
     return _free(False, "AlreadyExists", f"there is a vault {name}") if taken else _free(True)
 
 
-@post(
-    SUB + LOCATION + "/backupStatus",
-    opt=needs(f"{ACTIONS}/backupStatus/action"),
-    status_code=200,
-)
-async def backup_status(request: ArmRequest, sub: str, location: str, data: dict[str, Any]) -> Body:
-    """Whether a resource of Azure's is protected; folders have no resource id, so none is."""
-    check_subscription(call_of(request), sub)
-    if not text_of(data, "resourceId"):
-        raise UsageError(
-            "resourceId is missing",
-            code="InvalidRequestContent",
-            hint="name the resource by its full ARM id",
-        )
-    return {"protectionStatus": "NotProtected"}
-
-
 @get(
     [GROUP_PATH + f"/providers/{kind}/{{name:str}}" for kind in ELSEWHERE],
     opt=needs("Microsoft.Resources/subscriptions/resourceGroups/read"),
@@ -101,8 +86,8 @@ async def get_elsewhere(request: ArmRequest, sub: str, group: str, name: str) ->
     kind = request.scope["path"].rpartition("/providers/")[2].rpartition("/")[0]
     raise NotFoundError(
         f"The Resource '{kind}/{name}' under resource group '{group}' was not found.",
-        hint="this release protects folders of enrolled machines; see: holdfast container list",
+        hint="holdfast vm list and holdfast storage-account list show what there is",
     )
 
 
-ROUTES = [list_operations, check_name, backup_status, get_elsewhere]
+ROUTES = [list_operations, check_name, get_elsewhere]

@@ -6,11 +6,7 @@ At most two pieces of a pack are in memory.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from litestar import Response
-
-from holdfast.arm.errors import error_body
 from holdfast.arm.http import ArmRequest
 from holdfast.catalog.containers import AgentRow
 from holdfast.errors import LimitError, UsageError
@@ -19,7 +15,21 @@ from holdfast.vaultstore.vault import PackReceiver
 
 PIECE_BYTES = 1024 * 1024
 MAX_PACK_BYTES = 256 * 1024 * 1024
-RETRY_SECONDS = 1
+
+
+class TooManyUploadsError(LimitError):
+    """Short, for a place is free as soon as another pack has arrived."""
+
+    wait_seconds = 1
+
+
+def too_many_uploads() -> LimitError:
+    """This server receives as many packs as it may."""
+    return TooManyUploadsError(
+        "this server receives as many packs at a time as it may",
+        code="TooManyUploads",
+        hint="send the pack again in a second",
+    )
 
 
 async def receive_pack(
@@ -27,7 +37,7 @@ async def receive_pack(
 ) -> bytes:
     """The receipt of a pack that is whole, checked and durable. UsageError (LengthRequired),
     LimitError (RequestTooLarge), and what ``PackReceiver`` raises; nothing is kept then."""
-    size = _announced(request)
+    size = pack_size(request.headers.get("content-length", ""))
     upload = await desk.run(desk.data.start_pack, agent, session_id, pack_id, size)
     receiver = upload.receiver
     try:
@@ -65,9 +75,15 @@ def _write(receiver: PackReceiver, pieces: list[bytes]) -> None:
     receiver.write(b"".join(pieces))
 
 
-def _announced(request: ArmRequest) -> int:
-    declared = request.headers.get("content-length", "")
-    if not declared.isdigit():
+def is_length(text: str) -> bool:
+    """Whether a header names a number of bytes."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def pack_size(declared: str) -> int:
+    """The length a pack is announced with. UsageError (LengthRequired), LimitError
+    (RequestTooLarge)."""
+    if not is_length(declared):
         raise UsageError(
             "a pack is sent with its length",
             code="LengthRequired",
@@ -81,14 +97,3 @@ def _announced(request: ArmRequest) -> int:
             retry="never",
         )
     return size
-
-
-def packs_limit_reached() -> Response[Any]:
-    """429: this server receives as many packs as it may."""
-    error = LimitError(
-        "this server receives as many packs at a time as it may",
-        code="TooManyUploads",
-        hint="send the pack again in a second",
-    )
-    headers = {"Retry-After": str(RETRY_SECONDS)}
-    return Response(error_body(error), status_code=429, headers=headers)

@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Response, delete, get, head, put
 
 from holdfast.arm import wire
+from holdfast.arm.guard import needs_below
 from holdfast.arm.http import (
     PAGE_ROWS,
     ArmRequest,
@@ -18,14 +19,22 @@ from holdfast.arm.http import (
     text_of,
     threaded,
 )
-from holdfast.catalog import places, vaults
+from holdfast.catalog import access, accounts, places, vaults
 from holdfast.catalog.places import ResourceGroup
 from holdfast.domain.names import check_group
 from holdfast.errors import ConflictError, NotFoundError
 
-READ = {"action": "Microsoft.Resources/subscriptions/read"}
+SEE = "Microsoft.Resources/subscriptions/read"
+READ = needs_below(SEE)
 GROUP = "Microsoft.Resources/subscriptions/resourceGroups"
-NAMESPACES = ("Microsoft.RecoveryServices", "Microsoft.Authorization", "Holdfast.Backup")
+NAMESPACES = (
+    "Microsoft.RecoveryServices",
+    "Microsoft.Authorization",
+    "Microsoft.AlertsManagement",
+    "Microsoft.Compute",
+    "Microsoft.Storage",
+    "Holdfast.Backup",
+)
 SUB = "/subscriptions/{sub:str}"
 GROUP_PATH = SUB + "/resourceGroups/{group:str}"
 
@@ -61,8 +70,10 @@ def _subscription(call: Call) -> Body:
 
 @get("/subscriptions", opt={"action": None})
 async def list_subscriptions(request: ArmRequest) -> Body:
-    """Anyone who is logged in learns the installation's subscription."""
-    return {"value": [_subscription(call_of(request))]}
+    """The installation's subscription, for those who have a role in it."""
+    call = call_of(request)
+    row = _subscription(call)
+    return {"value": [row] if call.principal.may_below(SEE, row["id"]) else []}
 
 
 @get("/tenants", opt={"action": None})
@@ -73,7 +84,7 @@ async def list_tenants(request: ArmRequest) -> Body:
     return {"value": [row]}
 
 
-@get(SUB, opt={"action": None})
+@get(SUB, opt=READ)
 async def get_subscription(request: ArmRequest, sub: str) -> Body:
     """The installation's one subscription."""
     call = call_of(request)
@@ -130,15 +141,17 @@ async def get_provider(request: ArmRequest, sub: str, namespace: str = "") -> Bo
     }
 
 
-@get(SUB + "/resourceGroups", opt={"action": f"{GROUP}/read"})
+@get(SUB + "/resourceGroups", opt=needs_below(f"{GROUP}/read"))
 @threaded
 def list_groups(request: ArmRequest, sub: str) -> Body:
-    """Resource groups, by name."""
+    """Resource groups, by name: those in which the caller has a role."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     with call.platform.catalog.read() as connection:
         page = places.page_groups(connection, owner, limit=PAGE_ROWS, token=call.skip_token)
-    return listed([wire.group_body(row) for row in page.rows], call, page.next_token)
+    rows = [wire.group_body(row) for row in page.rows]
+    seen = [body for body in rows if call.principal.may_below(f"{GROUP}/read", body["id"])]
+    return listed(seen, call, page.next_token)
 
 
 def find_group(call: Call, sub: str, group: str) -> ResourceGroup:
@@ -201,6 +214,13 @@ def delete_group(request: ArmRequest, sub: str, group: str) -> None:
                 code="ResourceGroupNotEmpty",
                 hint="delete its vaults first",
             )
+        if accounts.accounts_in(connection, row.subscription_id, group):
+            raise ConflictError(
+                f"resource group {group} holds storage accounts",
+                code="ResourceGroupNotEmpty",
+                hint="remove them first: holdfast storage-account remove NAME",
+            )
+        access.remove_assignments_below(connection, wire.group_body(row)["id"])
         places.remove_group(connection, row.subscription_id, group)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Response, delete, get, patch, put
 
 from holdfast.arm import wire
+from holdfast.arm.guard import needs_below
 from holdfast.arm.http import (
     PAGE_ROWS,
     Answering,
@@ -20,8 +21,9 @@ from holdfast.arm.http import (
     threaded,
 )
 from holdfast.arm.subscriptions import check_subscription
-from holdfast.catalog import places, vaults
+from holdfast.catalog import listing, places, vaults
 from holdfast.catalog.vaults import VaultRow
+from holdfast.services import vault_life
 from holdfast.services import vaults as service
 from holdfast.services.vault_health import health_of
 
@@ -50,8 +52,13 @@ def vault_call(request: ArmRequest, sub: str, group: str, vault: str) -> VaultCa
 
 
 def vault_operation(vault: str) -> Answering:
-    """Operations of a vault answer right below it."""
+    """Operations of a vault itself answer right below it."""
     return Answering(vault, status="operationStatus")
+
+
+def vault_job(vault: str) -> Answering:
+    """Operations that a job of the vault does; they name it."""
+    return Answering(vault, "backupOperations", "backupOperationResults")
 
 
 def group_name(call: Call, row: VaultRow) -> str:
@@ -61,21 +68,23 @@ def group_name(call: Call, row: VaultRow) -> str:
     return found.name if found else row.group_key
 
 
-def _body(call: Call, row: VaultRow, *, whole: bool = True) -> Body:
-    ours = health_of(call.platform, row) if whole else None
-    return wire.vault_body(row, group_name(call, row), ours)
+def vault_shown(call: Call, row: VaultRow) -> Body:
+    """A vault as it answers, with what is to be done about it."""
+    return wire.vault_body(row, group_name(call, row), health_of(call.platform, row))
 
 
-@get([IN_SUB, IN_GROUP], opt=READ)
+@get([IN_SUB, IN_GROUP], opt=needs_below(f"{RS}/read"))
 @threaded
 def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body:
-    """Vaults of a group or of the subscription, by name."""
+    """Vaults of a group or of the subscription, by name: those the caller may read."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     with call.platform.catalog.read() as connection:
         page = vaults.page_vaults(connection, owner, group, limit=PAGE_ROWS, token=call.skip_token)
-    rows = [_body(call, row, whole=False) for row in page.rows]
-    return listed(rows, call, page.next_token)
+        names = listing.group_names(connection, owner, (row.group_key for row in page.rows))
+    rows = [wire.vault_body(row, names.get(row.group_key, row.group_key)) for row in page.rows]
+    seen = [body for body in rows if call.principal.may(f"{RS}/read", body["id"])]
+    return listed(seen, call, page.next_token)
 
 
 @get(VAULT, opt=READ)
@@ -83,7 +92,7 @@ def list_vaults(request: ArmRequest, sub: str, group: str | None = None) -> Body
 def get_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     """A vault, where it lies, and what is to be done about it."""
     found = vault_call(request, sub, group, vault)
-    return _body(found.call, found.row)
+    return vault_shown(found.call, found.row)
 
 
 @put(VAULT, opt=WRITE)
@@ -95,7 +104,7 @@ def put_vault(
     call = call_of(request)
     check_subscription(call, sub)
     row, new = service.create_vault(call.platform, group, vault, data, call.if_match)
-    return Response(_body(call, row), status_code=201 if new else 200)
+    return Response(vault_shown(call, row), status_code=201 if new else 200)
 
 
 @patch(VAULT, opt=WRITE)
@@ -106,16 +115,16 @@ def patch_vault(
     """Merge a partial body into a vault."""
     call = call_of(request)
     check_subscription(call, sub)
-    return _body(call, service.change_vault(call.platform, group, vault, data, call.if_match))
+    return vault_shown(call, service.change_vault(call.platform, group, vault, data, call.if_match))
 
 
 @delete(VAULT, opt={"action": f"{RS}/delete"}, status_code=202)
 @threaded
 def delete_vault(request: ArmRequest, sub: str, group: str, vault: str) -> Response[None]:
-    """Forget an empty vault; its objects stay in the store."""
+    """Delete a vault that protects nothing; with soft delete it can be undeleted for a while."""
     call = call_of(request)
     check_subscription(call, sub)
-    if not service.delete_vault(call.platform, group, vault):
+    if not vault_life.delete_vault(call.platform, group, vault):
         return Response(content=None, status_code=204)
     holder = f"{wire.group_id(call.platform.subscription_id, group)}/providers/{RS}/{vault}"
     return accepted(call, holder, "DeleteVault", None, vault_operation(holder))

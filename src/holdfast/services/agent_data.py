@@ -7,11 +7,11 @@ task names; nothing here deletes or overwrites.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.catalog import containers, jobs, points, tasks
-from holdfast.catalog.containers import AgentRow
+from holdfast.catalog.containers import AgentRow, ContainerRow
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
@@ -21,6 +21,7 @@ from holdfast.jobs.agent_work import end_session, session_sums
 from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
 from holdfast.jobs.facts import facts_for, point_row
+from holdfast.ports import vm_tasks
 from holdfast.services.agent_tasks import fenced, held_task
 from holdfast.services.lookups import DEFAULT_RATE, LookupCounts, LookupRate
 from holdfast.vaultstore.grant import SessionGrant
@@ -28,13 +29,19 @@ from holdfast.vaultstore.ids import NAME_BYTES
 from holdfast.vaultstore.values import (
     CommitRequest,
     FrameLocation,
+    Frames,
     PointClaims,
     RecoveryPointRecord,
     SessionKind,
 )
 from holdfast.vaultstore.vault import PackReceiver, Vault
 
-KINDS: dict[str, SessionKind] = {"files-backup": "backup", "files-restore": "restore"}
+KINDS: dict[str, SessionKind] = {
+    "files-backup": "backup",
+    "files-restore": "restore",
+    vm_tasks.BACKUP: "backup",
+    vm_tasks.RESTORE: "restore",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,14 @@ class _Open:
     task: TaskRow
     vault: Vault
     id: bytes
+
+
+def _container(task: TaskRow, own: ContainerRow) -> str:
+    """Whose data a session is about: the agent's own machine's, or its virtual machine's, whose
+    container it stays on whatever host."""
+    if task.kind in (vm_tasks.BACKUP, vm_tasks.RESTORE):
+        return task.item_key.partition("/")[0]
+    return own.name
 
 
 class AgentData:
@@ -84,7 +99,12 @@ class AgentData:
         kind = KINDS[task.kind]
         pins = [str(task.payload["recoveryPointId"])] if kind == "restore" else []
         grant = vault.begin_session(
-            kind, container.name, task.item_key, id_bytes(job.id), pins=pins, attempt=fence
+            kind,
+            _container(task, container),
+            task.item_key,
+            id_bytes(job.id),
+            pins=pins,
+            attempt=fence,
         )
         kept = vault.recover_sessions(id_bytes(job.id), grant.session_id)
         self._remember(agent, task, fence, kind, grant.session_id)
@@ -192,7 +212,7 @@ class AgentData:
             job = jobs.get_job(connection, used.task.job_id)
             if job is None or job.status != "InProgress":
                 raise fenced(used.task.id)
-            facts = facts_for(connection, job, used.session.opened_at)
+            facts = facts_for(connection, job, used.task.payload, used.session.opened_at)
         request = CommitRequest(
             receipts=tuple(receipts), root_id=root_id, facts=facts, claims=claims
         )
@@ -235,7 +255,7 @@ class AgentData:
 
     def read_frames(
         self, agent: AgentRow, session_hex: str, pack_id: bytes, frames: Sequence[int]
-    ) -> Iterator[bytes]:
+    ) -> Frames:
         """Ciphertext of frames, authorised one by one before the first byte."""
         used = self._use(agent, session_hex)
         return used.vault.read_frames(used.id, pack_id, frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class AgentDesk:
     data: AgentData
     bell: Bell
     copies: AgentCopies = field(default_factory=AgentCopies)
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    uploads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(UPLOADS))
     reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS))
 
     pool: ThreadPoolExecutor = field(default_factory=_pool)
@@ -68,5 +69,5 @@ class AgentDesk:
             tasks=AgentTasks(catalog, engine),
             data=AgentData(catalog, engine, open_vault, lookup_rate),
             bell=engine.bell,
-            uploads=asyncio.Semaphore(uploads),
+            uploads=threading.Semaphore(uploads),
         )

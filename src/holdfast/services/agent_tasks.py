@@ -14,16 +14,23 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import containers, jobs, tasks
+from holdfast.catalog import containers, items, jobs, tasks
 from holdfast.catalog.containers import AgentRow
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.jobs import FindingRow, JobRow
 from holdfast.catalog.tasks import TaskRow
+from holdfast.domain.virtual_machines import MANAGEMENT
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.jobs.engine import JobEngine
+from holdfast.jobs.ledger import SNAPSHOT_AT
+from holdfast.jobs.machine_work import runs_machine
+from holdfast.ports.vm_tasks import SERVE_PHASE, SILENT, UPLOAD_PHASE
 
 SEEN_EVERY = timedelta(seconds=10)
 MAX_FINDING_CHARS = 4000
+LIMITS = ("throttleBytesPerSecond", "workHours")
+READY_SECONDS = "guestReadySeconds"  # of the progress of a job that runs a machine
+KEPT = (SNAPSHOT_AT, READY_SECONDS)
 OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
@@ -38,7 +45,8 @@ class Handed:
 @dataclass(frozen=True, slots=True)
 class Report:
     """Progress of a task. Counts are totals so far; ``findings``: new ones {code, path, message}.
-    ``total_*`` may be None when unknown."""
+    ``total_*`` may be None when unknown. ``disks``: of a virtual machine, {lun, doneBytes,
+    totalBytes} each."""
 
     phase: str
     done_bytes: int
@@ -48,6 +56,7 @@ class Report:
     transferred_bytes: int
     findings: Sequence[Mapping[str, Any]]
     detail: str
+    disks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +79,19 @@ class AgentTasks:
 
     def next(self, agent: AgentRow, running: Mapping[str, int]) -> Handed:
         """Hand out one task: a new one, or one this agent had and does not run any more (it was
-        restarted). ``running``: task ids with the fences the agent works under."""
+        restarted); a cancelled one only when there may be a machine of it to be removed.
+        ``running``: task ids with the fences the agent works under."""
         now = self._clock.now()
         with self._catalog.read() as connection:
             mine = tasks.open_tasks_of(connection, agent.id)
         current = {task.id: task for task in mine if running.get(task.id) == task.fence}
         cancel = [task_id for task_id in running if task_id not in current]
         cancel += [task.id for task in current.values() if task.cancel_requested]
-        offered = [task for task in mine if task.id not in running and not task.cancel_requested]
+        offered = [
+            task
+            for task in mine
+            if task.id not in running and (not task.cancel_requested or runs_machine(task))
+        ]
         stale = abs(now - agent.last_seen_at) >= SEEN_EVERY
         if not (offered or current or stale):
             return Handed(None, cancel)
@@ -136,6 +150,22 @@ class AgentTasks:
                 self._write_progress(connection, job, report, now)
         return task.cancel_requested or job is None or not job.active
 
+    def undone(self, task_id: str) -> bool:
+        """Whether somebody cancelled the task's job, so that what it made is to be removed."""
+        with self._catalog.read() as connection:
+            task = tasks.get_task(connection, task_id)
+        return task is not None and task.cancel_requested
+
+    def limits(self, task_id: str) -> dict[str, Any] | None:
+        """How fast a backup may send by its item's settings as they are now."""
+        with self._catalog.read() as connection:
+            task = tasks.get_task(connection, task_id)
+            job = jobs.get_job(connection, task.job_id) if task is not None else None
+            item = items.get_item(connection, job.item_id or "") if job is not None else None
+        if item is None or job is None or job.kind != "backup":
+            return None
+        return {name: item.properties.get(name) for name in LIMITS}
+
     def _write_progress(
         self, connection: Connection, job: JobRow, report: Report, now: datetime
     ) -> None:
@@ -147,8 +177,24 @@ class AgentTasks:
             values["phase"] = report.phase[:50]
             if report.detail:
                 values["detail"] = report.detail[:MAX_FINDING_CHARS]
+            if self._took_snapshot(connection, job, report, now):
+                values["progress"][SNAPSHOT_AT] = now.isoformat()
+            if _is_ready(job, report):
+                values["progress"][READY_SECONDS] = (now - job.started_at).total_seconds()
         values |= _add_findings(connection, job, report.findings)
         jobs.change_job(connection, job.id, **values)
+
+    def _took_snapshot(
+        self, connection: Connection, job: JobRow, report: Report, now: datetime
+    ) -> bool:
+        """Whether a virtual machine's snapshot is taken and its transfer begins with this report;
+        from then on the backup is not cancelled any more."""
+        machine = job.management_type == MANAGEMENT and job.kind == "backup"
+        if not machine or report.phase != UPLOAD_PHASE or SNAPSHOT_AT in job.progress:
+            return False
+        text = report.detail or "the snapshot is taken"
+        self._engine.ledger.note(connection, job.id, "snapshot-taken", text[:MAX_FINDING_CHARS])
+        return True
 
     def complete(self, agent: AgentRow, task_id: str, fence: int, completion: Completion) -> None:
         """End a task once; the same call again is harmless. ConflictError (TaskFenced)."""
@@ -217,7 +263,15 @@ def _progress_of(job: JobRow, report: Report, now: datetime) -> dict[str, Any]:
         "totalFiles": report.total_files,
         "transferredBytes": report.transferred_bytes,
         "bytesPerSecond": rate,
+        **({"disks": list(report.disks)} if report.disks else {}),
+        **{name: job.progress[name] for name in KEPT if name in job.progress},
     }
+
+
+def _is_ready(job: JobRow, report: Report) -> bool:
+    """Whether the guest of a machine that runs from the vault is first told to have answered."""
+    silent = job.findings_count or any(one.get("code") == SILENT for one in report.findings)
+    return report.phase == SERVE_PHASE and not silent and READY_SECONDS not in job.progress
 
 
 def _add_findings(

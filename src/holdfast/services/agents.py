@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,7 +23,9 @@ from holdfast.domain.access import AGENT
 from holdfast.domain.names import container_name
 from holdfast.errors import AccessError, AuthenticationError, ConflictError, UsageError
 from holdfast.identity.authority import Principal
+from holdfast.jobs.ledger import Ledger
 from holdfast.ports.clock import Clock, Random
+from holdfast.ports.jobs import JobSpec
 from holdfast.services.quotas import check_quota
 
 TOKEN_PREFIX = "hfv1"  # noqa: S105 - the format's name
@@ -44,11 +46,13 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """The new agent, with the vault and the container it speaks for."""
+    """The new agent, with the vault and the container it speaks for. ``replaced``: ids of agents
+    that spoke for it before."""
 
     agent: AgentRow
     container: ContainerRow
     vault: VaultRow
+    replaced: list[str]
 
 
 def agent_scope(agent_id: str) -> str:
@@ -86,8 +90,8 @@ def enrol(catalog: Catalog, clock: Clock, rng: Random, asked: Enrolment, most: i
     _check_key(asked.public_key)
     with catalog.write() as connection:
         credentials = _credentials(connection, clock.now(), asked.vault_credentials)
-        vault = vaults.get_vault(connection, credentials.vault_id)
-        if vault is None:
+        vault = vaults.lock_vault(connection, credentials.vault_id)
+        if vault is None or vault.deleted_at is not None:
             raise _invalid()
         if containers.find_container(connection, vault.id, name) is None:
             count = containers.count_registered(connection, vault.id)
@@ -97,7 +101,10 @@ def enrol(catalog: Catalog, clock: Clock, rng: Random, asked: Enrolment, most: i
         agent = _add_agent(connection, clock, rng, container, asked)
         tasks.move_tasks(connection, old, agent.id, clock.now())
         access.change_vault_credentials(connection, credentials.id, used_at=clock.now())
-    return Enrolled(agent, container, vault)
+        spec = JobSpec("register", vault.id, container.friendly_name, container_id=container.id)
+        by = replace(spec, created_by="its vault credentials")
+        Ledger(clock, rng).record(connection, by, {"agentVersion": agent.version})
+    return Enrolled(agent, container, vault, old)
 
 
 def revoke_container(connection: Connection, container_id: str, now: datetime) -> list[str]:

@@ -8,33 +8,41 @@ from typing import Any
 
 from holdfast.catalog.items import ItemRow
 from holdfast.domain.path_text import decode_path, encode_path
+from holdfast.domain.work_hours import (
+    FASTEST,
+    SLOWEST,
+    WorkHours,
+    read_work_hours,
+    work_hours_body,
+)
 from holdfast.errors import UsageError
 
 Body = dict[str, Any]
 MAX_PATHS = 1000
 MAX_TEXT = 4 * 4096  # a path of bytes that all need an escape
-THROTTLE = "throttleBytesPerSecond"
-SLOWEST, FASTEST = 1_000, 1_000_000_000_000  # [bytes/s]
+THROTTLE, WORK_HOURS = "throttleBytesPerSecond", "workHours"
 
 
 @dataclass(frozen=True, slots=True)
 class FilesPart:
     """Paths and patterns are as ``encode_path`` writes them. ``throttle``: most bytes per second
-    that a backup sends; None is no limit."""
+    that a backup sends, but in ``work_hours``; None is no limit."""
 
     includes: list[str]
     excludes: list[str]
     throttle: int | None
+    work_hours: WorkHours | None = None
 
     def properties(self, old: Body) -> Body:
-        """``old`` properties of an item with the throttle as it is now."""
-        kept = {name: value for name, value in old.items() if name != THROTTLE}
-        return kept if self.throttle is None else {**kept, THROTTLE: self.throttle}
+        """``old`` properties of an item with throttle and work hours as they are now."""
+        kept = {name: value for name, value in old.items() if name not in (THROTTLE, WORK_HOURS)}
+        ours = {THROTTLE: self.throttle, WORK_HOURS: work_hours_body(self.work_hours)}
+        return kept | {name: value for name, value in ours.items() if value is not None}
 
 
 def read_files_part(properties: Body, old: ItemRow | None) -> FilesPart:
     """``properties.holdfast`` of a body; what is left out stays as it was. UsageError
-    (InvalidInclude, InvalidThrottle)."""
+    (InvalidInclude, InvalidThrottle, InvalidWorkHours)."""
     ours = properties.get("holdfast") or {}
     if not isinstance(ours, dict):
         raise UsageError(
@@ -52,7 +60,8 @@ def read_files_part(properties: Body, old: ItemRow | None) -> FilesPart:
         )
     patterns = [encode_path(decode_path(pattern)) for pattern in excludes]
     throttle = ours.get(THROTTLE, old.properties.get(THROTTLE) if old else None)
-    return FilesPart(_absolute(includes), patterns, _throttle(throttle))
+    hours = ours.get(WORK_HOURS, old.properties.get(WORK_HOURS) if old else None)
+    return FilesPart(_absolute(includes), patterns, _throttle(throttle), read_work_hours(hours))
 
 
 def _absolute(includes: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -121,10 +122,14 @@ def import_vault(
     with platform.catalog.read() as connection:
         present = vaults.get_vault(connection, vault_id)
     if present is not None:
+        deleted = present.deleted_at is not None
         raise ConflictError(
-            f"this server has the vault already: {present.name} in {present.group_key}",
+            f"this server has the vault already: {present.name} in {present.group_key}"
+            f"{' (deleted)' if deleted else ''}",
             code="VaultAlreadyPresent",
-            hint="import it on an empty server",
+            hint="bring it back: holdfast vault undelete NAME"
+            if deleted
+            else "import it on an empty server",
         )
     region = _region_of_store(platform, url)
     row = _row(platform, group, asked, vault_id, region)
@@ -156,14 +161,15 @@ def _store_of(asked: ImportAsked, vault_id: str) -> str:
     if not asked.path:
         return asked.store_url
     folder = Path(asked.path)
-    if folder.name == vault_id and folder.is_dir():
-        return folder.resolve().parent.as_uri()
-    if (folder / vault_id).is_dir():
-        return folder.resolve().as_uri()
+    with suppress(OSError):  # a name too long, a folder we may not look into
+        if folder.name == vault_id and folder.is_dir():
+            return folder.resolve().parent.as_uri()
+        if (folder / vault_id).is_dir():
+            return folder.resolve().as_uri()
     raise NotFoundError(
         f"{folder} does not hold vault {vault_id}",
         code="VaultStoreMissing",
-        hint=f"give the folder called {vault_id}, or the one it lies in",
+        hint=f"give the folder called {vault_id}, or the one it lies in, that the server may read",
     )
 
 
@@ -214,4 +220,5 @@ def _row(
         next_maintenance_at=now + timedelta(hours=24),
         created_at=now,
         updated_at=now,
+        life_written=vaults.NOT_READ,
     )

@@ -11,6 +11,7 @@ from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import new_id
 from holdfast.identity.authority import Authority
 from holdfast.identity.logins import Logins
+from holdfast.identity.people import People
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.jobs import Jobs
 from holdfast.ports.object_store import ObjectStore
@@ -33,6 +34,7 @@ class Platform:
     jobs: Jobs
     authority: Authority
     logins: Logins
+    people: People
     tenant_id: str
     subscription_id: str
 

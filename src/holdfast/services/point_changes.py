@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -10,7 +11,13 @@ from holdfast.catalog import points, policies
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.points import PointRow
 from holdfast.domain.policy import parse_policy
-from holdfast.domain.policy_change import KEEPS_ALL, PointChange, Regime, compare
+from holdfast.domain.policy_change import (
+    KEEPS_ALL,
+    ChangeCounts,
+    PointChange,
+    Regime,
+    compare,
+)
 from holdfast.domain.retention import PointFacts
 
 
@@ -33,3 +40,15 @@ def changes_of(
     """Every recovery point of the item, newest first."""
     facts = [point_facts(row) for row in points.points_of_item(connection, item.id)]
     return compare(facts, regime_of(connection, item), new, now)
+
+
+def changes_body(counts: ChangeCounts) -> dict[str, Any]:
+    """How many recovery points a change of policy touches."""
+    return {
+        "recoveryPoints": counts.total,
+        "affected": counts.affected,
+        "expire": counts.expires,
+        "endSooner": counts.shorter,
+        "endLater": counts.longer,
+        "dueAnyway": counts.due,
+    }

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import items, policies
+from holdfast.catalog import items, policies, vaults
+from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
-from holdfast.domain.default_policies import default_policy
+from holdfast.domain.default_policies import default_policies
+from holdfast.domain.lifecycle import STOPPED
 from holdfast.domain.names import check_policy
-from holdfast.domain.policy import Policy, check_for_files, parse_policy
-from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes
+from holdfast.domain.overdue import counts_from
+from holdfast.domain.policy import Policy, check_for_files, check_tiering, parse_policy
+from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes, total_changes
+from holdfast.domain.policy_reading import check_kinds_named
 from holdfast.domain.retention import still_owed
 from holdfast.errors import ConflictError, NotFoundError
+from holdfast.ports.jobs import JobSpec
+from holdfast.services import alerts
+from holdfast.services.etags import check_etag
+from holdfast.services.holding import hold_vault
 from holdfast.services.platform import Platform
-from holdfast.services.point_changes import changes_of
+from holdfast.services.point_changes import changes_body, changes_of
 from holdfast.services.quotas import check_quota
 
 Body = dict[str, Any]
@@ -35,6 +45,20 @@ def find_policy(connection: Connection, vault: VaultRow, name: str) -> PolicyRow
     return row
 
 
+def find_policy_by_id(connection: Connection, vault: VaultRow, policy_id: str) -> PolicyRow:
+    """By ARM id in any case, or by name. NotFoundError (BMSUserErrorPolicyNotFound) for one of
+    another vault, whatever its name."""
+    holder, _, name = policy_id.rstrip("/").rpartition("/")
+    own = f"/resourcegroups/{vault.group_key}/providers/microsoft.recoveryservices/vaults/"
+    if holder and not holder.lower().endswith(f"{own}{vault.name_key}/backuppolicies"):
+        raise NotFoundError(
+            f"{policy_id} is no policy of vault {vault.name}",
+            code="BMSUserErrorPolicyNotFound",
+            hint="an item takes a policy of its own vault: holdfast policy list",
+        )
+    return find_policy(connection, vault, name)
+
+
 @dataclass(frozen=True, slots=True)
 class SavedPolicy:
     """``changes``: what the change does to recovery points; None when the policy is new."""
@@ -44,45 +68,58 @@ class SavedPolicy:
 
 
 def put_policy(
-    platform: Platform, vault: VaultRow, name: str, properties: Body, if_match: str | None = None
+    platform: Platform,
+    vault: VaultRow,
+    name: str,
+    properties: Body,
+    if_match: str | None = None,
+    by: str = "",
 ) -> SavedPolicy:
     """Create or change. A change counts for all recovery points of its items from the next expiry
-    on; schedules follow at once."""
+    on; schedules follow at once. Each of its items has a job that tells of it. UsageError
+    (UserErrorInvalidPolicyInput, UserErrorNotSupported, ...)."""
     check_policy(name)
     parsed = parse_policy(properties)
+    check_kinds_named(parsed.properties)
+    check_tiering(parsed.properties)
     changes = _changes(platform, vault, name, parsed)
-    return SavedPolicy(_put(platform, vault, name, parsed, if_match), changes)
+    row = _put(platform, vault, name, parsed, if_match, by, changes or {})
+    return SavedPolicy(row, None if changes is None else total_changes(changes.values()))
 
 
-def _changes(platform: Platform, vault: VaultRow, name: str, parsed: Policy) -> ChangeCounts | None:
-    """Counted before the write, which many points would hold up."""
+def _changes(
+    platform: Platform, vault: VaultRow, name: str, parsed: Policy
+) -> dict[str, ChangeCounts] | None:
+    """By item; counted before the write, which many points would hold up."""
     now = platform.now()
     with platform.catalog.read() as connection:
         old = policies.find_policy(connection, vault.id, name)
         if old is None:
             return None
-        return count_changes(
-            change
-            for item in items.items_of_policy(connection, old.id)
-            for change in changes_of(
-                connection, item, Regime(parsed.rules, item.protection_state), now
+        return {
+            item.id: count_changes(
+                changes_of(connection, item, Regime(parsed.rules, item.protection_state), now)
             )
-        )
+            for item in items.items_of_policy(connection, old.id)
+        }
 
 
 def _put(
-    platform: Platform, vault: VaultRow, name: str, parsed: Policy, if_match: str | None
+    platform: Platform,
+    vault: VaultRow,
+    name: str,
+    parsed: Policy,
+    if_match: str | None,
+    by: str,
+    changes: Mapping[str, ChangeCounts],
 ) -> PolicyRow:
     now = platform.now()
     with platform.catalog.write() as connection:
+        hold_vault(connection, vault)
         old = policies.find_policy(connection, vault.id, name)
+        check_etag(if_match, old.etag if old else None, f"policy {name}")
         if old is None:
             return _add(platform, connection, vault, name, parsed.properties)
-        if if_match not in (None, "*", old.etag):
-            raise ConflictError(
-                f"policy {name} was changed by someone else meanwhile", code="PreconditionFailed",
-                hint="read it again and repeat the change",
-            )  # fmt: skip
         if old.management_type != parsed.kind:
             raise ConflictError(
                 f"policy {name} is of type {old.management_type}; a policy keeps its type",
@@ -95,12 +132,53 @@ def _put(
         policies.change_policy(
             connection, old.id, properties=parsed.properties, etag=etag, updated_at=now
         )
-        for item in used:
-            owed = sorted(still_owed(item.missed_ranges, parsed.rules))
-            items.change_item(connection, item.id, next_run_at=None, missed_ranges=owed)
+        if used:
+            _follow(connection, parse_policy(old.properties), parsed, used, now)
+        if parsed.properties != old.properties:
+            for item in used:
+                _record_job(platform, connection, item, by, changes.get(item.id))
+        if any(item.protection_state in STOPPED for item in used):
+            vaults.note_life(connection, vault.id)
+        alerts.policy_changed(platform, connection, old, parsed, used)
         changed = replace(old, properties=parsed.properties, etag=etag, updated_at=now)
     platform.jobs.wake()
     return changed
+
+
+def _record_job(
+    platform: Platform,
+    connection: Connection,
+    item: ItemRow,
+    by: str,
+    counts: ChangeCounts | None,
+) -> None:
+    """As Azure: a policy that changes configures each of its items anew."""
+    spec = JobSpec(
+        kind="configure",
+        vault_id=item.vault_id,
+        entity_name=item.friendly_name,
+        item_id=item.id,
+        container_id=item.container_id,
+        created_by=by,
+    )
+    result = {"retentionChange": changes_body(counts)} if counts is not None else {}
+    platform.jobs.record(connection, spec, result)
+
+
+def _follow(
+    connection: Connection, old: Policy, new: Policy, used: Sequence[ItemRow], now: datetime
+) -> None:
+    """The items of a policy take up what it is now."""
+    moved = (old.schedule, old.zone_name) != (new.schedule, new.zone_name)
+    for item in used:
+        values: Body = {
+            "next_run_at": None,
+            "missed_ranges": sorted(still_owed(item.missed_ranges, new.rules)),
+        }
+        if moved:
+            state, since = item.protection_state, item.due_since
+            values["scheduled_since"] = counts_from(old, state, item.latest_point_at, since, now)
+        items.change_item(connection, item.id, **values)
 
 
 def _add(
@@ -126,8 +204,8 @@ def _add(
 
 
 def delete_policy(platform: Platform, vault: VaultRow, name: str) -> bool:
-    """False when there was none; DefaultPolicy is made again as it was at first. ConflictError
-    (BMSUserErrorPolicyInUse)."""
+    """False when there was none; a policy that every new vault has is made again as it was at
+    first. ConflictError (BMSUserErrorPolicyInUse)."""
     with platform.catalog.write() as connection:
         row = policies.find_policy(connection, vault.id, name)
         if row is None:
@@ -140,6 +218,7 @@ def delete_policy(platform: Platform, vault: VaultRow, name: str) -> bool:
                 hint="give the items another policy first: holdfast item update NAME --policy P",
             )
         policies.remove_policy(connection, row.id)
-        if row.name_key == "defaultpolicy":
-            _add(platform, connection, vault, "DefaultPolicy", default_policy())
+        for default, properties in default_policies().items():
+            if row.name_key == default.lower():
+                _add(platform, connection, vault, default, properties)
         return True

@@ -14,9 +14,11 @@ from holdfast.catalog import points
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.lifecycle import soft_deleted
 from holdfast.domain.names import full_container_name
 from holdfast.domain.path_text import decode_path, encode_path
 from holdfast.errors import NotFoundError, UsageError
+from holdfast.jobs.safety import is_safety_point
 from holdfast.ports.jobs import JobSpec
 from holdfast.services.items import find_container, find_item
 from holdfast.services.platform import Platform
@@ -95,9 +97,13 @@ def _is_absolute(path: Any) -> bool:
 
 
 def find_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str) -> PointRow:
-    """A live point by id, or the latest. NotFoundError (RecoveryPointNotFound)."""
+    """A live point by id, or the latest that is no safety point: a restore that is asked again is
+    not to bring back what the first replaced. NotFoundError (RecoveryPointNotFound); ConflictError
+    (UserErrorItemSoftDeleted) while the item's data is deleted."""
+    if item.deleted_at is not None:
+        raise soft_deleted(item.friendly_name)
     if name.lower() == LATEST:
-        row = points.latest_point(connection, item.id)
+        row = _latest(connection, item)
     else:
         row = points.get_point(connection, vault.id, name)
     if row is None or row.item_id != item.id:
@@ -107,6 +113,14 @@ def find_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str
             hint="see which exist: holdfast recovery-point list",
         )
     return row
+
+
+def _latest(connection: Connection, item: ItemRow) -> PointRow | None:
+    newest = points.latest_point(connection, item.id)
+    if newest is None or not is_safety_point(connection, newest):
+        return newest
+    every = points.points_of_item(connection, item.id)
+    return next((one for one in every if not is_safety_point(connection, one)), newest)
 
 
 def restore(

@@ -56,7 +56,8 @@ def put_region(
 
 def _used(platform: Platform, name: str) -> bool:
     with platform.catalog.read() as connection:
-        return any(row.region.lower() == name.lower() for row in vaults.list_vaults(connection))
+        held = [*vaults.list_vaults(connection), *vaults.deleted_vaults(connection)]
+    return any(row.region.lower() == name.lower() for row in held)
 
 
 def get_region(platform: Platform, name: str) -> Region:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.soft_delete import SoftDelete, changed, settings_of, stored_in, written
 from holdfast.errors import UsageError
 
 Body = dict[str, Any]
@@ -35,7 +36,10 @@ def check_body(body: Body) -> None:
             code="InvalidRequestContent",
             hint='send tags as {"name": "text"}',
         )
-    security = (body.get("properties") or {}).get("securitySettings") or {}
+    asked = body.get("properties") or {}
+    if (asked.get("encryption") or {}).get("keyVaultProperties"):
+        raise no_customer_keys("encryption.keyVaultProperties")
+    security = asked.get("securitySettings") or {}
     state = str((security.get("immutabilitySettings") or {}).get("state") or "Disabled")
     if state.lower() != "disabled":
         raise UsageError(
@@ -61,11 +65,34 @@ def _check_kinds(given: Body, shape: Body, where: str) -> None:
             _check_kinds(value, kind, f"{where}{key}.")
 
 
-def soft_delete_asked(row: VaultRow) -> bool:
-    """Whether a client asked for soft delete, as the Azure command line always does."""
-    security = (row.properties.get("properties") or {}).get("securitySettings") or {}
-    settings = security.get("softDeleteSettings") or {}
-    return str(settings.get("softDeleteState") or "Disabled").lower() != "disabled"
+def soft_delete_of(row: VaultRow) -> SoftDelete:
+    """What a vault is set to."""
+    return settings_of(row.properties)
+
+
+def settle_soft_delete(merged: Body, old: SoftDelete, asked: Mapping[str, Any]) -> Body:
+    """Stored properties with the setting that follows from ``old`` and a request's body.
+    UsageError, ConflictError for what cannot be set."""
+    wanted = stored_in(asked)
+    new = changed(
+        old,
+        wanted.get("softDeleteState"),
+        wanted.get("softDeleteRetentionPeriodInDays"),
+        wanted.get("enhancedSecurityState"),
+    )
+    settings = {"securitySettings": {"softDeleteSettings": written(new)}}
+    return merge(merged, {"properties": settings})
+
+
+def no_customer_keys(field: str) -> UsageError:
+    """Why a key of the customer's is refused: silently encrypting under another would be a lie."""
+    return UsageError(
+        f"{field} asks for a key of your own, which this release does not use: vaults are "
+        "encrypted under keys the server keeps",
+        code="UserErrorNotSupported",
+        hint="leave it out (MicrosoftManaged); agents never hold the keys, and the recovery key "
+        "is yours to export: holdfast vault export-key",
+    )
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
@@ -73,8 +100,17 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(before, Mapping) and isinstance(value, Mapping):
             result[key] = merge(before, value)
         else:
-            result[key] = value
+            result[key] = without_nulls(value)
     return result
+
+
+def without_nulls(value: Any) -> Any:
+    """A body without what is null in it, at every depth."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}

@@ -12,7 +12,6 @@ from holdfast.jobs.lost_points import CODE as LOST
 from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.services.platform import Platform
-from holdfast.services.vault_bodies import soft_delete_asked
 from holdfast.services.vaults_open import store_missing
 
 Body = dict[str, Any]
@@ -56,11 +55,6 @@ def _standing_warnings(row: VaultRow) -> Iterator[str]:
         yield (
             "the recovery key was never exported: without it a lost server loses this vault; run "
             f"holdfast vault export-key {row.name} -g {row.group_key} -o FILE"
-        )
-    if soft_delete_asked(row):
-        yield (
-            "soft delete was asked for and is not part of this release: deleted data is gone at "
-            "the next collect"
         )
 
 

@@ -1,4 +1,4 @@
-"""Vaults: create, change, delete, and what ARM shows of them."""
+"""Vaults: create, change, and what ARM shows of them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from holdfast.catalog import items, places, policies, vaults
-from holdfast.catalog import jobs as job_rows
-from holdfast.catalog.containers import agents_of_vault, page_containers, remove_container
+from holdfast.catalog import places, policies, vaults
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.default_policies import default_policies
 from holdfast.domain.names import check_vault
-from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
+from holdfast.domain.soft_delete import SoftDelete
+from holdfast.errors import HoldfastError, NotFoundError, UsageError
+from holdfast.jobs.erase import forget_rows
+from holdfast.services import alerts
+from holdfast.services.etags import check_etag
+from holdfast.services.holding import hold_vault
 from holdfast.services.platform import Platform
 from holdfast.services.quotas import check_quota
 from holdfast.services.regions import LOCAL_REGION, local_store_url
-from holdfast.services.vault_bodies import check_body, merge
+from holdfast.services.vault_bodies import check_body, merge, settle_soft_delete, soft_delete_of
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
-NOT_EMPTY = "ServiceResourceNotEmptyWithBackendMessage"
 PROVISIONING, ACTIVE = "Provisioning", "Active"
 log = logging.getLogger(__name__)
 
@@ -69,13 +71,14 @@ def create_vault(
         found = vaults.find_vault(connection, platform.subscription_id, group, name)
     if found is not None and found.state == PROVISIONING:
         return _provision(platform, found), True
-    if found is not None:
-        return change_vault(platform, group, name, body, if_match), False
     location = body.get("location")
     if not isinstance(location, str) or not location:
         raise UsageError(
             "the vault's location is missing", code="LocationRequired", hint="give a location"
         )
+    if found is not None:
+        return change_vault(platform, group, name, body, if_match), False
+    check_etag(if_match, None, f"vault {name}")
     return _make(platform, group, name, location, body), True
 
 
@@ -83,6 +86,10 @@ def _make(platform: Platform, group: str, name: str, location: str, body: Body) 
     """The row first, so that a creation that is cut off is finished by the next start; without the
     store's consent the row goes again."""
     row = _new_row(platform, group, name, location, _region_of(platform, location), body)
+    settled = settle_soft_delete(row.properties, SoftDelete(), body)
+    row = replace(row, properties=settled)
+    if soft_delete_of(row) != SoftDelete():
+        row = replace(row, life_version=1)
     most = platform.settings.max_vaults
     with platform.catalog.write() as connection:
         count = len(vaults.list_vaults(connection))
@@ -94,7 +101,7 @@ def _make(platform: Platform, group: str, name: str, location: str, body: Body) 
         return _provision(platform, row)
     except HoldfastError:
         with platform.catalog.write() as connection:
-            _forget_rows(connection, row)
+            forget_rows(connection, row)
         raise
 
 
@@ -194,64 +201,21 @@ def change_vault(
     """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag."""
     check_body(body)
     with platform.catalog.write() as connection:
-        row = find_vault(connection, platform, group, name)
-        if if_match not in (None, "*", row.etag):
-            raise ConflictError(
-                f"vault {name} was changed by someone else meanwhile",
-                code="PreconditionFailed",
-                hint="read it again and repeat the change",
-            )
+        row = hold_vault(connection, find_vault(connection, platform, group, name))
+        check_etag(if_match, row.etag, f"vault {name}")
         given = {key: body[key] for key in ("properties", "sku", "identity") if body.get(key)}
-        merged = merge(row.properties, given)
+        merged = settle_soft_delete(merge(row.properties, given), soft_delete_of(row), body)
         tags = body["tags"] if isinstance(body.get("tags"), dict) else row.tags
         etag, now = platform.new_etag(), platform.now()
         vaults.change_vault(
             connection, row.id, properties=merged, tags=tags, etag=etag, updated_at=now
         )
-        return replace(row, properties=merged, tags=tags, etag=etag, updated_at=now)
-
-
-def delete_vault(platform: Platform, group: str, name: str) -> bool:
-    """Forget an empty vault; False when there was none. Its objects stay in the store until the
-    folder is removed by hand, so a deletion by mistake is undone by ``vault import``.
-
-    ConflictError (ServiceResourceNotEmptyWithBackendMessage) while anything is protected."""
-    with platform.catalog.write() as connection:
-        row = vaults.find_vault(connection, platform.subscription_id, group, name)
-        if row is None:
-            return False
-        if items.count_items(connection, row.id):
-            raise ConflictError(
-                f"Vault {name} cannot be deleted: there are existing resources within the vault.",
-                code=NOT_EMPTY,
-                hint="delete the data of its items first: holdfast item disable --delete-data",
-            )
-        if agents_of_vault(connection, row.id):
-            raise ConflictError(
-                f"Vault {name} cannot be deleted: there are existing resources within the vault: "
-                "registered machines.",
-                code=NOT_EMPTY,
-                hint="unregister them first: holdfast container unregister HOST",
-            )
-        running = job_rows.active_jobs_of(connection, row.id)
-        if running:
-            raise ConflictError(
-                f"vault {name} has a running job ({running[0].operation}, {running[0].id})",
-                code="UserErrorOperationInProgress",
-                hint="wait for it or cancel it, then try again",
-            )
-        _forget_rows(connection, row)
-    platform.vaults.forget(row.id)
-    return True
-
-
-def _forget_rows(connection: Connection, row: VaultRow) -> None:
-    for container in page_containers(connection, row.id, limit=1000).rows:
-        remove_container(connection, container.id)
-    for policy in policies.list_policies(connection, row.id):
-        policies.remove_policy(connection, policy.id)
-    job_rows.remove_jobs_of_vault(connection, row.id)
-    vaults.remove_vault(connection, row.id)
+        changed = replace(row, properties=merged, tags=tags, etag=etag, updated_at=now)
+        alerts.vault_changed(platform, connection, row, changed)
+        if soft_delete_of(changed) != soft_delete_of(row):
+            vaults.note_life(connection, row.id)
+    platform.jobs.wake()
+    return changed
 
 
 def export_key(platform: Platform, group: str, name: str, passphrase: str) -> bytes:

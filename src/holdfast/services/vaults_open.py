@@ -19,7 +19,7 @@ from holdfast.errors import ConflictError, NotFoundError, StoreError, UsageError
 from holdfast.jobs.lost_points import reconcile
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
-from holdfast.vaultstore.layout import DESCRIPTOR
+from holdfast.vaultstore.layout import DESCRIPTOR, VaultObjects
 from holdfast.vaultstore.probe import probe_store
 from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
@@ -133,6 +133,11 @@ class VaultDesk:
         if not there:
             self.forget(row.id)
         return there
+
+    def objects(self, vault_id: str) -> VaultObjects:
+        """A vault's objects, without opening it. NotFoundError (VaultNotFound)."""
+        row = self._row(vault_id)
+        return VaultObjects(self.store(row.store_url, row.region), id_bytes(row.id))
 
     def create(
         self, vault_id: str, store: ObjectStore, ids: VaultIds, options: VaultOptions

@@ -1,0 +1,144 @@
+"""The grammar of policies. It documents them: ``domain/policy*.py`` reads them, and refuses them
+with codes of Azure's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from holdfast.arm.schemas.kinds import Id, Moment, Shape, Text
+
+Day = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
+Month = Literal[
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+]  # fmt: skip
+Week = Literal["First", "Second", "Third", "Fourth", "Last"]
+Count = Annotated[int, msgspec.Meta(ge=1, le=9999)]
+
+
+class Duration(Shape):
+    count: Count
+    duration_type: Literal["Days", "Weeks", "Months", "Years"]
+
+
+class Hours(Shape):
+    interval: Literal[4, 6, 8, 12, 24]
+    schedule_window_start_time: Moment
+    schedule_window_duration: Annotated[int, msgspec.Meta(ge=4, le=24)]
+
+
+class Days(Shape):
+    schedule_run_times: list[Moment]
+
+
+class Weeks(Shape):
+    schedule_run_days: list[Day]
+    schedule_run_times: list[Moment]
+
+
+class SchedulePolicy(Shape):
+    schedule_policy_type: (
+        Literal["SimpleSchedulePolicy", "SimpleSchedulePolicyV2", "LogSchedulePolicy"] | None
+    ) = None
+    schedule_run_frequency: Literal["Daily", "Weekly", "Hourly"] | None = None
+    schedule_run_days: list[Day] | None = None
+    schedule_run_times: list[Moment] | None = None
+    schedule_weekly_frequency: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
+    hourly_schedule: Hours | None = None
+    daily_schedule: Days | None = None
+    weekly_schedule: Weeks | None = None
+    schedule_frequency_in_mins: Annotated[int, msgspec.Meta(ge=15, le=1440)] | None = None
+
+
+class DayOfMonth(Shape):
+    date: Annotated[int, msgspec.Meta(ge=0, le=28)] | None = None
+    is_last: bool | None = None
+
+
+class DailyFormat(Shape):
+    days_of_the_month: list[DayOfMonth] | None = None
+
+
+class WeeklyFormat(Shape):
+    days_of_the_week: list[Day] | None = None
+    weeks_of_the_month: list[Week] | None = None
+
+
+class Kept(Shape, kw_only=True):
+    retention_times: list[Moment] | None = None
+    retention_duration: Duration
+
+
+class KeptWeekly(Kept, kw_only=True):
+    days_of_the_week: list[Day]
+
+
+class KeptMonthly(Kept, kw_only=True):
+    retention_schedule_format_type: Literal["Daily", "Weekly"]
+    retention_schedule_daily: DailyFormat | None = None
+    retention_schedule_weekly: WeeklyFormat | None = None
+
+
+class KeptYearly(KeptMonthly, kw_only=True):
+    months_of_year: list[Month]
+
+
+class RetentionPolicy(Shape):
+    retention_policy_type: Literal["LongTermRetentionPolicy", "SimpleRetentionPolicy"] | None = None
+    daily_schedule: Kept | None = None
+    weekly_schedule: KeptWeekly | None = None
+    monthly_schedule: KeptMonthly | None = None
+    yearly_schedule: KeptYearly | None = None
+    retention_duration: Duration | None = None
+
+
+class SubPolicy(Shape):
+    policy_type: Literal[
+        "Full", "Differential", "Incremental", "Log", "CopyOnlyFull", "SnapshotFull",
+        "SnapshotCopyOnlyFull",
+    ]  # fmt: skip
+    schedule_policy: SchedulePolicy | None = None
+    retention_policy: RetentionPolicy | None = None
+
+
+class VaultRetention(Shape):
+    vault_retention: RetentionPolicy
+    snapshot_retention_in_days: Annotated[int, msgspec.Meta(ge=1, le=30)]
+
+
+class PolicyProperties(Shape):
+    backup_management_type: Literal["AzureIaasVM", "MAB", "AzureStorage", "AzureWorkload"]
+    work_load_type: Text | None = None
+    policy_type: Text | None = None
+    time_zone: Annotated[str, msgspec.Meta(max_length=100, examples=["UTC"])] | None = None
+    instant_rp_retention_range_in_days: Annotated[int, msgspec.Meta(ge=1, le=30)] | None = None
+    schedule_policy: SchedulePolicy | None = None
+    retention_policy: RetentionPolicy | None = None
+    vault_retention_policy: VaultRetention | None = None
+    sub_protection_policy: list[SubPolicy] | None = None
+    settings: dict[str, Any] | None = None
+    tiering_policy: dict[str, Any] | None = None
+    restore_test: dict[str, Any] | None = None
+    protected_items_count: int | None = None
+    resource_guard_operation_requests: list[Id] | None = None
+
+
+class PolicyAsked(Shape):
+    properties: PolicyProperties
+
+
+class PreviewAsked(PolicyAsked, kw_only=True):
+    """``name``: the policy the draft would replace; all items without it."""
+
+    name: Text | None = None
+
+
+class PlanAsked(Shape):
+    """``properties`` for ``policy``; or ``policy`` for an ``item`` of a ``container``."""
+
+    policy: Text
+    properties: PolicyProperties | None = None
+    container: Text | None = None
+    item: Text | None = None
