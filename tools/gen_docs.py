@@ -23,6 +23,7 @@ from holdfast.arm.errors import BY_CODE, STATUS
 from holdfast.cli.main import root
 from holdfast.domain.access import ROLES
 from holdfast.settings import (
+    AGENT_LIMITS,
     DESCRIPTIONS,
     FILE_NAME,
     LIMITS,
@@ -88,7 +89,7 @@ def settings_page() -> str:
 def _settings_table(default: Settings | AgentSettings) -> list[str]:
     lines = ["| name | default | range | what it is |", "|---|---|---|---|"]
     for name in default.__struct_fields__:
-        low, high = LIMITS.get(name, (None, None))
+        low, high = {**LIMITS, **AGENT_LIMITS}.get(name, (None, None))
         span = f"{low:,} to {high:,}" if low is not None and high is not None else ""
         value = getattr(default, name)
         shown = f"`{value}`" if value != "" else "empty"
@@ -204,15 +205,19 @@ def rest_page() -> str:
         "# REST API",
         "",
         "All calls are HTTPS with `Authorization: Bearer TOKEN` and `?api-version=` (any value).",
-        "Tokens come from `POST /adfs/oauth2/token` (client credentials). Fixed words of an",
+        "Tokens come from `POST /adfs/oauth2/token`, for clients and people. Fixed words of an",
         "address match in any case; `GET /openapi.json` is the same list for programs. Lists are",
         '`{"value": [...], "nextLink": URL}`; long operations answer 202 with',
         "`Azure-AsyncOperation`, `Location` and `Retry-After`. Errors: [errors](errors.md).",
+        "Bodies are described there field by field and checked so: words are spelt exactly, nulls",
+        "and unknown fields are let pass. `If-Match` with the `eTag` of a vault, policy, item or",
+        "security configuration changes that version only, or answers 412.",
         "",
         "## Roles",
         "",
-        "A role is given to a client at a subscription, a resource group or a vault and counts for",
-        "everything below. `*` stands for any part of an action.",
+        "A role is given to a user or client at a subscription, a resource group or a vault and",
+        "counts for everything below. `*` stands for any text. Lists of vaults and groups show",
+        "what the caller may read.",
         "",
         "| role | may | but not |",
         "|---|---|---|",
@@ -223,7 +228,7 @@ def rest_page() -> str:
         lines.append(f"| {role.name} | {may} | {never} |")
     lines += ["", "## Addresses", "", "| call | what it does | action |", "|---|---|---|"]
     for route in all_routes():
-        action = route.options.get("action")
+        action = route.action
         if route.is_public:
             shown = "none: open to all"
         elif route.is_agents:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.testing import compatibility
 from holdfast.testing.azure_cli import Az, log_in
 from holdfast.testing.world import World
 
-PROGRAM = Path(__file__).parents[2] / ".venv-az" / "bin" / "az"
+TESTS = Path(__file__).parents[1]
+PROGRAM = TESTS.parent / ".venv-az" / "bin" / "az"
 QUICK = {"HOLDFAST_RESERVE_BYTES": "0", "HOLDFAST_TICK_SECONDS": "0.1"}
 
 
@@ -30,8 +32,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def shell(world: World) -> Az:
-    return log_in(PROGRAM, world)
+def shell(world: World) -> Iterator[Az]:
+    made = log_in(PROGRAM, world)
+    yield made
+    compatibility.note_requests(TESTS, made.sent)
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.identity import ClientSecretCredential
 from azure.mgmt.recoveryservicesbackup import models as rsb
 
-from holdfast.testing.azure_sdk import Sdk
+from holdfast.testing.azure_sdk import Sdk, address
 from holdfast.testing.sdk_shapes import check_shape
 from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
@@ -227,7 +230,41 @@ def test_an_items_life(sdk: Sdk, world: World) -> None:
         back_up(sdk, name)
     assert refused.value.error.code == "UserErrorProtectionStopped"
     assert put(place).properties.protection_state == "Protected"
-    operation = items.delete(*HERE, name, cls=operation_of)
+    job = deleted(sdk, name)
+    check_shape(job)
+    assert (job.properties.operation, job.properties.status) == ("DeleteBackupData", DONE)
+    gone = items.get(*HERE, name)
+    check_shape(gone)
+    shown = gone.properties
+    assert (shown.protection_state, shown.policy_id) == ("ProtectionStopped", "")
+    assert shown.is_scheduled_for_deferred_delete
+    assert shown.deferred_delete_time_in_utc > datetime.now(UTC) + timedelta(days=13)
+    assert shown.deferred_delete_time_remaining.startswith("13.")
+    assert list(sdk.backup.recovery_points.list(*HERE, name)) == []
+    with pytest.raises(ResourceExistsError) as refused:
+        back_up(sdk, name)
+    assert refused.value.error.code == "UserErrorItemSoftDeleted"
+    undeleted = put(place, policy="", protection_state="ProtectionStopped", is_rehydrate=True)
+    check_shape(undeleted)
+    shown = undeleted.properties
+    assert (shown.protection_state, shown.is_scheduled_for_deferred_delete) == (
+        "ProtectionStopped",
+        False,
+    )
+    (point,) = list(sdk.backup.recovery_points.list(*HERE, name))
+    assert put(place).properties.protection_state == "Protected"
+    assert point.name in {row.name for row in sdk.backup.recovery_points.list(*HERE, name)}
+    target = world.folder / "undeleted"
+    asked = {"recoveryType": "AlternateLocation", "targetDirectory": str(target)}
+    restore = sdk.backup.restores.begin_trigger(*HERE, name, point.name, {"properties": asked})
+    assert restore.result() is None
+    eventually(lambda: bool(list(target.rglob("letter.txt"))), "the file is restored", seconds=60)
+    assert next(target.rglob("letter.txt")).read_text() == "what is backed up"
+
+
+def deleted(sdk: Sdk, name: str, where: tuple[str, ...] = HERE) -> Any:
+    """Delete an item's data as a program would follow it; the job."""
+    operation = sdk.backup.protected_items.delete(*where, name, cls=operation_of)
     statuses = sdk.backup.backup_operation_statuses
     eventually(
         lambda: statuses.get(VAULT, GROUP, operation).status == "Succeeded", "the data is deleted"
@@ -235,11 +272,23 @@ def test_an_items_life(sdk: Sdk, world: World) -> None:
     ended = statuses.get(VAULT, GROUP, operation)
     check_shape(ended)
     assert isinstance(ended.properties, rsb.OperationStatusJobExtendedInfo)
-    job = sdk.backup.job_details.get(VAULT, GROUP, ended.properties.job_id)
-    assert (job.properties.operation, job.properties.status) == ("DeleteBackupData", DONE)
     assert sdk.backup.backup_operation_results.get(VAULT, GROUP, operation) is None
-    with pytest.raises(ResourceNotFoundError):
-        items.get(*HERE, name)
+    return sdk.backup.job_details.get(VAULT, GROUP, ended.properties.job_id)
+
+
+@pytest.mark.sdk("backup.deleted_protection_containers.list")
+def test_a_machine_with_deleted_items(sdk: Sdk, world: World) -> None:
+    world.enroll("sdk-soft")
+    here = (VAULT, GROUP, FABRIC, "Linux;sdk-soft")
+    body = files_item(policy_id(sdk), "/srv")
+    sdk.backup.protected_items.begin_create_or_update(*here, "FileFolder;x", body).result()
+    deleted(sdk, "FileFolder;x", here)
+    sdk.backup.protection_containers.unregister(*here)
+    rows = {row.name: row for row in sdk.backup.deleted_protection_containers.list(GROUP, VAULT)}
+    check_shape(rows["Linux;sdk-soft"])
+    assert rows["Linux;sdk-soft"].properties.registration_status == "SoftDeleted"
+    live = sdk.backup.backup_protection_containers.list(VAULT, GROUP, filter=FILES)
+    assert "Linux;sdk-soft" not in {row.name for row in live}
 
 
 @pytest.mark.sdk(
@@ -258,7 +307,14 @@ def test_a_backup_and_its_job(sdk: Sdk) -> None:
     assert (shown.operation, shown.status, shown.entity_friendly_name) == ("Backup", DONE, ITEM)
     assert shown.duration > timedelta(0)
     assert shown.end_time >= shown.start_time
-    assert [task.status for task in shown.extended_info.tasks_list] == [DONE]
+    (task,) = shown.extended_info.tasks_list
+    assert (task.task_id, task.status) == ("Transfer data to vault", DONE)
+    assert shown.start_time <= task.start_time <= task.end_time <= shown.end_time
+    assert task.duration <= shown.duration
+    bag = shown.extended_info.property_bag
+    assert bag["Recovery Point Expiry Time in UTC"][:10] == retain[:10]
+    assert bag["Backup Size"].endswith(" MB")
+    assert shown.mab_server_name == HOST
     jobs = sdk.backup.backup_jobs
     asked = "operation eq 'Backup' and status eq 'Completed'"
     listed = {row.name: row for row in jobs.list(VAULT, GROUP, filter=asked)}
@@ -274,6 +330,49 @@ def test_a_backup_and_its_job(sdk: Sdk) -> None:
     assert sdk.backup.protected_item_operation_results.get(*HERE, DOCS, operation) is None
     status = sdk.backup.protected_item_operation_statuses.get(*HERE, DOCS, operation)
     ended_job(sdk, status.properties.job_id)
+
+
+@pytest.mark.sdk("backup.jobs.export", "backup.export_jobs_operation_results.get")
+def test_jobs_as_a_file(
+    sdk: Sdk, backed_up: str, world: World, credential: ClientSecretCredential
+) -> None:
+    def place(response: Any, _value: Any, _headers: Any) -> str:
+        return str(response.http_response.headers["Location"])
+
+    asked = "operation eq 'Backup' and status eq 'Completed'"
+    location = sdk.backup.jobs.export(VAULT, GROUP, filter=asked, cls=place)
+    operation = location.partition("?")[0].rpartition("/")[2]
+    found = sdk.backup.export_jobs_operation_results.get(VAULT, GROUP, operation)
+    check_shape(found)
+    assert isinstance(found.operation, rsb.ExportJobsOperationResultInfo)
+
+    def read(url: str) -> Any:
+        context = ssl.create_default_context(cafile=str(world.server_data / "ca.pem"))
+        token = credential.get_token(f"{address(world)}/.default").token
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = httpx2.get(url, headers=headers, verify=context, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    rows = read(found.operation.blob_url).json()["value"]
+    listed = {row.name for row in sdk.backup.backup_jobs.list(VAULT, GROUP, filter=asked)}
+    assert {row["name"] for row in rows} == listed
+    lines = read(found.operation.excel_file_blob_url).text.splitlines()
+    assert lines[0].startswith("jobId,entityFriendlyName,operation,status")
+    assert len(lines) == len(listed) + 1
+
+
+def test_filters_of_jobs(sdk: Sdk, backed_up: str) -> None:
+    jobs = sdk.backup.backup_jobs
+    newest = next(iter(jobs.list(VAULT, GROUP))).name
+    (one,) = jobs.list(VAULT, GROUP, filter=f"jobId eq '{newest.upper()}'")
+    assert one.name == newest
+    assert one.properties.mab_server_name == HOST
+    swaggers = "startTime eq '2016-01-01 00:00:00 AM' and endTime eq '2017-11-29 00:00:00 AM'"
+    assert list(jobs.list(VAULT, GROUP, filter=swaggers)) == []
+    with pytest.raises(HttpResponseError) as refused:
+        list(jobs.list(VAULT, GROUP, filter="status eq 'Sleeping'"))
+    assert (refused.value.status_code, refused.value.error.code) == (400, "InvalidFilter")
 
 
 @pytest.mark.sdk("backup.recovery_points.list", "backup.recovery_points.get")
@@ -348,7 +447,7 @@ def test_unregistering_machines(sdk: Sdk, world: World) -> None:
         sdk.vaults.registered_identities.delete(GROUP, VAULT, HOST)
     assert (refused.value.status_code, refused.value.error.code) == (
         400,
-        "ContainerHasProtectedItems",
+        "BMSUserErrorContainerHasDatasources",
     )
 
 

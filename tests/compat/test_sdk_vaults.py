@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -92,6 +93,27 @@ def test_a_vaults_life(sdk: Sdk) -> None:
     vaults.begin_delete(GROUP, "sdk-life").result()
 
 
+@pytest.mark.sdk("vaults.get_operation_status")
+def test_an_operation_of_a_vault(sdk: Sdk) -> None:
+    told: list[str] = []
+
+    def look(answer: Any) -> None:
+        told.append(answer.http_response.headers.get("Azure-AsyncOperation", ""))
+
+    sdk.vaults.vaults.begin_create_or_update(GROUP, "sdk-asked", asked("sdk")).result()
+    sdk.vaults.vaults.begin_delete(GROUP, "sdk-asked", raw_response_hook=look).result()
+    operation = told[0].partition("?")[0].rpartition("/")[2]
+    status = sdk.vaults.get_operation_status(GROUP, "sdk-asked", operation)
+    check_shape(status)
+    assert (status.name, status.status) == (operation, "Succeeded")
+    assert status.end_time >= status.start_time
+    with pytest.raises(HttpResponseError) as refused:  # said in REFUSED
+        sdk.vaults.get_operation_result(GROUP, "sdk-asked", operation)
+    assert refused.value.status_code == 204
+    with pytest.raises(ResourceNotFoundError):
+        sdk.vaults.get_operation_status(GROUP, "sdk-asked", "none")
+
+
 @pytest.mark.sdk("vaults.vaults.begin_delete")
 def test_a_vault_that_holds_something_stays(sdk: Sdk) -> None:
     with pytest.raises(HttpResponseError) as refused:
@@ -138,11 +160,59 @@ def test_security_configuration(sdk: Sdk) -> None:
     configs = sdk.backup.backup_resource_vault_configs
     found = configs.get(VAULT, GROUP)
     check_shape(found)
-    off = rsb.BackupResourceVaultConfigResource(
-        properties=rsb.BackupResourceVaultConfig(soft_delete_feature_state="Disabled")
+    longer = rsb.BackupResourceVaultConfigResource(
+        properties=rsb.BackupResourceVaultConfig(
+            soft_delete_feature_state="Enabled", soft_delete_retention_period_in_days=20
+        )
     )
-    check_shape(configs.update(VAULT, GROUP, off))
-    check_shape(configs.put(VAULT, GROUP, off))
+    check_shape(configs.update(VAULT, GROUP, longer))
+    shown = sdk.vaults.vaults.get(GROUP, VAULT).properties.security_settings.soft_delete_settings
+    assert (shown.soft_delete_state, shown.soft_delete_retention_period_in_days) == ("Enabled", 20)
+    longer.properties.soft_delete_retention_period_in_days = 14
+    check_shape(configs.put(VAULT, GROUP, longer))
+    assert configs.get(VAULT, GROUP).properties.soft_delete_retention_period_in_days == 14
+    longer.properties.soft_delete_retention_period_in_days = 13
+    with pytest.raises(HttpResponseError) as refused:
+        configs.put(VAULT, GROUP, longer)
+    assert refused.value.error.code == "BMSUserErrorInvalidInput"
+
+
+@pytest.mark.sdk(
+    "vaults.deleted_vaults.list_by_subscription_id",
+    "vaults.deleted_vaults.get",
+    "vaults.deleted_vaults.begin_undelete",
+    "vaults.deleted_vaults.get_operation_status",
+)
+def test_a_deleted_vault_comes_back(sdk: Sdk) -> None:
+    vaults, deleted = sdk.vaults.vaults, sdk.vaults.deleted_vaults
+    made = vaults.begin_create_or_update(GROUP, "sdk-gone", asked("sdk")).result()
+    vaults.begin_delete(GROUP, "sdk-gone").result()
+    rows = [
+        row
+        for row in deleted.list_by_subscription_id("local")
+        if row.properties.vault_id.lower() == made.id.lower()
+    ]
+    (row,) = rows
+    check_shape(row)
+    one = deleted.get("local", row.name)
+    check_shape(one)
+    kept = one.properties.purge_at - one.properties.vault_deletion_time
+    assert kept == timedelta(days=14)
+    place = made.id.partition("/providers/")[0]
+    body = rs.DeletedVaultUndeleteInput(
+        properties=rs.DeletedVaultUndeleteInputProperties(recovery_resource_group_id=place)
+    )
+    undeleting = deleted.begin_undelete("local", row.name, body)
+    assert undeleting.result() is None
+    headers = undeleting.polling_method()._initial_response.http_response.headers
+    url: str = headers["Azure-AsyncOperation"]
+    operation = url.partition("?")[0].rpartition("/")[2]
+    ended = deleted.get_operation_status("local", row.name, operation)
+    check_shape(ended)
+    assert ended.status == "Succeeded"
+    assert vaults.get(GROUP, "sdk-gone").tags == made.tags
+    with pytest.raises(ResourceNotFoundError):
+        deleted.get("local", row.name)
 
 
 @pytest.mark.sdk(
@@ -173,6 +243,12 @@ def test_storage_and_encryption(sdk: Sdk) -> None:
         properties=rsb.BackupResourceEncryptionConfig(encryption_at_rest_type="MicrosoftManaged")
     )
     assert encryption.update(VAULT, GROUP, ours) is None
+    theirs = rsb.BackupResourceEncryptionConfigResource(
+        properties=rsb.BackupResourceEncryptionConfig(encryption_at_rest_type="CustomerManaged")
+    )
+    with pytest.raises(HttpResponseError) as kept:
+        encryption.update(VAULT, GROUP, theirs)
+    assert kept.value.error.code == "UserErrorNotSupported"
 
 
 @pytest.mark.sdk("vaults.usages.list_by_vaults", "backup.backup_usage_summaries.list")
@@ -181,24 +257,37 @@ def test_usage(sdk: Sdk) -> None:
     assert usages
     for row in usages:
         check_shape(row)
-    for kind in ("ProtectedItemCountSummary", "ProtectionContainerCountSummary"):
+    counted = {row.name.value: (row.current_value, row.limit) for row in usages}
+    assert counted["ProtectedItems"][0] >= 1
+    machines, most = counted["RegisteredMachines"]
+    assert most == 1000
+    held = sdk.backup.backup_protection_containers.list(
+        VAULT, GROUP, filter="backupManagementType eq 'MAB'"
+    )
+    assert machines == len(list(held)) >= 1
+    for kind in ("BackupProtectedItemCountSummary", "BackupProtectionContainerCountSummary"):
         rows = list(
             sdk.backup.backup_usage_summaries.list(VAULT, GROUP, filter=f"type eq '{kind}'")
         )
         counted = {row.name.value: row.current_value for row in rows}
         assert counted["MAB"] >= 1, kind
+        assert counted["AzureIaasVM"] == 0, kind
         for row in rows:
             check_shape(row)
+
+
+def test_an_unknown_summary(sdk: Sdk) -> None:
+    with pytest.raises(HttpResponseError) as refused:
+        list(sdk.backup.backup_usage_summaries.list(VAULT, GROUP, filter="type eq 'Prices'"))
+    assert refused.value.error.code == "InvalidFilter"
 
 
 EMPTY: dict[str, tuple[Any, ...]] = {
     "vaults.replication_usages.list": (GROUP, VAULT),
     "vaults.private_link_resources.list": (GROUP, VAULT),
-    "vaults.deleted_vaults.list_by_subscription_id": ("local",),
     "backup.backup_engines.list": (VAULT, GROUP),
     "backup.backup_protectable_items.list": (VAULT, GROUP),
     "backup.backup_protection_intent.list": (VAULT, GROUP),
-    "backup.deleted_protection_containers.list": (GROUP, VAULT),
     "backup.protectable_containers.list": (VAULT, GROUP, "Azure"),
     "backup.resource_guard_proxies.get": (VAULT, GROUP),
 }

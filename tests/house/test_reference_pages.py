@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
+
+from holdfast.cli.main import root
 from holdfast.testing import compatibility
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +41,34 @@ def test_the_pages_are_current() -> None:
 
 def test_every_operation_of_the_sdks_is_covered_or_refused() -> None:
     assert set(compatibility.sdk_coverage(ROOT / "tests")) == compatibility.operations()
+
+
+def test_every_request_of_az_is_of_a_command_in_the_page() -> None:
+    covered = compatibility.az_coverage(ROOT / "tests")
+    assert set(compatibility.az_requests(ROOT / "tests")) <= set(covered)
+    assert len([name for name in covered if name.startswith("backup ")]) >= 66
+
+
+def test_words_of_an_address_go_before_names() -> None:
+    known = ["POST /V/{vault}/backupJobs/{job}", "POST /V/{vault}/backupJobs/export"]
+    found = compatibility.operation_of("POST", "/v/v1/BACKUPJOBS/export", known)
+    assert found == known[1]
+    assert compatibility.operation_of("POST", "/V/v1/backupJobs/1", known) == known[0]
+    assert compatibility.operation_of("GET", "/V/v1/backupJobs/1", known) == ""
+
+
+def test_what_is_named_beside_commands_of_az_exists() -> None:
+    assert set(compatibility.OURS) <= set(compatibility.az_coverage(ROOT / "tests"))
+    for words in compatibility.OURS.values():
+        found: click.Command = root
+        for word in words.split():
+            if word.startswith("--"):
+                assert word in {name for one in found.params for name in one.opts}, words
+                continue
+            assert isinstance(found, click.Group), words
+            under = found.get_command(click.Context(found), word)
+            assert under is not None, words
+            found = under
 
 
 def test_errors_of_the_server_say_what_to_do() -> None:

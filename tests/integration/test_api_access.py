@@ -17,11 +17,15 @@ from holdfast.testing.live_server import LiveServer, live_server
 from holdfast.testing.scripted_agent import ScriptedAgent
 
 AUTH = "/providers/Microsoft.Authorization/roleAssignments"
-OWNERS_ONLY = {"/providers/Holdfast.Backup/audit"}
-QUESTIONS = {
-    "/subscriptions/{sub}/providers/Microsoft.RecoveryServices/locations/{location}/backupStatus"
+DEFINITIONS = "/providers/Microsoft.Authorization/roleDefinitions"
+LOGGED_IN_ONLY = {
+    "/subscriptions",
+    "/tenants",
+    DEFINITIONS,
+    f"{DEFINITIONS}/{{role}}",
+    "/providers/Holdfast.Backup/changePassword",
+    "/v1.0/me",
 }
-LOGGED_IN_ONLY = {"/subscriptions", "/tenants", "/subscriptions/{sub}"}
 
 
 ALL = all_routes()
@@ -40,13 +44,8 @@ def client_with_role(live: LiveServer, role: str, scope: str) -> str:
     return token
 
 
-@pytest.fixture(scope="session")
-def reader(live: LiveServer) -> str:
-    return client_with_role(live, "Backup Reader", live.subscription)
-
-
 def test_every_route_names_its_action() -> None:
-    unnamed = {route.path for route in GUARDED if not route.options.get("action")}
+    unnamed = {route.path for route in GUARDED if route.action is None}
     assert unnamed == LOGGED_IN_ONLY
 
 
@@ -59,11 +58,20 @@ def test_public_routes_are_the_known_ones() -> None:
     assert public == {
         "/metadata/endpoints",
         "/adfs/.well-known/openid-configuration",
+        "/adfs/discovery/keys",
+        "/adfs/oauth2/authorize",
+        "/adfs/oauth2/callback",
+        "/adfs/oauth2/deviceauth",
+        "/adfs/oauth2/devicecode",
+        "/adfs/oauth2/external",
+        "/adfs/oauth2/revoke",
         "/adfs/oauth2/token",
         "/adfs/{tenant}/oauth2/v2.0/token",
         "/healthz",
         "/openapi.json",
         f"{AGENTS}/enroll",
+        "/providers/Holdfast.Backup/itemRecoveries/{recovery}",  # by a password of their own
+        "/providers/Holdfast.Backup/itemRecoveries/{recovery}/disks/{lun}",
     }
 
 
@@ -78,18 +86,6 @@ def test_without_or_with_a_wrong_token(live: LiveServer, route: Route) -> None:
                 "AuthenticationFailed",
                 "InvalidAuthenticationToken",
             )
-
-
-@pytest.mark.parametrize("route", GUARDED, ids=str)
-def test_a_reader_reads_and_changes_nothing(live: LiveServer, reader: str, route: Route) -> None:
-    address, body = route.filled(**live.names), None if route.reads else {"properties": {}}
-    answer = live.call(route.method, address, body, token=reader)
-    asks = route.reads or route.path in QUESTIONS
-    if asks and not route.is_agents and route.path not in OWNERS_ONLY:
-        assert answer.status_code in (200, 204, 400, 404), answer.text
-    else:
-        assert answer.status_code == 403, answer.text
-        assert answer.json()["error"]["code"] == "AuthorizationFailed"
 
 
 @pytest.fixture(scope="session")
@@ -161,9 +157,10 @@ def test_what_each_role_may_do(
         assert answer.status_code < 500
 
 
-def test_a_client_without_roles_sees_the_subscription_and_no_vault(live: LiveServer) -> None:
+def test_a_client_without_roles_sees_no_subscription_and_no_vault(live: LiveServer) -> None:
     token = client_with_role(live, "", "")
-    assert live.get("/subscriptions", token=token).status_code == 200
+    assert live.get("/subscriptions", token=token).json() == {"value": []}
+    assert live.get(live.subscription, token=token).status_code == 403
     assert live.get(live.vault(), token=token).status_code == 403
 
 
@@ -218,28 +215,6 @@ def test_a_renewed_secret_replaces_the_old(live: LiveServer) -> None:
     assert second["client_secret"] not in live.log()
 
 
-def test_role_assignments_in_azures_shape(live: LiveServer) -> None:
-    made = live.ok("PUT", "/providers/Holdfast.Backup/clients/assignee")["properties"]
-    address = f"{live.vault()}{AUTH}/{uuid.uuid4()}"
-    body = {
-        "properties": {
-            "roleDefinitionId": f"{live.subscription}/providers/Microsoft.Authorization"
-            "/roleDefinitions/a795c7a0-d4a2-40c1-ae25-d81f01202912",
-            "principalId": made["clientId"],
-        }
-    }
-    assert live.call("PUT", address, body).status_code == 201
-    assert live.call("PUT", address, body).status_code == 200, "the same again changes nothing"
-    other = f"{live.vault()}{AUTH}/{uuid.uuid4()}"
-    assert live.call("PUT", other, body).json()["error"]["code"] == "RoleAssignmentExists"
-    listed = live.ok("GET", f"{live.vault()}{AUTH}")["value"]
-    mine = [row for row in listed if row["properties"]["principalId"] == made["clientId"]]
-    assert [row["properties"]["roleDefinitionName"] for row in mine] == ["Backup Reader"]
-    assert live.call("DELETE", address).status_code == 200
-    assert live.call("DELETE", address).status_code == 204
-    assert live.call("PUT", f"{live.vault()}{AUTH}/not-a-guid", body).status_code == 400
-
-
 def test_failed_logins_are_slowed_down(live: LiveServer) -> None:
     client = str(uuid.uuid4())
     codes = [live.log_in(client, "wrong").status_code for _ in range(12)]
@@ -266,7 +241,7 @@ def test_the_login_endpoints(live: LiveServer) -> None:
     wrong = live.raw("POST", found["token_endpoint"], data=form | {"client_secret": "no"})
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
     assert wrong.json()["error_codes"] == [7000215]
-    grant = live.raw("POST", found["token_endpoint"], data=form | {"grant_type": "password"})
+    grant = live.raw("POST", found["token_endpoint"], data=form | {"grant_type": "magic"})
     assert (grant.status_code, grant.json()["error"]) == (400, "unsupported_grant_type")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import ssl
@@ -165,7 +164,12 @@ def test_expiry_and_keys_of_nonsense(live: LiveServer) -> None:
         answer = live.call("POST", f"{ours}/createVaultCredentials", body)
         assert answer.status_code == (200 if seconds is None else 400), answer.text
     base = live.group("rg1") + "/providers/Holdfast.Backup/importVault"
-    for body in ({}, {"keyFile": "?"}, {"keyFile": "AAAA", "passphrase": "x", "path": "/nowhere"}):
+    for body in (
+        {},
+        {"keyFile": "?"},
+        {"keyFile": "é"},
+        {"keyFile": "AAAA", "passphrase": "x", "path": "/nowhere"},
+    ):
         answer = live.call("POST", base, {"properties": body})
         assert 400 <= answer.status_code < 500, answer.text
         assert answer.json()["error"]["code"] != "InternalError"
@@ -189,7 +193,7 @@ CHANGES = [route for route in ALL if not (route.reads or route.is_public or rout
 def test_no_body_makes_a_defect(live: LiveServer, route: Route) -> None:
     """Against things that exist, and beside them."""
     deletes = route.method == "DELETE"
-    for body, vault in itertools.product(BODIES, ("v1", "not-there")):
+    for body, vault in [*((body, "v1") for body in BODIES), (BODIES[-1], "not-there")]:
         if deletes and vault == "v1":
             continue
         address = route.filled(**{**live.names, "vault": vault})

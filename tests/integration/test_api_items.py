@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from holdfast.testing.arm_place import ArmPlace
 from holdfast.testing.live_server import LiveServer, live_server
 from holdfast.testing.scripted_agent import AGENTS, ScriptedAgent
 from holdfast.testing.wait import eventually
@@ -123,8 +124,17 @@ def test_an_assertion_counts_once_and_an_agent_reads_no_vault(office: Office) ->
 def test_a_protected_item(office: Office) -> None:
     enrolled(office, "items1")
     made = office.protect("items1")
-    assert made.status_code == 200
-    assert office.server.finish(made)["status"] == "Succeeded"
+    assert (made.status_code, made.content) == (202, b"")
+    assert f"{office.item('items1')}/operationsStatus/" in made.headers["azure-asyncoperation"]
+    assert f"{office.item('items1')}/operationResults/" in made.headers["location"]
+    ended = office.server.finish(made)
+    assert ended["status"] == "Succeeded"
+    job = office.job(ended["properties"]["jobId"])
+    assert (job["operation"], job["status"], job["jobType"]) == (
+        "ConfigureBackup",
+        "Completed",
+        "MabJob",
+    )
     shown = office.shown("items1")
     assert shown["protectionState"] == "IRPending"
     assert shown["policyName"] == "DefaultPolicy"
@@ -140,18 +150,18 @@ def test_a_protected_item(office: Office) -> None:
         **{"$filter": "policyName eq 'DefaultPolicy'"},
     )["value"]
     assert office.item("items1") in {row["id"] for row in listed}
-    changed = office.protect("items1", holdfast={"includePaths": ["/srv", "/home"]})
-    assert changed.json()["properties"]["holdfast"]["includePaths"] == ["/home", "/srv"]
+    office.protect("items1", holdfast={"includePaths": ["/srv", "/home"]})
+    assert office.shown("items1")["holdfast"]["includePaths"] == ["/home", "/srv"]
     assert office.server.ok("GET", f"{office.item('items1')}/recoveryPoints") == {"value": []}
 
 
 def test_the_speed_limit_of_an_item(office: Office) -> None:
     machine = enrolled(office, "slow1")
     ours = {"includePaths": ["/srv"], "throttleBytesPerSecond": 2_000_000}
-    made = office.protect("slow1", holdfast=ours)
-    assert made.json()["properties"]["holdfast"]["throttleBytesPerSecond"] == 2_000_000
-    kept = office.protect("slow1", holdfast={"includePaths": ["/home"]})
-    assert kept.json()["properties"]["holdfast"]["throttleBytesPerSecond"] == 2_000_000
+    office.protect("slow1", holdfast=ours)
+    assert office.shown("slow1")["holdfast"]["throttleBytesPerSecond"] == 2_000_000
+    office.protect("slow1", holdfast={"includePaths": ["/home"]})
+    assert office.shown("slow1")["holdfast"]["throttleBytesPerSecond"] == 2_000_000
     office.server.call("POST", f"{office.item('slow1')}/backup", {"properties": {}})
     task = machine.next_task()
     assert task["payload"]["throttleBytesPerSecond"] == 2_000_000
@@ -170,7 +180,7 @@ def test_what_holds_an_item_stays(office: Office) -> None:
     refused(gone, 400, "ServiceResourceNotEmptyWithBackendMessage")
     assert "existing resources within the vault" in gone.json()["error"]["message"]
     unregistered = office.server.call("DELETE", office.container("held1"))
-    refused(unregistered, 400, "ContainerHasProtectedItems")
+    refused(unregistered, 400, "BMSUserErrorContainerHasDatasources")
     assert office.shown("held1")["protectionState"] == "IRPending"
 
 
@@ -247,6 +257,42 @@ def test_a_backup_that_fails_is_shown_everywhere(office: Office) -> None:
     assert job_id in {row["name"] for row in rows}
     metrics = office.server.get("/metrics").text
     assert 'holdfast_items{health="Failed",vault="rg1/v1"}' in metrics
+    event = 'event="BackupHealthEvent",health="Transient Degraded",vault="rg1/v1"'
+    assert f"holdfast_health_events{{{event}}}" in metrics
+    assert 'holdfast_alerts{severity="Sev1",state="New",vault="rg1/v1"}' in metrics
+    assert_alert_of(office, job_id)
+
+
+def assert_alert_of(office: Office, job_id: str) -> None:
+    """The job's alert at every scope, its states and its history, as Azure Monitor has them."""
+    server, alerts = office.server, "/providers/Microsoft.AlertsManagement/alerts"
+    found: list[dict[str, Any]] = []
+    for scope in (server.subscription, server.group("rg1"), office.vault):
+        asked = {"severity": "Sev1", "monitorCondition": "Fired", "alertRule": "BackupFailure"}
+        rows = server.ok("GET", scope + alerts, **asked, timeRange="1d")["value"]
+        found += [row for row in rows if row["properties"]["context"]["jobId"] == job_id]
+    assert len(found) == 3
+    essentials = found[0]["properties"]["essentials"]
+    assert essentials["targetResource"] == office.vault
+    assert (essentials["alertState"], essentials["monitorService"]) == ("New", "Azure Backup")
+    assert found[0]["id"] == f"{office.vault}{alerts}/{found[0]['name']}"
+    path = found[0]["id"]
+    moved = server.call(
+        "POST", f"{path}/changestate", {"comments": "seen"}, query={"newState": "Closed"}
+    )
+    assert moved.json()["properties"]["essentials"]["alertState"] == "Closed"
+    history = server.ok("GET", f"{path}/history")["properties"]["modifications"]
+    assert [(one["modificationEvent"], one["newValue"]) for one in history] == [
+        ("AlertCreated", "Fired"),
+        ("StateChange", "Closed"),
+    ]
+    assert history[-1]["comments"] == "seen"
+    wrong = server.call("POST", f"{path}/changestate", query={"newState": "x"})
+    refused(wrong, 400, "InvalidAlertState")
+    refused(server.get(f"{office.vault}{alerts}/none"), 404, "AlertNotFound")
+    refused(server.get(office.vault + alerts, severity="high"), 400, "InvalidFilter")
+    refused(server.get(office.vault + alerts, monitorCondition="over"), 400, "InvalidFilter")
+    assert server.ok("GET", path)["properties"]["holdfast"]["messages"] == []
 
 
 def test_a_waiting_backup_can_be_cancelled(office: Office) -> None:
@@ -263,22 +309,40 @@ def test_a_waiting_backup_can_be_cancelled(office: Office) -> None:
     past = {"properties": {"recoveryPointExpiryTimeInUTC": "2026-01-01T00:00:00Z"}}
     answer = office.server.call("POST", f"{office.item('cancel1')}/backup", past)
     refused(answer, 400, "UserErrorInvalidRetention")
+    late = {"properties": {"recoveryPointExpiryTimeInUTC": "2127-01-01T00:00:00Z"}}
+    answer = office.server.call("POST", f"{office.item('cancel1')}/backup", late)
+    refused(answer, 400, "UserErrorInvalidRetention")
+
+
+def did(office: Office, answer: httpx2.Response) -> str:
+    """The operation of the job behind an answer."""
+    ended = office.server.finish(answer)
+    assert ended["status"] == "Succeeded"
+    job = office.job(ended["properties"]["jobId"])
+    assert job["status"] == "Completed"
+    return str(job["operation"])
 
 
 def test_suspend_stop_and_resume(office: Office) -> None:
     enrolled(office, "stop1")
     office.protect("stop1")
-    suspended = office.protect("stop1", protectionState="BackupsSuspended")
-    assert suspended.json()["properties"]["protectionState"] == "BackupsSuspended"
+    assert did(office, office.protect("stop1", protectionState="BackupsSuspended")) == (
+        "DisableBackup"
+    )
+    assert office.shown("stop1")["protectionState"] == "BackupsSuspended"
+    assert office.shown("stop1")["policyName"] == "DefaultPolicy"
     backup = f"{office.item('stop1')}/backup"
     refused(office.server.call("POST", backup, {}), 409, "UserErrorProtectionStopped")
     stopped = office.protect("stop1", protectionState="ProtectionStopped", policyId="")
-    shown = stopped.json()["properties"]
+    assert did(office, stopped) == "DisableBackup"
+    shown = office.shown("stop1")
     assert (shown["policyId"], shown["policyName"]) == ("", "")
     assert shown["holdfast"]["nextRunAt"] is None
-    resumed = office.protect("stop1")
-    assert resumed.json()["properties"]["protectionState"] == "IRPending"
-    assert office.shown("stop1")["policyName"] == "DefaultPolicy"
+    suspended = office.protect("stop1", protectionState="BackupsSuspended")
+    refused(suspended, 409, "UserErrorInvalidProtectionState")
+    assert did(office, office.protect("stop1")) == "ConfigureBackup"
+    shown = office.shown("stop1")
+    assert (shown["protectionState"], shown["policyName"]) == ("IRPending", "DefaultPolicy")
 
 
 @pytest.mark.parametrize(
@@ -303,24 +367,75 @@ def test_restores_that_cannot_be(
     refused(office.server.call("POST", address, {"properties": properties}), status, code)
 
 
-def test_deleting_data_then_the_machine(office: Office) -> None:
-    machine = enrolled(office, "leaving1")
-    token = machine.token()
-    office.protect("leaving1")
-    gone = office.server.call("DELETE", office.item("leaving1"))
+def deleted(office: Office, host: str) -> None:
+    gone = office.server.call("DELETE", office.item(host))
     assert gone.status_code == 202
     assert f"{office.vault}/backupOperations/" in gone.headers["azure-asyncoperation"]
     assert f"{office.vault}/backupOperationResults/" in gone.headers["location"]
-    ended = office.server.finish(gone)
-    assert ended["status"] == "Succeeded"
-    assert office.job(ended["properties"]["jobId"])["operation"] == "DeleteBackupData"
-    refused(office.server.get(office.item("leaving1")), 404, "ItemNotFound")
+    assert did(office, gone) == "DeleteBackupData"
+
+
+def test_deleted_data_is_shown_as_azure_shows_it(office: Office) -> None:
+    enrolled(office, "soft1")
+    office.protect("soft1")
+    assert office.shown("soft1")["isScheduledForDeferredDelete"] is False
+    deleted(office, "soft1")
+    listed = office.server.ok("GET", f"{office.vault}/backupProtectedItems")["value"]
+    (shown,) = [row["properties"] for row in listed if row["id"] == office.item("soft1")]
+    assert shown["protectionState"] == "ProtectionStopped"
+    assert (shown["policyId"], shown["isScheduledForDeferredDelete"]) == ("", True)
+    assert shown["deferredDeleteTimeInUTC"] == "2026-03-16T12:00:00.000000Z"
+    assert shown["deferredDeleteTimeRemaining"] == "14.00:00:00.0000000"
+    assert shown["isDeferredDeleteScheduleUpcoming"] is False
+    assert shown["softDeleteRetentionPeriodInDays"] == 14
+    assert office.server.ok("GET", f"{office.item('soft1')}/recoveryPoints") == {"value": []}
+    restore = f"{office.item('soft1')}/recoveryPoints/latest/restore"
+    asked = {"properties": {"recoveryType": "OriginalLocation"}}
+    code = "UserErrorItemSoftDeleted"
+    refused(office.server.call("POST", restore, asked), 409, code)
+    refused(office.server.call("POST", f"{office.item('soft1')}/backup", {}), 409, code)
+    refused(office.protect("soft1"), 409, code)
+    deleted(office, "soft1")
+    back = {"isRehydrate": True, "protectionState": "ProtectionStopped", "policyId": ""}
+    odd = office.protect("soft1", **{**back, "isRehydrate": "yes"})
+    refused(odd, 400, "InvalidRequestContent")
+    assert did(office, office.protect("soft1", **back)) == "Undelete"
+    shown = office.shown("soft1")
+    assert (shown["protectionState"], shown["policyId"]) == ("ProtectionStopped", "")
+    assert shown["isScheduledForDeferredDelete"] is False
+    refused(office.protect("soft1", **back), 409, "UserErrorItemNotSoftDeleted")
+    nowhere = office.protect("soft1", "nothing", **back)
+    refused(nowhere, 404, "ItemNotFound")
+
+
+def test_a_machine_with_deleted_items_is_unregistered_and_kept(office: Office) -> None:
+    machine = enrolled(office, "leaving1")
+    token = machine.token()
+    office.protect("leaving1")
+    deleted(office, "leaving1")
     assert office.server.call("DELETE", office.container("leaving1")).status_code == 202
-    refused(office.server.get(office.container("leaving1")), 404, "ContainerNotFound")
     answer = machine.call("next", {}, token)
     assert answer.status_code == 401, "an unregistered agent's token is refused at once"
     login = machine.log_in()
     assert (login.status_code, login.json()["error"]) == (401, "AgentRevoked")
+    assert office.container("leaving1") not in held(office, "backupProtectionContainers")
+    gone = held(office, "backupDeletedProtectionContainers")
+    assert gone[office.container("leaving1")]["registrationStatus"] == "SoftDeleted"
+    enrolled(office, "leaving1")
+    assert office.container("leaving1") in held(office, "backupProtectionContainers")
+    assert office.shown("leaving1")["isScheduledForDeferredDelete"] is True
+
+
+def held(office: Office, kind: str) -> dict[str, dict[str, Any]]:
+    asked = {"$filter": "backupManagementType eq 'MAB'"}
+    rows = office.server.ok("GET", f"{office.vault}/{kind}", **asked)["value"]
+    return {row["id"]: row["properties"] for row in rows}
+
+
+def test_a_machine_without_items_is_gone(office: Office) -> None:
+    enrolled(office, "leaving2")
+    assert office.server.call("DELETE", office.container("leaving2")).status_code == 202
+    refused(office.server.get(office.container("leaving2")), 404, "ContainerNotFound")
 
 
 def test_missed_backups_are_overdue(office: Office) -> None:
@@ -340,3 +455,17 @@ def test_missed_backups_are_overdue(office: Office) -> None:
         return bool(mine)
 
     eventually(scheduled, "the missed backup runs")
+
+
+def test_a_preview_says_when_each_kind_of_backup_is_due(place: ArmPlace) -> None:
+    ask = f"{place.vault}/providers/Holdfast.Backup/previewPolicy"
+    shown = {}
+    for name in ("DefaultPolicy", "HourlyLogBackup"):
+        draft = place.server.ok("GET", f"{place.vault}/backupPolicies/{name}")["properties"]
+        found = place.server.ok("POST", ask, {"properties": draft})
+        shown[name] = [one["backupType"] for one in found["upcoming"]]
+        assert bool(found["value"]) == (name == "DefaultPolicy"), "databases' keep no folder"
+        for one in found["upcoming"]:
+            assert len(one["times"]) == 3
+            assert one["times"] == sorted(one["times"])
+    assert shown == {"DefaultPolicy": ["Backup"], "HourlyLogBackup": ["Full", "Log"]}

@@ -6,6 +6,7 @@ import re
 import ssl
 import uuid
 import warnings
+from typing import Any
 
 import httpx2
 import pytest
@@ -99,17 +100,110 @@ def test_vault_patch_merges_and_minds_the_etag(live: LiveServer) -> None:
     assert live.call("PATCH", address, {"tags": {}}, headers=fresh).json()["tags"] == {}
 
 
+def test_soft_delete_is_set_by_both_ways_and_shown_by_both(live: LiveServer) -> None:
+    address = live.make_vault("softly")
+    config = f"{address}/backupconfig/vaultconfig"
+
+    def shown() -> tuple[str, int]:
+        vault = live.ok("GET", address)["properties"]["securitySettings"]["softDeleteSettings"]
+        same = live.ok("GET", config)["properties"]
+        assert same["softDeleteFeatureState"] == vault["softDeleteState"]
+        days = same["softDeleteRetentionPeriodInDays"]
+        assert days == vault["softDeleteRetentionPeriodInDays"]
+        assert same["isSoftDeleteFeatureStateEditable"] == (vault["softDeleteState"] != "AlwaysON")
+        return vault["softDeleteState"], days
+
+    def on_vault(**settings: Any) -> Any:
+        soft = {"securitySettings": {"softDeleteSettings": settings}}
+        return live.call("PATCH", address, {"properties": soft})
+
+    def on_config(**settings: Any) -> Any:
+        return live.call("PATCH", config, {"properties": settings})
+
+    assert shown() == ("Enabled", 14), "on unless somebody turns it off"
+    answer = on_config(softDeleteFeatureState="Disabled", enhancedSecurityState="Enabled")
+    assert answer.json()["properties"]["softDeleteFeatureState"] == "Disabled"
+    assert shown() == ("Disabled", 14)
+    on_vault(softDeleteState="Enabled", softDeleteRetentionPeriodInDays=30)
+    assert shown() == ("Enabled", 30)
+    on_config(softDeleteRetentionPeriodInDays=180)
+    assert shown() == ("Enabled", 180)
+    for days in (13, 181, "20", 15.5):
+        for asked in (
+            on_vault(softDeleteRetentionPeriodInDays=days),
+            on_config(softDeleteRetentionPeriodInDays=days),
+        ):
+            assert (asked.status_code, asked.json()["error"]["code"]) == (
+                400,
+                "BMSUserErrorInvalidInput",
+            )
+    odd = on_vault(softDeleteState="Sometimes")
+    assert (odd.status_code, odd.json()["error"]["code"]) == (400, "InvalidRequestContent")
+    on_vault(softDeleteState="AlwaysOn")
+    for asked in (
+        on_vault(softDeleteState="Disabled"),
+        on_config(softDeleteFeatureState="Enabled"),
+        live.call(
+            "PUT",
+            address,
+            {
+                "location": "local",
+                "properties": {
+                    "securitySettings": {"softDeleteSettings": {"softDeleteState": "Disabled"}}
+                },
+            },
+        ),
+    ):
+        assert asked.json()["error"]["code"] == "BMSUserErrorSoftDeleteStateNotSetToAlwaysON"
+    assert on_vault(softDeleteState=None).status_code == 200
+    assert on_config(softDeleteRetentionPeriodInDays=20).status_code == 200
+    assert shown() == ("AlwaysON", 20)
+
+
+def test_a_deleted_vault_is_listed_and_comes_back(live: LiveServer) -> None:
+    group = live.group("leaving")
+    address = live.make_vault("left", "leaving")
+    live.finish(live.call("DELETE", address))
+    assert live.get(address).status_code == 404
+    places = f"{live.subscription}/providers/Microsoft.RecoveryServices/locations"
+    listed = live.ok("GET", f"{places}/LOCAL/deletedVaults")["value"]
+    (row,) = [one for one in listed if one["properties"]["vaultId"] == address]
+    assert live.ok("GET", row["id"]) == row
+    assert row["properties"]["purgeAt"] > row["properties"]["vaultDeletionTime"]
+    assert live.call("DELETE", group).status_code == 200, "it does not hold the group"
+    back = {"properties": {"recoveryResourceGroupId": group}}
+    answer = live.call("POST", f"{row['id']}/undelete", back)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "ResourceGroupNotFound")
+    for body in ({}, {"properties": {"recoveryResourceGroupId": "/subscriptions/x"}}):
+        answer = live.call("POST", f"{row['id']}/undelete", body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            400,
+            "InvalidRequestContent",
+        )
+    live.ok("PUT", live.group("Other"), {"location": "local"})
+    back = {"properties": {"recoveryResourceGroupId": live.group("Other")}}
+    ended = live.finish(live.call("POST", f"{row['id']}/undelete", back))
+    assert ended["status"] == "Succeeded"
+    assert live.ok("GET", live.vault("left", "other"))["id"] == live.vault("left", "Other")
+    assert live.get(row["id"]).json()["error"]["code"] == "DeletedVaultNotFound"
+    assert live.get(f"{row['id']}/operations/{uuid.uuid4()}").status_code == 404
+
+
 def test_a_vault_shows_only_protections_it_has(live: LiveServer) -> None:
-    address = live.vault("asking")
-    soft = {"softDeleteSettings": {"softDeleteState": "AlwaysOn"}}
-    body = {"location": "local", "properties": {"securitySettings": soft}}
-    made = live.ok("PUT", address, body)
-    settings = made["properties"]["securitySettings"]["softDeleteSettings"]
-    assert settings["softDeleteState"] == "Disabled"
-    assert any("soft delete" in text for text in made["properties"]["holdfast"]["warnings"])
+    address = live.make_vault("asking")
     locked = {"immutabilitySettings": {"state": "Locked"}}
     answer = live.call("PATCH", address, {"properties": {"securitySettings": locked}})
     assert answer.json()["error"]["code"] == "UserErrorNotSupported"
+
+
+def test_our_own_part_of_a_vault_is_ours_to_say(live: LiveServer) -> None:
+    body = {"location": "local", "properties": {"holdfast": 5}}
+    address = f"{live.group('rg1')}/providers/Microsoft.RecoveryServices/vaults/echo1"
+    assert live.call("PUT", address, body).status_code in {200, 201}
+    shown = live.ok("GET", f"{live.group('rg1')}/providers/Microsoft.RecoveryServices/vaults")
+    (row,) = [row for row in shown["value"] if row["name"] == "echo1"]
+    assert "holdfast" not in row["properties"]
+    assert isinstance(live.ok("GET", address)["properties"]["holdfast"], dict)
 
 
 def test_standing_configuration(live: LiveServer) -> None:
@@ -117,13 +211,8 @@ def test_standing_configuration(live: LiveServer) -> None:
     config = live.ok("GET", f"{vault}/backupconfig/vaultconfig")
     assert (config["name"], config["properties"]["softDeleteFeatureState"]) == (
         "vaultconfig",
-        "Disabled",
+        "Enabled",
     )
-    off = {"properties": {"softDeleteFeatureState": "Disabled"}}
-    assert live.call("PATCH", f"{vault}/backupconfig/vaultconfig", off).status_code == 200
-    on = {"properties": {"softDeleteFeatureState": "Enabled"}}
-    refused = live.call("PATCH", f"{vault}/backupconfig/vaultconfig", on)
-    assert refused.json()["error"]["code"] == "UserErrorNotSupported"
     storage = f"{vault}/backupstorageconfig/vaultstorageconfig"
     assert live.ok("GET", storage)["properties"]["storageModelType"] == "LocallyRedundant"
     same = {"properties": {"storageModelType": "LocallyRedundant"}}
@@ -168,7 +257,8 @@ def test_regions(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> 
     store = tmp_path_factory.mktemp("region").as_uri()
     body = {"properties": {"store": store, "credentials": None}}
     assert live.ok("PUT", f"{base}/second", body)["properties"]["store"] == store
-    live.ok("PUT", live.vault("in-second"), {"location": "second"})
+    off = {"securitySettings": {"softDeleteSettings": {"softDeleteState": "Disabled"}}}
+    live.ok("PUT", live.vault("in-second"), {"location": "second", "properties": off})
     assert live.ok("GET", live.vault("in-second"))["properties"]["holdfast"]["region"] == "second"
     assert live.call("DELETE", f"{base}/second").json()["error"]["code"] == "RegionInUse"
     live.finish(live.call("DELETE", live.vault("in-second")))
@@ -217,8 +307,8 @@ def test_upkeep_jobs_and_the_ids_of_one_operation(live: LiveServer) -> None:
     assert GUID.fullmatch(operation)
     for words in ("backupOperations", "operationStatus", "operationsStatus"):
         assert live.ok("GET", f"{vault}/{words}/{operation}")["status"] == "Succeeded"
-    for words in ("backupOperationResults", "operationResults"):
-        assert live.get(f"{vault}/{words}/{operation}").status_code == 204
+    assert live.get(f"{vault}/backupOperationResults/{operation}").status_code == 204
+    assert live.ok("GET", f"{vault}/operationResults/{operation}")["id"] == vault
     assert live.get(f"{live.vault()}/backupOperations/{operation}").status_code == 404
     ended = live.call("POST", f"{vault}/backupJobs/{job_id}/cancel")
     assert (ended.status_code, ended.json()["error"]["code"]) == (409, "JobEnded")
@@ -275,6 +365,9 @@ def test_the_description_says_what_the_server_does(live: LiveServer) -> None:
             unversioned = answer.status_code == 400
             if unversioned and method != "head":
                 kind = responses["default"]["$ref"].rpartition("/")[2]
+                if kind == "Page":
+                    assert answer.headers["content-type"].startswith("text/html"), where
+                    continue
                 body = answer.json() if kind == "TokenError" else answer.json()["error"]
                 schema = schemas["TokenError" if kind == "TokenError" else "ErrorBody"]
                 assert set(schema["required"]) <= set(body) <= set(schema["properties"]), where

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from holdfast.domain.default_policies import default_policies
 from holdfast.testing.live_server import LiveServer, live_server
 from holdfast.testing.scripted_agent import ScriptedAgent
 
@@ -69,19 +70,20 @@ def test_one_machine_and_one_item_too_many(small: LiveServer) -> None:
         body = {"properties": {**given, "holdfast": {"includePaths": ["/srv"]}}}
         return small.call("PUT", f"{items}/FileFolder;{name}", body)
 
-    assert protect("one", "DefaultPolicy").status_code == 200
-    assert protect("one", "DefaultPolicy").status_code == 200, "it counts once"
+    assert protect("one", "DefaultPolicy").status_code == 202
+    assert protect("one", "DefaultPolicy").status_code == 202, "it counts once"
     refused(protect("two", "DefaultPolicy"), "max_policy_items")
-    assert protect("two", "EnhancedPolicy").status_code == 200, "hourly policies protect files"
+    assert protect("two", "EnhancedPolicy").status_code == 202, "hourly policies protect files"
     refused(protect("two", "DefaultPolicy"), "max_policy_items")
     refused(protect("three", "EnhancedPolicy"), "max_vault_items")
 
 
-def test_a_deleted_default_policy_comes_back_as_it_was(small: LiveServer) -> None:
-    address = f"{small.make_vault('v2')}/backupPolicies/DefaultPolicy"
+@pytest.mark.parametrize("name", default_policies())
+def test_a_deleted_default_policy_comes_back_as_it_was(small: LiveServer, name: str) -> None:
+    address = f"{small.make_vault('v2')}/backupPolicies/{name}"
     first = small.ok("GET", address)["properties"]
     changed = copy.deepcopy(first)
-    changed["retentionPolicy"]["dailySchedule"]["retentionDuration"]["count"] = 99
-    assert small.call("PUT", address, {"properties": changed}).status_code == 200
+    changed.get("settings", changed)["timeZone"] = "Europe/Rome"  # where its kind has it
+    assert small.ok("PUT", address, {"properties": changed})["properties"] != first
     assert small.call("DELETE", address).status_code == 200
     assert small.ok("GET", address)["properties"] == first

@@ -146,3 +146,14 @@ def test_a_vault_whose_making_was_cut_off_is_finished_by_the_next_start(tmp_path
     folders = [path for path in (server.data / "vaults").iterdir() if "-" in path.name]
     assert len(folders) == 1
     server.stop()
+
+
+def test_a_client_has_the_address_it_calls_from(live: LiveServer) -> None:
+    """No header says otherwise: any program of the machine could sign in as from elsewhere."""
+    path = "/providers/Holdfast.Backup/clients/from-afar"
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    assert live.call("PUT", path, headers=headers).status_code == 201
+    rows = live.get("/providers/Holdfast.Backup/audit").json()["value"]
+    (row,) = [one["properties"] for one in rows if one["properties"]["resource"] == path]
+    assert row["clientAddress"] == "127.0.0.1"
+    live.ok("DELETE", path)

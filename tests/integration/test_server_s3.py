@@ -10,7 +10,7 @@ from holdfast.adapters.object_store import open_store
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.testing.little_agent import LittleAgent
 from holdfast.testing.live_server import LiveServer, live_server
-from holdfast.testing.servers import S3Service, seaweedfs
+from holdfast.testing.servers import S3Service
 from holdfast.vaultstore.values import Unlock
 from holdfast.vaultstore.vault import Vault
 
@@ -25,8 +25,9 @@ def put_region(server: LiveServer, s3: S3Service) -> Any:
     return server.ok("PUT", REGION, body)
 
 
-def test_a_vault_in_s3_is_imported_by_another_server(tmp_path: Path) -> None:
-    with seaweedfs() as s3, live_server(tmp_path / "first", QUICK) as first:
+def test_a_vault_in_s3_is_imported_by_another_server(tmp_path: Path, s3_service: S3Service) -> None:
+    s3 = s3_service
+    with live_server(tmp_path / "first", QUICK) as first:
         region = put_region(first, s3)
         assert region["properties"]["hasCredentials"] is True
         assert "only-for-tests" not in str(region)

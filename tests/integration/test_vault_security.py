@@ -54,10 +54,17 @@ def thief(vault: Vault, victim: LittleAgent) -> BackupRun:
     return BackupRun(agent, grant)
 
 
-def pack_of(grant: SessionGrant, kind: ChunkKind, plain: bytes, name: bytes | None = None):
-    pack_class = PackClass.FILES if kind == ChunkKind.DATA else PackClass.PAGES
+def pack_of(
+    grant: SessionGrant,
+    kind: ChunkKind,
+    plain: bytes,
+    name: bytes | None = None,
+    pack_id: bytes = b"P" * 16,
+):
+    content = kind in (ChunkKind.DATA, ChunkKind.BUNDLE)
+    pack_class = PackClass.FILES if content else PackClass.PAGES
     builder = PackBuilder(grant, pack_class)
-    builder.begin(b"P" * 16)
+    builder.begin(pack_id)
     name = name or chunk_name(grant.id_keys, kind, plain)
     slot = builder.reserve(kind, name, len(plain), len(plain), CODEC_RAW)
     assert slot is not None
@@ -189,11 +196,20 @@ def test_nothing_is_left_of_a_refused_pack(
     assert set(store.objects) == before
 
 
-def test_user_data_never_passes_for_a_page(thief: BackupRun, vault: Vault) -> None:
-    """A file whose bytes are a page has another id; a root naming it as a page is refused."""
+@pytest.mark.parametrize("kind", [ChunkKind.DATA, ChunkKind.BUNDLE])
+def test_user_data_never_passes_for_a_page(thief: BackupRun, vault: Vault, kind: ChunkKind) -> None:
+    """A file, or a bundle of small files, whose bytes are a page has another id; a root naming it
+    as a page is refused."""
     page_like = b"L\x01\x00\x00\x00\x00"
-    thief.send({b"f": page_like})
-    data_id = chunk_name(thief.grant.id_keys, ChunkKind.DATA, page_like)[:32]
+    thief.receipts.append(
+        send(
+            vault,
+            thief.grant.session_id,
+            pack_of(thief.grant, kind, page_like, pack_id=b"D" * 16).data,
+            b"D" * 16,
+        )
+    )
+    data_id = chunk_name(thief.grant.id_keys, kind, page_like)[:32]
     page_id = chunk_name(thief.grant.id_keys, ChunkKind.FILE_PAGE, page_like)[:32]
     assert data_id != page_id
     stream = Stream(name="files", kind="file-tree", page_root=data_id, logical_bytes=1)

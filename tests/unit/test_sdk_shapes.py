@@ -53,3 +53,10 @@ def test_items_of_lists_are_looked_at() -> None:
     job = {"jobType": "MabJob", "actionsInfo": ["Cancellable", "Stoppable"]}
     with pytest.raises(AssertionError, match=r"actions_info\[1\]"):
         check_shape(JobResource({"properties": job}))
+
+
+def test_what_is_always_there_must_be_there() -> None:
+    with pytest.raises(AssertionError, match="job_type: is missing"):
+        check_shape(JobResource({"properties": {"operation": "Backup"}}))
+    with pytest.raises(AssertionError, match="location: is missing"):
+        check_shape(Vault({"properties": {}}))

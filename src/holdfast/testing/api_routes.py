@@ -6,22 +6,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from holdfast.arm.actions import action_of
 from holdfast.arm.app import build_routes
 from holdfast.arm.edge import AGENTS
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``path`` holds names as ``{name}``; ``options`` are the handler's ``opt``."""
+    """``path`` holds names as ``{name}``; ``options`` are the handler's ``opt``; ``takes_body``:
+    its handler reads a JSON object."""
 
     method: str
     path: str
     options: dict[str, Any]
     doc: str
+    takes_body: bool = False
 
     @property
     def is_public(self) -> bool:
         return bool(self.options.get("public")) or self.path == f"{AGENTS}/enroll"
+
+    @property
+    def action(self) -> str | None:
+        """As role definitions name it; None when a login is enough."""
+        return action_of(self.options, self.method, self.path)
 
     @property
     def is_agents(self) -> bool:
@@ -56,4 +64,6 @@ def _walk() -> Iterator[Route]:
             for method in handler.http_methods:
                 name = str(getattr(method, "value", method))
                 if name != "OPTIONS":
-                    yield Route(name, "/" + "/".join(parts), handler.opt, handler.fn.__doc__ or "")
+                    path, doc = "/" + "/".join(parts), handler.fn.__doc__ or ""
+                    takes = "data" in handler.parsed_fn_signature.parameters
+                    yield Route(name, path, handler.opt, doc, takes)

@@ -65,6 +65,7 @@ class Responder:
 def _handler(answer: Callable[[Asked], Reply]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are written apart
 
         def _serve(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity import ClientSecretCredential
 from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 
+from holdfast.testing.watching import Answered, tell
 from holdfast.testing.world import World
 
 
@@ -48,6 +51,15 @@ class Listening:
             return found(*words, **named)
 
         return call
+
+
+class Telling(SansIOHTTPPolicy[Any, Any]):
+    """Whoever watches the tests' answers is told of each."""
+
+    def on_response(self, request: Any, response: Any) -> None:
+        asked, got = request.http_request, response.http_response
+        path = urlsplit(asked.url).path
+        tell(Answered(asked.method, path, got.status_code, got.headers, got.body))
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ def connect(world: World, credential: Any) -> Sdk:
             connection_verify=str(world.server_data / "ca.pem"),
             polling_interval=1,
             retry_total=0,
+            per_retry_policies=[Telling()],
         )
         return Listening(client, name, called)
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
+import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +21,54 @@ from typing import Any
 from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 
+from holdfast.testing.api_routes import all_routes
 from holdfast.testing.azure_sdk import StaticCredential
+from holdfast.testing.departures import DEPARTURES
+from holdfast.testing.sdk_requests import request_of
 
 CLIENTS = {"vaults": RecoveryServicesClient, "backup": RecoveryServicesBackupClient}
-PACKAGES = {
-    "vaults": "azure-mgmt-recoveryservices",
-    "backup": "azure-mgmt-recoveryservicesbackup",
+PLUMBING = ("close", "send_request")  # of every client; they are no operations
+
+# what does the same at the command line of ours, for a reader who comes from az
+OURS = {
+    "backup container list": "container list",
+    "backup container register": "agent enroll",
+    "backup container show": "container show",
+    "backup container unregister": "container unregister",
+    "backup deleted-vault list": "vault list-deleted",
+    "backup deleted-vault undelete": "vault undelete",
+    "backup item list": "item list",
+    "backup item set-policy": "item update --policy",
+    "backup item show": "item show",
+    "backup job list": "job list",
+    "backup job show": "job show",
+    "backup job stop": "job cancel",
+    "backup job wait": "job wait",
+    "backup policy create": "policy create",
+    "backup policy delete": "policy delete",
+    "backup policy get-default-for-vm": "policy show",
+    "backup policy list": "policy list",
+    "backup policy set": "policy set",
+    "backup policy show": "policy show",
+    "backup protection backup-now": "backup now",
+    "backup protection disable": "item disable",
+    "backup protection enable-for-azurefileshare": "item protect",
+    "backup protection enable-for-vm": "item protect",
+    "backup protection resume": "item resume",
+    "backup protection undelete": "item undelete",
+    "backup recoverypoint list": "recovery-point list",
+    "backup recoverypoint show": "recovery-point show",
+    "backup vault backup-properties set": "vault update",
+    "backup vault backup-properties show": "vault show",
+    "backup vault create": "vault create",
+    "backup vault delete": "vault delete",
+    "backup vault list": "vault list",
+    "backup vault show": "vault show",
+    "backup vault update": "vault update",
+    "login": "login",
+    "role assignment create": "role assign",
+    "role assignment delete": "role revoke",
+    "role definition list": "role list",
 }
 
 
@@ -51,9 +96,12 @@ def _marks(module: ModuleType, name: str) -> Iterator[Any]:
 
 
 def operations() -> set[str]:
-    """Every operation of both SDKs, as ``client.group.method``."""
+    """Every operation of both SDKs, as ``client.group.method``; those of a client itself as
+    ``client.method``."""
     found = set()
     for label, kind in CLIENTS.items():
+        own = (name for name, _ in inspect.getmembers(kind, inspect.isroutine) if name[0] != "_")
+        found |= {f"{label}.{name}" for name in own if name not in PLUMBING}
         client = kind(StaticCredential(""), "subscription", base_url="https://localhost")
         for group, of in vars(client).items():
             if not group.startswith("_"):
@@ -88,26 +136,172 @@ def az_coverage(tests: Path) -> dict[str, str]:
     return said
 
 
+def _ours(command: str) -> str:
+    return f"`holdfast {OURS[command]}`" if command in OURS else ""
+
+
+def az_requests(tests: Path) -> dict[str, list[str]]:
+    """Command to the operations it asks for, as a run of the tests wrote them down."""
+    found: dict[str, list[str]] = json.loads((tests / "az" / "requests.json").read_text())
+    return found
+
+
+def note_requests(tests: Path, sent: Mapping[str, Iterable[tuple[str, str]]]) -> None:
+    """Add what commands of `az backup` asked for in this run. Where that is news the file is
+    renewed and it is said: the page is to be made anew."""
+    known, noted = sorted(set(sdk_requests().values())), az_requests(tests)
+    ours = [str(route) for route in all_routes()]
+    news = set()
+    for command in (name for name in sent if name.startswith("backup ")):
+        for method, path in sent[command]:
+            one = operation_of(method, path, known) or operation_of(method, path, ours)
+            if one and one not in noted.setdefault(command, []):
+                news.add((command, one))
+                noted[command].append(one)
+    shown = {command: sorted(noted[command]) for command in sorted(noted)}
+    if news:
+        text = json.dumps(shown, indent=1) + "\n"
+        (tests / "az" / "requests.json").write_text(text)
+    if news:
+        said = f"az asked for something new: {sorted(news)}"
+        sys.stderr.write(f"run tools/gen_docs.py and commit: {said}\n")
+
+
+def sdk_requests() -> dict[str, str]:
+    """Operation of an SDK to its REST operation: ``METHOD /path/{name}``."""
+    found = {}
+    for name in sorted(operations()):
+        label, _, method = name.partition(".")
+        found[name] = request_of(CLIENTS[label], method)
+    return found
+
+
+def operation_of(method: str, path: str, known: Iterable[str]) -> str:
+    """The one of ``known`` (``METHOD /path/{name}``) that a request is; "" for none. Words go
+    before names, so that ``backupJobs/export`` is no job."""
+    parts = [part for part in path.split("/") if part]
+    best, score = "", -1
+    for one in known:
+        verb, _, template = one.partition(" ")
+        names = [part for part in template.split("/") if part]
+        if verb != method or len(names) != len(parts):
+            continue
+        pairs = list(zip(names, parts, strict=True))
+        if all(_is_name(name) or name.lower() == part.lower() for name, part in pairs):
+            words = sum(not _is_name(name) for name in names)
+            best, score = (one, words) if words > score else (best, score)
+    return best
+
+
+def _is_name(part: str) -> bool:
+    return part.startswith("{")
+
+
+@dataclass
+class Row:
+    """A REST operation with who asks for it."""
+
+    az: set[str] = field(default_factory=set)
+    sdk: dict[str, str] = field(default_factory=dict)  # method to "" or why it is refused
+
+    def verdict(self) -> str:
+        """What the tests of its clients say of it."""
+        refused = {why for why in self.sdk.values() if why}
+        if self.sdk and all(self.sdk.values()):
+            return f"refused: {'; '.join(sorted(refused))}"
+        return f"partly: {'; '.join(sorted(refused))}" if refused else "works"
+
+
+def rows(tests: Path) -> dict[str, Row]:
+    """Every REST operation that a client of Azure Backup has, by method and address."""
+    found: dict[str, Row] = defaultdict(Row)
+    coverage = sdk_coverage(tests)
+    for name, request in sdk_requests().items():
+        label, _, method = name.partition(".")
+        found[request].sdk[f"{SHORT[label]}{method}"] = coverage[name]
+    for command, requests in az_requests(tests).items():
+        for request in requests:
+            found[request].az.add(command)
+    return found
+
+
+VAULT_ID = (
+    "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}"
+    "/providers/Microsoft.RecoveryServices/vaults/{vaultName}"
+)
+SHORTER = (
+    (VAULT_ID, "V"),
+    ("V/backupFabrics/{fabricName}/protectionContainers/{containerName}", "C"),
+    ("C/protectedItems/{protectedItemName}", "I"),
+    ("/subscriptions/{subscriptionId}", "S"),
+)
+SHORT = {"vaults": "vaults: ", "backup": ""}
+
+
+def _shorter(operation: str) -> str:
+    for long, short in SHORTER:
+        operation = operation.replace(long, short)
+    return operation
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
 def page(tests: Path) -> str:
     """The reference page."""
-    sdk, az = sdk_coverage(tests), az_coverage(tests)
+    az = az_coverage(tests)
     lines = [
         "# Compatibility with clients of Azure Backup",
         "",
-        "Made from the tests: each line is a call that a test makes with the unmodified client.",
-        "How to point a client here: [use your az scripts](../how-to/use-your-az-scripts.md).",
+        "Made from the tests: each command and method is called by a test, unmodified, and what it",
+        "asks for is what it asked the server. How to point a client here:",
+        "[use your az scripts](../how-to/use-your-az-scripts.md).",
         "",
-        "## az",
+        "## Operations",
         "",
-        "Folders are of backup management type MAB. Commands not listed are not tested.",
+        "Addresses are of azure-mgmt-recoveryservicesbackup, and of azure-mgmt-recoveryservices",
+        "(`vaults:`). `S` is `/subscriptions/{subscriptionId}`, `V` a vault's address,",
+        "`C` is `V/backupFabrics/{fabricName}/protectionContainers/{containerName}`,",
+        "`I` is `C/protectedItems/{protectedItemName}`. What is refused says so with an error body",
+        "of Azure's shape. A command may ask for several operations; whether it does its work is",
+        "in the table below.",
         "",
-        "| command | |",
-        "|---|---|",
-        *(f"| `az {command}` | {az[command]} |" for command in sorted(az)),
+        "| operation | az | SDK | verdict |",
+        "|---|---|---|---|",
     ]
-    for label, package in PACKAGES.items():
-        lines += ["", f"## {package}", "", "| operation | |", "|---|---|"]
-        for name in sorted(name for name in sdk if name.startswith(f"{label}.")):
-            verdict = f"refused: {sdk[name]}" if sdk[name] else "works"
-            lines.append(f"| `{name.partition('.')[2]}` | {verdict} |")
-    return "\n".join(lines) + "\n"
+    shown = {_shorter(name): row for name, row in rows(tests).items()}
+    for name in sorted(shown, key=lambda one: one.partition(" ")[::-1]):
+        row = shown[name]
+        cells = (f"`{name}`", _listed(row.az), _listed(row.sdk), row.verdict())
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## Commands of az",
+        "",
+        "Every command of `az backup`, and others that scripts need. Folders are of backup",
+        "management type MAB, virtual machines of AzureIaasVM: for these the verbs that do nothing",
+        "for folders work.",
+        "",
+        "| command | verdict | the same with ours |",
+        "|---|---|---|",
+        *(f"| `az {command}` | {az[command]} | {_ours(command)} |" for command in sorted(az)),
+    ]
+    return "\n".join([*lines, *_departures()]) + "\n"
+
+
+def _departures() -> list[str]:
+    """Where answers are not as Azure describes them."""
+    rows = [f"| `{one.of}` | `{one.field}` | {one.what} | {one.why} |" for one in DEPARTURES]
+    return [
+        "",
+        "## Departures",
+        "",
+        "Every answer that a test gets is held against Azure's published description of its API",
+        "(version 2024-04-01): status, fields, kinds, formats, words. It departs only here, and in",
+        "the field `holdfast` that bodies may have beside Azure's fields.",
+        "",
+        "| what Azure describes | field | | why |",
+        "|---|---|---|---|",
+        *rows,
+    ]

@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx2
 
-from holdfast.testing.world import free_port
+from holdfast.testing.watching import tell_response
+from holdfast.testing.world import NO_DAY, free_port
 
 START = (
     "import sys, pathlib; from holdfast.server import run_server; "
@@ -39,7 +40,7 @@ class LiveServer:
     ) -> None:
         self.data = data
         self.port = free_port()
-        self.environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **NO_DAY, **(environment or {})}
         self.test_mode = test_mode
         self.process: subprocess.Popen[bytes] | None = None
         self._token = ""
@@ -138,7 +139,13 @@ class LiveServer:
     def client(self) -> httpx2.Client:
         """A client that trusts this server's CA and nothing else."""
         context = ssl.create_default_context(cafile=str(self.ca))
-        made = httpx2.Client(base_url=self.url, verify=context, timeout=60, trust_env=False)
+        made = httpx2.Client(
+            base_url=self.url,
+            verify=context,
+            timeout=60,
+            trust_env=False,
+            event_hooks={"response": [tell_response]},
+        )
         self._clients.append(made)
         return made
 
@@ -223,10 +230,10 @@ class LiveServer:
 def live_server(
     data: Path, environment: Mapping[str, str] | None = None, *, test_mode: bool = False
 ) -> Iterator[LiveServer]:
-    """A started server, stopped at the end."""
+    """A started server, killed at the end unless it was stopped."""
     server = LiveServer(data, environment, test_mode=test_mode)
     try:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGKILL)

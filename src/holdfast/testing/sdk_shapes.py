@@ -15,12 +15,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
+from holdfast.testing.departures import added_fields
+
 OURS = frozenset({"holdfast"})
 PACKAGES = ("azure.mgmt.recoveryservicesbackup.models", "azure.mgmt.recoveryservices.models")
-# fields that the models do not declare: ours, and what Azure sends without declaring it
-BEYOND: Mapping[str, frozenset[str]] = {
-    "MabProtectionPolicy": frozenset({"timeZone"}),  # ours: policies of folders are kept centrally
-}
 
 
 class Field(NamedTuple):
@@ -40,12 +38,19 @@ def check_shape(model: Any) -> None:
 def _model(model: Any, where: str) -> Iterator[str]:
     fields = type(model)._attr_to_rest_field
     known = {field._rest_name for field in fields.values()} | OURS
-    known |= BEYOND.get(type(model).__name__, frozenset())
+    known |= added_fields(type(model).__name__)
     yield from (f"{where}: {key} is not declared" for key in model if key not in known)
     hints = _hints(type(model))
     for name, field in fields.items():
         found = Field(getattr(model, name), model.get(field._rest_name))
+        if found.read is None and _is_needed(hints.get(name, Any)):
+            yield f"{where}.{name}: is missing"
         yield from _value(found, hints.get(name, Any), f"{where}.{name}")
+
+
+def _is_needed(hint: Any) -> bool:
+    """What is always there is declared without None; discriminators are."""
+    return hint is not Any and "Optional[" not in str(hint) and "None" not in str(hint)
 
 
 def _hints(kind: type) -> dict[str, Any]:

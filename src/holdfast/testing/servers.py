@@ -133,7 +133,7 @@ def _weed_command(folder: Path, ports: list[int]) -> list[str]:
         "-master.telemetry=false",
         "-master.electionTimeout=1s",
         "-master.volumeSizeLimitMB=64",
-        "-volume.max=20",
+        "-volume.max=1000",  # each bucket takes seven; with too few, the next bucket answers 500
         "-volume.preStopSeconds=0",
         "-filer",
         f"-filer.localSocket={folder / 'filer.sock'}",
