@@ -83,8 +83,11 @@ def test_a_renewed_or_deleted_login_is_refused_at_once(
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("role", "assign", "Backup Reader", "--client", "nobody", *HERE), "ClientNotFound"),
-        (("role", "assign", "King", "--client", "administrator", *HERE), "RoleDefinitionNotFound"),
+        (("role", "assign", "Backup Reader", "--client", "nobody", *HERE), "PrincipalNotFound"),
+        (
+            ("role", "assign", "King", "--client", "administrator", *HERE),
+            "RoleDefinitionDoesNotExist",
+        ),
         (("role", "assign", "Backup Reader", "--client", "administrator"), "InvalidUsage"),
         (("client", "delete", "administrator", "--yes"), "CannotDisableYourself"),
         (("client", "show", "nobody"), "ClientNotFound"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_policy_in_use_cannot_be_deleted(world: World) -> None:
 def test_empty_include_is_a_usage_error(world: World) -> None:
     words = ("item", "protect", "x", "--container", HOST, "--policy", "DefaultPolicy")
     assert world.cli(*words).code == 2
-    assert_refused(world.cli(*words, "--include", ""), "nclude", exit_code=1)
+    assert_refused(world.cli(*words, "--include", ""), "nclude", exit_code=2)
 
 
 def test_missing_source_path_fails_the_job_and_keeps_points(world: World, tmp_path: Path) -> None:
@@ -99,6 +100,14 @@ def test_wrong_secret_and_wrong_server(world: World, tmp_path: Path) -> None:
     assert_refused(answer, "ServerUnreachable")
 
 
+def test_a_token_gone_bad_is_renewed_without_a_word(world: World) -> None:
+    token = next((world.folder / "profile").glob("*token*"))
+    token.write_text('{"token": "eyJhbGciOiJub25lIn0.e30.", "until": 1e12}')
+    assert world.cli("vault", "list").code == 0
+    token.write_text("not even JSON")
+    assert world.cli("vault", "list").code == 0
+
+
 def test_settings_that_are_none(world: World, tmp_path: Path) -> None:
     starts = (("agent", world.agent_data()), ("server", tmp_path / "new"))
     for program, data in starts:
@@ -122,38 +131,46 @@ def test_unusable_restore_target(world: World, tmp_path: Path) -> None:
     assert blocked.read_text() == "not a folder"
 
 
-def test_damaged_vault_is_named_and_refused(bare: World, tmp_path: Path) -> None:
-    source = tmp_path / "src"
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A stopped server whose vault holds one recovery point. Tests leave the vault whole and the
+    server stopped."""
+    made = World(tmp_path_factory.mktemp("lone"))
+    source = made.folder / "src"
     source.mkdir()
     (source / "a").write_bytes(bytes(range(256)) * 5000)
-    bare.set_up(source)
-    bare.back_up()
-    bare.stop_agent()
-    bare.stop_server()
-    pack = max(bare.vault_folder().glob("packs/*/*"), key=lambda path: path.stat().st_size)
-    damaged = bytearray(pack.read_bytes())
+    try:
+        made.set_up(source)
+        made.back_up()
+        made.stop_agent()
+        made.stop_server()
+        yield made
+    finally:
+        made.close()
+
+
+def test_damaged_vault_is_named_and_refused(lone: World) -> None:
+    pack = max(lone.vault_folder().glob("packs/*/*"), key=lambda path: path.stat().st_size)
+    whole = pack.read_bytes()
+    damaged = bytearray(whole)
     damaged[len(damaged) // 3] ^= 1
     pack.write_bytes(damaged)
-    bare.start_server()
-    answer = bare.cli("vault", "verify", VAULT, "-g", GROUP)
+    lone.start_server()
+    answer = lone.cli("vault", "verify", VAULT, "-g", GROUP)
     assert answer.code == 1
     assert pack.name in answer.out + answer.err
+    lone.stop_server()
+    pack.write_bytes(whole)
 
 
-def test_moved_vault_folder(bare: World, tmp_path: Path) -> None:
-    source = tmp_path / "src"
-    source.mkdir()
-    (source / "a").write_text("a")
-    bare.set_up(source)
-    bare.back_up()
-    folder = bare.vault_folder()
-    bare.stop_agent()
-    bare.stop_server()
+def test_moved_vault_folder(lone: World) -> None:
+    folder = lone.vault_folder()
     folder.rename(folder.with_name("elsewhere"))
-    bare.start_server()
-    assert_refused(bare.cli("vault", "verify", VAULT, "-g", GROUP), "VaultStoreMissing")
+    lone.start_server()
+    assert_refused(lone.cli("vault", "verify", VAULT, "-g", GROUP), "VaultStoreMissing")
     folder.with_name("elsewhere").rename(folder)
-    assert bare.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
+    assert lone.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
+    lone.stop_server()
 
 
 @pytest.mark.parametrize("words", [("server", "start"), ("vault",), ("restore",), ("nonsense",)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,29 @@ from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@contextmanager
+def backed_up(folder: Path) -> Iterator[World]:
     """One recovery point of a small tree."""
-    made = World(tmp_path)
+    made = World(folder)
     try:
         made.set_up(make_tree(made, "tree", 1))
         made.back_up()
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with backed_up(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """For tests that leave its one agent as it was."""
+    with backed_up(tmp_path_factory.mktemp("shared")) as made:
+        yield made
 
 
 def check_restored(world: World) -> None:
@@ -34,22 +48,23 @@ def check_restored(world: World) -> None:
 
 
 def assert_ends(world: World, host: str, code: str) -> None:
-    """The agent ends by itself and says why."""
+    """The agent ends by itself, before its call for work comes back, and says why."""
     agent = world.agents.pop(host)
-    assert agent.wait(timeout=60) == 1
+    assert agent.wait(timeout=20) == 1
     said = world.log(host)
     assert f"code: {code}" in said
     assert "what to do:" in said
     assert "Traceback" not in said
 
 
-def test_a_second_process_on_one_folder_is_refused(world: World) -> None:
-    answer = world.cli("agent", "start", "--data", world.agent_data(), timeout=60)
+def test_a_second_process_on_one_folder_is_refused(shared: World) -> None:
+    before = len(shared.points())
+    answer = shared.cli("agent", "start", "--data", shared.agent_data(), timeout=60)
     assert answer.code == 1
     assert "code: DataFolderInUse" in answer.err
-    assert world.agents[HOST].poll() is None, "the first goes on"
-    world.back_up()
-    assert len(world.points()) == 2
+    assert shared.agents[HOST].poll() is None, "the first goes on"
+    shared.back_up()
+    assert len(shared.points()) == before + 1
 
 
 def test_a_replaced_agent_is_refused_and_its_successor_works(world: World) -> None:
@@ -84,10 +99,10 @@ def test_copies_of_one_agent_are_noticed_and_harm_nothing(world: World) -> None:
     check_restored(world)
 
 
-def test_a_restarted_agent_is_no_copy(world: World) -> None:
+def test_a_restarted_agent_is_no_copy(shared: World) -> None:
     for _ in range(2):
-        world.kill_agent()
-        world.start_agent()
-        world.back_up()
-    assert world.agents[HOST].poll() is None
-    assert "AgentCopied" not in world.log(HOST)
+        shared.kill_agent()
+        shared.start_agent()
+        shared.back_up()
+    assert shared.agents[HOST].poll() is None
+    assert "AgentCopied" not in shared.log(HOST)

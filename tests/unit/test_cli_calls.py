@@ -522,6 +522,7 @@ def test_a_passphrase_comes_from_a_file_the_environment_or_a_terminal(
     (tmp_path / "phrase").write_text("from a file\n")
     assert run([*words, "--passphrase-file", str(tmp_path / "phrase")]) == 0
     monkeypatch.setenv("HOLDFAST_PASSPHRASE", "from outside")
+    target.unlink()
     assert run(words) == 0
     sent = [one.body["properties"]["passphrase"] for one in server.requests(what)]
     assert sent == ["from a file", "from outside"]

@@ -17,15 +17,21 @@ from holdfast.cli.main import root, run
 from holdfast.cli.services import unit_text
 
 COMMANDS = """
-agent enroll, agent install-service, agent start, backup now, client create, client delete, client
-list, client renew-secret, client show, completion, container list, container show, container
-unregister, item disable, item list, item protect, item show, item update, job cancel, job list, job
-show, job wait, login, policy create, policy delete, policy list, policy preview, policy set, policy
-show, recovery-point browse, recovery-point list, recovery-point show, region create, region list,
-region show, restore, role assign, role assignments, role list, role revoke, server install-service,
-server start, store list, store restore, vault collect, vault confirm-clock, vault create, vault
-credentials, vault delete, vault expire, vault export-key, vault import, vault list, vault show,
-vault update, vault verify
+agent appliance, agent enroll, agent install-service, agent start, alert acknowledge, alert close,
+alert list, alert settings, alert show, backup now, client create, client delete, client list,
+client renew-secret, client show, completion, container list, container show, container unregister,
+identity exec, item disable, item list, item protect, item resume, item show, item undelete, item
+update, job cancel, job list, job show, job wait, login, logout, policy create, policy delete,
+policy list, policy preview, policy set, policy show, recovery-point browse, recovery-point list,
+recovery-point show, region create, region list, region show, restore, role assign, role
+assignments, role list, role revoke, server install-service, server start, storage-account create,
+storage-account list, storage-account remove, store list, store restore, user change-password, user
+create, user delete, user disable-totp, user enable-totp, user end-sessions, user list, user
+set-password, user show, user unlock, vault collect, vault confirm-clock, vault create, vault
+credentials, vault delete, vault expire, vault export-key, vault import, vault list, vault
+list-deleted, vault report, vault show, vault undelete, vault update, vault verify, vm backup, vm
+browse, vm disable, vm instant, vm list, vm migrate, vm protect, vm restore, vm restore-files, vm
+show, vm test, vm undelete
 """
 HEAVY = ["sqlalchemy", "dbos", "litestar", "numpy", "uvicorn", "obstore", "msgspec", "blake3"]
 
@@ -147,7 +153,9 @@ def test_a_unit_is_written_where_systemd_looks(
     assert run(["agent", "install-service", "--data", "/var/lib/agent"]) == 0
     path = tmp_path / "holdfast-agent.service"
     assert str(path) in capsys.readouterr().out
-    assert "agent start --data /var/lib/agent\n" in path.read_text()
+    text = path.read_text()
+    assert "agent start --data /var/lib/agent\n" in text
+    assert "KillMode=process\n" in text, "machines that run from the vault outlive the agent"
     monkeypatch.setattr("holdfast.cli.services.UNITS", tmp_path / "missing")
     assert run(["agent", "install-service", "--data", "/var/lib/agent"]) == 1
     assert "ServiceNotInstalled" in capsys.readouterr().err

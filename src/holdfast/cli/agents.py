@@ -71,3 +71,27 @@ def install_service(data: Path, only_print: bool) -> None:
       holdfast agent install-service --data /var/lib/holdfast-agent --print
     """
     install("agent", data, [], only_print=only_print)
+
+
+@command.command()
+@DATA
+def appliance(data: Path) -> None:
+    """Build the small machine that reads file systems of virtual machines' recovery points.
+
+    It is made of Debian's packages, which are fetched once. Without this the first browse does it.
+
+    \b
+    Example:
+      holdfast agent appliance --data /var/lib/holdfast-agent
+    """
+    import os
+
+    from holdfast.adapters.appliance import build_image
+    from holdfast.agent.hypervisors import appliance_of
+    from holdfast.agent.state import AgentFolder
+    from holdfast.settings import load_agent_settings
+
+    AgentFolder(data).load()  # nothing is fetched into a folder that is no agent's
+    folder = appliance_of(load_agent_settings(data, os.environ), data)
+    image = build_image(folder)
+    click.echo(f"ready: {image.kernel.parent}")

@@ -7,10 +7,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from holdfast import errors
-from holdfast.cli.profile import Profile, load_profile, load_token, save_token
+from holdfast.cli.address import segment
+from holdfast.cli.profile import (
+    Profile,
+    keep_refresh_token,
+    load_profile,
+    load_token,
+    save_token,
+)
 from holdfast.errors import AuthenticationError, HoldfastError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -92,23 +99,36 @@ def unreachable(server: str, error: BaseException) -> StoreUnavailableError:
 
 
 def fetch_token(profile: Profile, http: Any) -> tuple[str, float]:
-    """(token, life in seconds). AuthenticationError (invalid_client)."""
+    """(token, life in seconds). AuthenticationError (invalid_client, NotLoggedIn)."""
+    if profile.refresh_token:
+        form = {"grant_type": "refresh_token", "refresh_token": profile.refresh_token}
+    elif profile.client_secret:
+        form = {"grant_type": "client_credentials", "client_secret": profile.client_secret}
+    else:
+        raise AuthenticationError(
+            "you are logged out", code="NotLoggedIn", hint="log in again: holdfast login"
+        )
+    form |= {"client_id": profile.client_id, "scope": f"{profile.server}/.default"}
+    body = ask_token(profile.server, http, form)
+    if profile.refresh_token:
+        keep_refresh_token(str(body["refresh_token"]))
+    return str(body["access_token"]), float(body.get("expires_in") or 0)
+
+
+def ask_token(
+    server: str, http: Any, form: Mapping[str, str], path: str = "/adfs/oauth2/token"
+) -> Body:
+    """A login endpoint's answer. HoldfastError as it says it."""
     import httpx2
 
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": profile.client_id,
-        "client_secret": profile.client_secret,
-        "scope": f"{profile.server}/.default",
-    }
     try:
-        response = http.post("/adfs/oauth2/token", data=form)
+        response = http.post(path, data=form)
     except httpx2.TransportError as error:
-        raise unreachable(profile.server, error) from error
+        raise unreachable(server, error) from error
     body = _json_of(response)
-    if not response.is_success or "access_token" not in body:
+    if not response.is_success:
         raise _refusal(response.status_code, body.get("holdfast"), "the login")
-    return str(body["access_token"]), float(body.get("expires_in") or 0)
+    return body
 
 
 def _json_of(response: Any) -> Body:
@@ -132,6 +152,17 @@ def _refusal(status: int, said: Any, where: str) -> HoldfastError:
     if status == 401 and not hint:
         hint = "log in again: holdfast login"
     return kind(str(said["message"]), code=str(said.get("code") or FAILED), hint=hint)
+
+
+def load_profile_of(profile: Profile) -> Profile:
+    """With the refresh token that another command may have put into the file meanwhile."""
+    if not profile.refresh_token:
+        return profile
+    try:
+        kept = load_profile()
+    except HoldfastError:
+        return profile
+    return kept if kept.server == profile.server and kept.refresh_token else profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +192,29 @@ class Api:
     ) -> Answer:
         """One call; HoldfastError as the server says it. A refused token is renewed once."""
         headers = {"If-Match": if_match} if if_match else {}
+        response = self._answered(method, path, body, query, headers)
+        found = response.json() if response.content else None
+        return Answer(response.status_code, found, response.headers)
+
+    def text(self, path: str, query: Mapping[str, str]) -> str:
+        """What a GET answers that is no JSON."""
+        return str(self._answered("GET", path, None, query, {}).text)
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Mapping[str, str] | None,
+        headers: dict[str, str],
+    ) -> Any:
         response = self._send(method, path, body, query, headers, fresh=False)
         if response.status_code == 401:
             response = self._send(method, path, body, query, headers, fresh=True)
         if not response.is_success:
             said = _json_of(response).get("error")
             raise _refusal(response.status_code, said, "the server")
-        found = response.json() if response.content else None
-        return Answer(response.status_code, found, response.headers)
+        return response
 
     def _send(
         self,
@@ -197,9 +243,16 @@ class Api:
         if not fresh and cached and float(cached.get("until", 0)) > now:
             self._token = str(cached["token"])
             return self._token
-        self._token, life = fetch_token(self.profile, self._http)
+        self._token, life = fetch_token(load_profile_of(self.profile), self._http)
         save_token(self._token, now + life - min(120.0, life / 2))
         return self._token
+
+    def lend_token(self) -> tuple[str, float]:
+        """(token, seconds it is good for), renewed in time."""
+        self._token = ""
+        token = self._bearer(fresh=False)
+        until = float(load_token().get("until", 0))
+        return token, max(until - time.monotonic(), 1.0)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self.call("GET", path, query=query).body
@@ -242,12 +295,12 @@ class Scope:
 
     @property
     def group_path(self) -> str:
-        group = quote(self.group, safe="")
+        group = segment(self.group)
         return f"/subscriptions/{self.api.subscription()}/resourceGroups/{group}"
 
     @property
     def path(self) -> str:
-        vault = quote(self.vault, safe="")
+        vault = segment(self.vault)
         return f"{self.group_path}/providers/Microsoft.RecoveryServices/vaults/{vault}"
 
     @property
@@ -256,20 +309,20 @@ class Scope:
 
     def container(self, name: str) -> str:
         full = name if ";" in name else f"Linux;{name}"
-        return f"{self.path}/backupFabrics/Azure/protectionContainers/{quote(full, safe=';')}"
+        return f"{self.path}/backupFabrics/Azure/protectionContainers/{segment(full, ';')}"
 
     def item(self, container: str, name: str) -> str:
         full = name if ";" in name else f"FileFolder;{name}"
-        return f"{self.container(container)}/protectedItems/{quote(full, safe=';')}"
+        return f"{self.container(container)}/protectedItems/{segment(full, ';')}"
 
     def point(self, container: str, item: str, point: str) -> str:
-        return f"{self.item(container, item)}/recoveryPoints/{quote(point, safe='')}"
+        return f"{self.item(container, item)}/recoveryPoints/{segment(point)}"
 
     def policy(self, name: str) -> str:
-        return f"{self.path}/backupPolicies/{quote(name, safe='')}"
+        return f"{self.path}/backupPolicies/{segment(name)}"
 
     def job(self, job_id: str) -> str:
-        return f"{self.path}/backupJobs/{quote(job_id, safe='')}"
+        return f"{self.path}/backupJobs/{segment(job_id)}"
 
 
 def find_scope(group: str | None, vault: str | None, *, need_vault: bool = True) -> Scope:

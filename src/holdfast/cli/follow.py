@@ -195,7 +195,8 @@ def summary(body: Body) -> None:
     for error in properties.get("errorDetails") or []:
         advice = error.get("recommendations") or [f"holdfast job show {body['name']}"]
         click.echo(f"error: {plain(str(error['errorString']))}", err=True)
-        click.echo(f"code: {error['errorCode']}", err=True)
+        code = ours.get("errorCode") or error.get("errorCode") or error.get("errorTitle")
+        click.echo(f"code: {code}", err=True)
         click.echo(f"what to do: {plain(str(advice[0]))}", err=True)
 
 

@@ -6,26 +6,23 @@ from typing import Any
 
 import click
 
-from holdfast.cli import follow, options, policy_plan, show
-from holdfast.cli.api import Scope, find_scope
-from holdfast.cli.rates import Rate, rate_text
-
-COLUMNS: list[show.Column] = [
-    ("item", show.prop("friendlyName")),
-    ("machine", show.prop("computerName")),
-    ("policy", show.prop("policyName")),
-    ("state", show.prop("protectionState")),
-    ("last backup", show.prop("lastBackupStatus")),
-    ("latest point (UTC)", show.when("lastRecoveryPoint")),
-    ("points", show.prop("extendedInfo", "recoveryPointCount")),
-    ("health", show.prop("holdfast", "health")),
-]
+from holdfast.cli import item_life, options, policy_plan, show
+from holdfast.cli.api import find_scope
+from holdfast.cli.item_put import COLUMNS, put_item
+from holdfast.cli.rates import Hours, Rate, hours_text, rate_text
 
 THROTTLE = click.option(
     "--throttle",
     type=Rate(),
     metavar="RATE",
     help="Most bytes a second that a backup sends, e.g. 20MB; 0 or none: no limit.",
+)
+
+WORK_HOURS = click.option(
+    "--work-hours",
+    type=Hours(),
+    metavar="HOURS",
+    help="Another limit in some hours, e.g. 'Mon-Fri 09:00-18:00 Europe/Berlin 2MB'; or none.",
 )
 
 
@@ -37,19 +34,6 @@ def command() -> None:
     Example:
       holdfast item protect docs --container web1 --include /home --policy DefaultPolicy
     """
-
-
-def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) -> show.Body:
-    body = {
-        "properties": {
-            "protectedItemType": "MabFileFolderProtectedItem",
-            "backupManagementType": "MAB",
-            "friendlyName": name,
-            **properties,
-        }
-    }
-    found: show.Body = scope.api.call("PUT", scope.item(container, name), body).body
-    return found
 
 
 @command.command()
@@ -67,6 +51,7 @@ def _put(scope: Scope, container: str, name: str, properties: dict[str, Any]) ->
 )
 @click.option("--policy", required=True, help="Name of the policy.")
 @THROTTLE
+@WORK_HOURS
 @options.output
 def protect(
     name: str,
@@ -75,6 +60,7 @@ def protect(
     exclude: tuple[str, ...],
     policy: str,
     throttle: int | None,
+    work_hours: dict[str, Any] | None,
     group: str | None,
     vault: str | None,
     output: str,
@@ -89,8 +75,10 @@ def protect(
     ours: dict[str, Any] = {"includePaths": list(include), "excludeGlobs": list(exclude)}
     if throttle is not None:
         ours["throttleBytesPerSecond"] = throttle
+    if work_hours:
+        ours["workHours"] = work_hours
     properties = {"policyId": scope.policy(policy), "holdfast": ours}
-    show.emit(_put(scope, container, name, properties), output, COLUMNS)
+    show.emit(put_item(scope, container, name, properties), output, COLUMNS)
 
 
 @command.command("list")
@@ -123,9 +111,11 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
     show.emit(body, output, COLUMNS)
     if output == "table":
         ours = body["properties"]["holdfast"]
-        click.echo("includes: " + show.cell_text(ours["includePaths"]))
-        click.echo("excludes: " + (show.cell_text(ours["excludeGlobs"]) or "nothing"))
-        click.echo("throttle: " + rate_text(ours.get("throttleBytesPerSecond")))
+        if "includePaths" in ours:
+            click.echo("includes: " + show.cell_text(ours["includePaths"]))
+            click.echo("excludes: " + (show.cell_text(ours["excludeGlobs"]) or "nothing"))
+            click.echo("throttle: " + rate_text(ours.get("throttleBytesPerSecond")))
+            click.echo("work hours: " + hours_text(ours.get("workHours")))
         click.echo("next run (UTC): " + (show.moment(ours["nextRunAt"]) or "none"))
         if ours.get("lastErrorCode"):
             click.echo(
@@ -142,6 +132,7 @@ def show_(name: str, container: str, group: str | None, vault: str | None, outpu
 @click.option("--exclude", multiple=True, type=options.PATH_TEXT, help="Replaces the excludes.")
 @click.option("--policy", help="Another policy; resumes stopped protection.")
 @THROTTLE
+@WORK_HOURS
 @policy_plan.PLAN
 @options.output
 def update(
@@ -151,6 +142,7 @@ def update(
     exclude: tuple[str, ...],
     policy: str | None,
     throttle: int | None,
+    work_hours: dict[str, Any] | None,
     plan: bool,
     group: str | None,
     vault: str | None,
@@ -164,8 +156,10 @@ def update(
     Example:
       holdfast item update docs --container web1 --policy nightly
     """
-    if not (include or exclude or policy or throttle is not None):
-        raise click.UsageError("say what to change: --include, --exclude, --policy or --throttle")
+    if not (include or exclude or policy or throttle is not None or work_hours is not None):
+        raise click.UsageError(
+            "say what to change: --include, --exclude, --policy, --throttle or --work-hours"
+        )
     if plan and not policy:
         raise click.UsageError("--plan shows what another policy would do: give --policy")
     scope = find_scope(group, vault)
@@ -181,46 +175,15 @@ def update(
         ours["excludeGlobs"] = list(exclude)
     if throttle is not None:
         ours["throttleBytesPerSecond"] = throttle
+    if work_hours is not None:
+        ours["workHours"] = work_hours or None
     properties: dict[str, Any] = {"holdfast": ours}
     if policy:
         properties["policyId"] = scope.policy(policy)
-    body = _put(scope, container, name, properties)
+    body = put_item(scope, container, name, properties)
     show.emit(body, output, COLUMNS)
     policy_plan.tell_change(body, output)
 
 
-@command.command()
-@click.argument("name")
-@options.container
-@click.option("--delete-data", is_flag=True, help="Also delete all its recovery points.")
-@click.option("--keep-policy", is_flag=True, help="Let the policy go on expiring points.")
-@options.yes
-@options.output
-def disable(
-    name: str,
-    container: str,
-    delete_data: bool,
-    keep_policy: bool,
-    yes: bool,
-    group: str | None,
-    vault: str | None,
-    output: str,
-) -> int:
-    """Stop backups of an item and keep its recovery points (or delete them).
-
-    \b
-    Example:
-      holdfast item disable docs --container web1
-    """
-    if delete_data and keep_policy:
-        raise click.UsageError("give either --delete-data or --keep-policy")
-    scope = find_scope(group, vault)
-    if delete_data:
-        options.confirm(f"Delete all recovery points of {name}?", yes)
-        answer = scope.api.call("DELETE", scope.item(container, name))
-        job = follow.job_id_of(scope, answer.headers)
-        return follow.follow(scope, job, wait=True, output=output)
-    state = "BackupsSuspended" if keep_policy else "ProtectionStopped"
-    body = _put(scope, container, name, {"protectionState": state, "policyId": ""})
-    show.emit(body, output, COLUMNS)
-    return 0
+for _one in (item_life.disable, item_life.undelete, item_life.resume):
+    command.add_command(_one)

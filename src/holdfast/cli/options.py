@@ -12,6 +12,7 @@ import click
 
 from holdfast.domain.path_text import encode_path, unescape
 from holdfast.errors import UsageError
+from holdfast.files import read_small
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -88,10 +89,30 @@ def passphrase_file(command: Command) -> Command:
     )(command)
 
 
+def password_file(command: Command) -> Command:
+    return click.option(
+        "--password-file", "file", type=FILE, help="File with the password (else it is asked)."
+    )(command)
+
+
+def read_password(file: Path | None, *, confirm: bool = False, prompt: str = "Password") -> str:
+    """From the file or the terminal; never an argument."""
+    if file is not None:
+        return read_text(file).rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the password",
+            code="PasswordMissing",
+            hint="give --password-file FILE",
+        )
+    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return text
+
+
 def read_bytes(path: Path) -> bytes:
     """A file the user named. UsageError (FileUnreadable)."""
     try:
-        return path.read_bytes()
+        return read_small(path)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}",

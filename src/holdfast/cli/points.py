@@ -15,6 +15,7 @@ def _bytes(name: str) -> show.Column:
     return name, lambda row: show.size(read(row))
 
 
+_SOFT_DELETED = show.prop("recoveryPointProperties", "isSoftDeleted")
 COLUMNS: list[show.Column] = [
     ("recovery point", lambda row: row["name"]),
     ("time (UTC)", show.when("recoveryPointTime")),
@@ -24,6 +25,7 @@ COLUMNS: list[show.Column] = [
     _bytes("stored"),
     ("findings", show.prop("holdfast", "findingsCount")),
     ("expires (UTC)", show.when("recoveryPointProperties", "expiryTime")),
+    ("soft-deleted", lambda row: "yes" if _SOFT_DELETED(row) else ""),
     ("consistency", show.prop("recoveryPointType")),
 ]
 

@@ -38,6 +38,10 @@ PREVIEWED: list[show.Column] = [
     ("keep", lambda row: row["keep"]),
     ("reason", lambda row: row["reason"]),
 ]
+USUAL_KINDS = {
+    "schedulePolicy": ("schedulePolicyType", "SimpleSchedulePolicy"),
+    "retentionPolicy": ("retentionPolicyType", "LongTermRetentionPolicy"),
+}
 FILE = click.option(
     "--file",
     "file",
@@ -74,7 +78,16 @@ def _read(file: Path) -> dict[str, Any]:
             code="UserErrorInvalidPolicyInput",
             hint="start from: holdfast policy show DefaultPolicy -o json",
         )
-    return found
+    return _with_kinds(found)
+
+
+def _with_kinds(policy: dict[str, Any]) -> dict[str, Any]:
+    """The API asks of which kind schedule and retention are; a file without it means the usual."""
+    filled = dict(policy)
+    for name, (key, usual) in USUAL_KINDS.items():
+        if isinstance(part := policy.get(name), dict):
+            filled[name] = {**part, key: part.get(key) or usual}
+    return filled
 
 
 @command.command("list")
@@ -189,7 +202,8 @@ def delete(name: str, group: str | None, vault: str | None) -> None:
 @options.vault
 @options.output
 def preview(name: str, file: Path, group: str | None, vault: str | None, output: str) -> None:
-    """What a draft would keep and drop of the recovery points there are, and why.
+    """What a draft would keep and drop of the recovery points there are, and why; and when its
+    backups are due next.
 
     \b
     Example:
@@ -197,10 +211,16 @@ def preview(name: str, file: Path, group: str | None, vault: str | None, output:
     """
     asked = {"name": name, "properties": _read(file)}
     scope = find_scope(group, vault)
-    rows = scope.api.call("POST", f"{scope.ours}/previewPolicy", asked).body["value"]
+    body = scope.api.call("POST", f"{scope.ours}/previewPolicy", asked).body
+    rows = body["value"]
     if output == "json":
         show.emit_json(rows)
         return
     show.emit(rows, output, PREVIEWED)
-    dropped = sum(not row["keep"] for row in rows)
-    click.echo(f"{len(rows)} recovery points, {dropped} would be dropped")
+    total = body["properties"]["recoveryPoints"]
+    click.echo(f"{total} recovery points, {body['properties']['drop']} would be dropped")
+    if total > len(rows):
+        click.echo(f"{total - len(rows)} more are not listed")
+    for one in body["upcoming"]:
+        times = ", ".join(show.moment(time) for time in one["times"])
+        click.echo(f"next {one['backupType'].lower()} (UTC): {times}")

@@ -15,7 +15,8 @@ PROFILE, TOKEN = "profile.json", "token.json"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``ca``: PEM text. The secret is kept in a file of mode 0600, like the token cache."""
+    """``ca``: PEM text. The secret, of a person the refresh token, is kept in a file of mode 0600,
+    like the token cache."""
 
     server: str
     ca: str
@@ -24,6 +25,7 @@ class Profile:
     subscription_id: str = ""
     group: str = ""
     vault: str = ""
+    refresh_token: str = ""
 
 
 def config_dir() -> Path:
@@ -71,6 +73,17 @@ def forget(group: str, vault: str) -> None:
     profile = load_profile()
     if (profile.group.lower(), profile.vault.lower()) == (group.lower(), vault.lower()):
         _write(replace(profile, group="", vault=""))
+
+
+def keep_refresh_token(token: str) -> None:
+    """The next one of a session: each is good for one use."""
+    _write(replace(load_profile(), refresh_token=token))
+
+
+def forget_login() -> None:
+    """Server, group and vault stay."""
+    _write(replace(load_profile(), client_id="", client_secret="", refresh_token=""))
+    forget_token()
 
 
 def _write(profile: Profile) -> None:

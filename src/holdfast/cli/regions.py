@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from holdfast.cli import options, show
+from holdfast.cli.address import segment
 from holdfast.cli.api import Api
 from holdfast.errors import UsageError
 
@@ -49,16 +49,25 @@ def create(name: str, store: str, credentials: Path | None, output: str) -> None
     """
     asked: dict[str, Any] = {"store": store}
     if credentials is not None:
-        try:
-            asked["credentials"] = json.loads(options.read_text(credentials))
-        except ValueError as error:
-            raise UsageError(
-                f"{credentials} is no credentials file: {error}",
-                code="InvalidStoreCredentials",
-                hint="give a JSON object with access_key_id, secret_access_key, endpoint",
-            ) from error
-    body = Api().call("PUT", f"{BASE}/{quote(name, safe='')}", {"properties": asked}).body
+        asked["credentials"] = _read(credentials)
+    body = Api().call("PUT", f"{BASE}/{segment(name)}", {"properties": asked}).body
     show.emit(body, output, COLUMNS)
+
+
+def _read(file: Path) -> dict[str, str]:
+    """A store's credentials. UsageError (InvalidStoreCredentials)."""
+    try:
+        found = json.loads(options.read_text(file))
+        why = "it holds no object of texts"
+    except ValueError as error:
+        found, why = None, str(error)
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise UsageError(
+            f"{file} is no credentials file: {why}",
+            code="InvalidStoreCredentials",
+            hint="give a JSON object with access_key_id, secret_access_key, endpoint",
+        )
+    return found
 
 
 @command.command("list")
@@ -83,4 +92,4 @@ def show_(name: str, output: str) -> None:
     Example:
       holdfast region show local
     """
-    show.emit(Api().get(f"{BASE}/{quote(name, safe='')}"), output, COLUMNS)
+    show.emit(Api().get(f"{BASE}/{segment(name)}"), output, COLUMNS)

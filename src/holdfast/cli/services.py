@@ -22,13 +22,15 @@ ExecStart={line}
 Restart=always
 RestartSec=5
 KillSignal=SIGTERM
-TimeoutStopSec=90
+{kill}TimeoutStopSec=90
 LimitNOFILE=65536
 UMask=0077
 
 [Install]
 WantedBy=multi-user.target
 """
+# what an agent starts outlives it: machines that run from the vault, and guards that thaw guests
+KILL_MODES = {"agent": "KillMode=process\n", "server": ""}
 
 
 def _word(text: str) -> str:
@@ -42,7 +44,7 @@ def _word(text: str) -> str:
 def unit_text(kind: str, program: Path, data: Path, more: Sequence[str]) -> str:
     """The unit of ``server`` or ``agent``."""
     words = [str(program), kind, "start", "--data", str(data.absolute()), *more]
-    return TEMPLATE.format(kind=kind, line=" ".join(map(_word, words)))
+    return TEMPLATE.format(kind=kind, line=" ".join(map(_word, words)), kill=KILL_MODES[kind])
 
 
 def install(kind: str, data: Path, more: Sequence[str], *, only_print: bool) -> None:

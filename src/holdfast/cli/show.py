@@ -13,7 +13,11 @@ Column = tuple[str, Callable[[Body], Any]]
 
 
 def emit_json(body: Any) -> None:
-    click.echo(json.dumps(body, indent=2))
+    click.echo(json_text(body))
+
+
+def json_text(body: Any) -> str:
+    return json.dumps(body, indent=2)
 
 
 def emit(body: Any, output: str, columns: Sequence[Column]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from holdfast.cli import follow, options, show
+from holdfast.cli.standalone_follow import followed
 from holdfast.domain.path_text import decode_path, encode_path
+from holdfast.errors import CancelledError, UsageError
 
 SHOWN_FINDINGS = 20
 FOLDER = click.option("--path", required=True, type=options.FOLDER, help="The vault's folder.")
@@ -76,6 +80,13 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
 @click.option(
     "--only", "paths", multiple=True, type=options.PATH_TEXT, help="Only this path; repeatable."
 )
+@click.option(
+    "--disk",
+    "luns",
+    multiple=True,
+    type=click.IntRange(-1),
+    help="Only this disk (LUN; -1: the system's); repeatable.",
+)
 @options.passphrase_file
 def restore(
     path: Path,
@@ -85,19 +96,34 @@ def restore(
     point: str,
     target: Path,
     paths: tuple[str, ...],
+    luns: tuple[int, ...],
     passphrase_file: Path | None,
 ) -> int:
-    """Restore files from the vault's folder.
+    """Restore files, or the disks of a machine, from the vault's folder.
+
+    Disks become sparse raw images, disk-LUN.raw and disk-os.raw, beside machine.json that
+    describes the machine.
 
     \b
     Example:
       holdfast store restore --path DIR --key K --item docs --recovery-point latest --to /tmp/back
     """
-    from holdfast.workloads.files.standalone import restore_point
+    from holdfast.workloads.files.restore_progress import RestoreProgress
+    from holdfast.workloads.files.standalone import choose_point, restore_point
+    from holdfast.workloads.vm.disks.standalone import holds_machine
 
     reader = _open(path, key, passphrase_file)
+    record = choose_point(reader, item, container, point)
+    if holds_machine(reader, record):
+        return _restore_machine(reader, record, target, paths, luns)
+    if luns:
+        raise UsageError(f"{item} has no disks", hint="leave --disk out")
     wanted = tuple(os.fsdecode(decode_path(path)) for path in paths)
-    done, findings = restore_point(reader, item, container, point, target, wanted)
+    progress = RestoreProgress()
+    with _resumable(), followed(progress) as stopped:
+        done, findings = restore_point(
+            reader, item, container, point, target, wanted, progress=progress, cancelled=stopped
+        )
     click.echo(f"{done.files:,} files restored, {show.size(done.logical_bytes)}")
     shown = [
         {"code": one.code, "path": encode_path(one.path), "message": one.message}
@@ -107,3 +133,35 @@ def restore(
     if len(findings) > SHOWN_FINDINGS:
         click.echo(f"  ... {len(findings):,} findings in all")
     return 3 if findings else 0
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say how a restore that was stopped goes on."""
+    try:
+        yield
+    except CancelledError as error:
+        raise CancelledError(
+            "the restore was stopped; what it wrote is kept",
+            hint="give the same command again: it goes on where it was",
+        ) from error
+
+
+def _restore_machine(
+    reader: Any, record: Any, target: Path, paths: tuple[str, ...], luns: tuple[int, ...]
+) -> int:
+    from holdfast.workloads.vm.disks.standalone import restore_machine
+    from holdfast.workloads.vm.disks.values import Progress
+
+    if paths:
+        raise UsageError(
+            "this recovery point holds disks, not files",
+            hint="choose disks with --disk, and take files out of the restored images",
+        )
+    progress = Progress()
+    with _resumable(), followed(progress) as stopped:
+        done = restore_machine(reader, record, target, luns, progress=progress, cancelled=stopped)
+    for path in done.files:
+        click.echo(str(path))
+    click.echo(f"{show.size(done.size)} of disks restored, {show.size(done.data_bytes)} of data")
+    return 0

@@ -12,7 +12,8 @@ import click
 
 from holdfast.cli import follow, options, show
 from holdfast.cli.api import Scope, find_scope
-from holdfast.files import write_whole
+from holdfast.cli.new_files import check_new
+from holdfast.files import read_small, write_whole
 
 _SPAN = re.compile(r"(\d{1,9})\s*([smhd])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -24,6 +25,14 @@ def parse_span(text: str) -> int:
     if match is None:
         raise click.UsageError(f"{text!r} is no time span; give e.g. 48h, 30m or 7d")
     return int(match.group(1)) * _UNITS[match.group(2)]
+
+
+def is_enrolment(path: Path) -> bool:
+    """Whether a file is an enrolment file, which newer ones may replace."""
+    try:
+        return path.is_file() and {"server", "ca", "token"} <= set(json.loads(read_small(path)))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 @click.command()
@@ -40,6 +49,8 @@ def credentials(name: str, group: str | None, target: Path, expires: str) -> Non
     """
     asked = {"properties": {"expiresInSeconds": parse_span(expires)}}
     scope = find_scope(group, name)
+    if not is_enrolment(target):
+        check_new(target, "something else")
     body = scope.api.call("POST", f"{scope.ours}/createVaultCredentials", asked).body
     found = body["properties"]
     write_whole(target, json.dumps(found["credentials"], indent=2).encode())
@@ -59,6 +70,7 @@ def export_key(name: str, group: str | None, target: Path, passphrase_file: Path
       holdfast vault export-key office -g home -o office.key
     """
     scope = find_scope(group, name)
+    check_new(target, "the key of another vault")
     phrase = options.read_passphrase(passphrase_file, confirm=True)
     asked = {"properties": {"passphrase": phrase}}
     body = scope.api.call("POST", f"{scope.ours}/exportKey", asked).body

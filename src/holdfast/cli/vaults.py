@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from holdfast.cli import options, show, vault_keys, vault_upkeep
+from holdfast.cli import options, show, vault_keys, vault_life, vault_report, vault_upkeep
+from holdfast.cli.address import segment
 from holdfast.cli.api import Api, Scope, find_scope
 from holdfast.cli.profile import forget, remember
 from holdfast.errors import NotFoundError
@@ -75,7 +75,7 @@ def list_(group: str | None, output: str) -> None:
     api = Api()
     base = f"/subscriptions/{api.subscription()}"
     if group:
-        base += f"/resourceGroups/{quote(group, safe='')}"
+        base += f"/resourceGroups/{segment(group)}"
     rows = api.listed(f"{base}/providers/Microsoft.RecoveryServices/vaults")
     show.emit(rows, output, COLUMNS)
 
@@ -98,6 +98,7 @@ def show_(name: str, group: str | None, output: str) -> None:
         return
     ours = body["properties"].get("holdfast") or {}
     show.emit(body, output, COLUMNS)
+    click.echo("soft delete: " + vault_life.soft_delete_text(body))
     click.echo(f"vault id: {ours.get('vaultId')}\nstore: {ours.get('storeUrl')}")
     if ours.get("storedBytes") is not None:
         stored = show.size(ours["storedBytes"])
@@ -111,11 +112,19 @@ def show_(name: str, group: str | None, output: str) -> None:
 @options.group
 @click.option("--tag", "tags", multiple=True, help="KEY=VALUE; replaces all tags.")
 @click.option("--properties", help="JSON merged into the vault's properties.")
+@vault_life.SOFT_DELETE
+@vault_life.SOFT_DELETE_DAYS
 @options.output
 def update(
-    name: str, group: str | None, tags: tuple[str, ...], properties: str | None, output: str
+    name: str,
+    group: str | None,
+    tags: tuple[str, ...],
+    properties: str | None,
+    soft_delete: str | None,
+    soft_delete_days: int | None,
+    output: str,
 ) -> None:
-    """Change a vault's tags or properties.
+    """Change a vault's tags, properties or soft delete.
 
     \b
     Example:
@@ -129,8 +138,9 @@ def update(
             body["properties"] = json.loads(properties)
         except ValueError as error:
             raise click.UsageError(f"--properties is no JSON: {error}") from error
+    vault_life.ask_soft_delete(body, soft_delete, soft_delete_days)
     if not body:
-        raise click.UsageError("say what to change: --tag or --properties")
+        raise click.UsageError("say what to change: --tag, --properties or --soft-delete")
     scope = find_scope(group, name)
     show.emit(scope.api.call("PATCH", scope.path, body).body, output, COLUMNS)
 
@@ -140,7 +150,7 @@ def update(
 @options.group
 @options.yes
 def delete(name: str, group: str | None, yes: bool) -> None:
-    """Delete an empty vault.
+    """Delete a vault that protects nothing; `vault undelete` brings it back for a while.
 
     \b
     Example:
@@ -150,10 +160,13 @@ def delete(name: str, group: str | None, yes: bool) -> None:
     options.confirm(f"Delete vault {name}?", yes)
     status = scope.api.call("DELETE", scope.path).status
     forget(scope.group, name)
-    click.echo("deleted" if status == 202 else "there was no such vault")
+    back = f"with soft delete it comes back for a while: holdfast vault undelete {name}"
+    click.echo(f"deleted; {back}" if status == 202 else "there was no such vault")
 
 
 for _one in (
+    vault_life.list_deleted,
+    vault_life.undelete,
     vault_keys.credentials,
     vault_keys.export_key,
     vault_keys.import_,
@@ -161,5 +174,6 @@ for _one in (
     vault_upkeep.expire,
     vault_upkeep.collect,
     vault_upkeep.confirm_clock,
+    vault_report.report,
 ):
     command.add_command(_one)
