@@ -5,6 +5,9 @@ Each round: every contender makes a first backup; every contender backs up the u
 restored tree is compared with the source. The order rotates from round to round. Results go to
 bench/results/ as Markdown, JSON and a plot. Ratios are taken within a round; the table shows
 their medians.
+
+With --double: Holdfast's peak memory on the tree and on one twice as large (see doubling.py); it
+needs room for five times the tree.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ import sys
 from pathlib import Path
 
 from contenders import CONTENDERS, Contender, Holdfast, machine_facts, missing_programs
+from doubling import row_of, verdict, write_double
 from measure import Measurement
-from report import write_report
+from report import Report, files_goals, write_report
 
 from holdfast.workloads.files.compare import Inventory, compare_inventories, take_inventory
 
 STEPS = ("first backup", "unchanged backup", "backup after 1 % changed", "full restore")
 MIN_FILES, MIN_BYTES = 200_000, 5_000_000_000
+NAMES: dict[str, type[Contender]] = {kind.__name__.lower(): kind for kind in CONTENDERS}
 Results = dict[str, dict[str, list[dict[str, float]]]]
 
 
@@ -102,10 +107,15 @@ def same_tree(source: Inventory, restored: Path, strip: Path) -> bool:
 
 
 def one_round(
-    number: int, tree: Path, work: Path, results: Results, checks: dict[str, bool]
+    number: int,
+    kinds: list[type[Contender]],
+    tree: Path,
+    work: Path,
+    results: Results,
+    checks: dict[str, bool],
 ) -> None:
-    shift = number % len(CONTENDERS)
-    order = [kind(work / kind.__name__) for kind in CONTENDERS[shift:] + CONTENDERS[:shift]]
+    shift = number % len(kinds)
+    order = [kind(work / kind.__name__) for kind in kinds[shift:] + kinds[:shift]]
     for who in order:
         who.set_up(tree)
     try:
@@ -139,30 +149,54 @@ def one_round(
             who.tear_down()
 
 
+def double(tree: Path, data: Path) -> int:
+    """Peak memory on ``tree`` and on twice of it; 0 when it is bounded and flat."""
+    once = row_of(tree, data / "double-work", count_tree(tree))
+    larger = data / "double"
+    try:
+        write_double(tree, larger)
+        twice = row_of(larger, data / "double-work", count_tree(larger))
+    finally:
+        shutil.rmtree(larger, ignore_errors=True)
+    table, good = verdict(once, twice)
+    print(table)
+    return 0 if good else 1
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--only", nargs="+", choices=sorted(NAMES), help="leave the others out")
     parser.add_argument("--tree", type=Path, default=None, help="use this tree instead")
+    parser.add_argument("--double", action="store_true", help="only: does memory grow?")
     arguments = parser.parse_args()
-    if missing := missing_programs():
+    if not arguments.double and (missing := missing_programs()):
         print(f"bench: not installed: {', '.join(missing)}", file=sys.stderr)
         return 2
     tree = (arguments.tree or arguments.data / "tree").resolve()
     if arguments.tree is None:
         build_tree(tree)
+    if arguments.double:
+        return double(tree, arguments.data.resolve())
     files, size = count_tree(tree)
     results: Results = {}
     checks: dict[str, bool] = {}
+    kinds = [NAMES[name] for name in arguments.only or NAMES]
     for number in range(arguments.rounds):
         print(f"round {number + 1}", flush=True)
         work = arguments.data.resolve() / f"round-{number + 1}"
         shutil.rmtree(work, ignore_errors=True)
-        one_round(number, tree, work, results, checks)
+        one_round(number, kinds, tree, work, results, checks)
         shutil.rmtree(work, ignore_errors=True)
     facts = {**machine_facts(), "files": f"{files:,}", "bytes": f"{size:,}"}
-    write_report(arguments.results, STEPS, results, checks, facts)
+    subject = f"{files:,} files / {size:,} bytes"
+    goals = files_goals(results, STEPS)
+    report = Report("files", "Files benchmark", subject, STEPS, goals)
+    write_report(arguments.results, report, results, checks, facts)
     medians = {
         step: {who: statistics.median(row["wall"] for row in rows) for who, rows in by.items()}
         for step, by in results.items()

@@ -117,6 +117,12 @@ class Holdfast(Contender):
     host = "bench-machine"
 
     def set_up(self, source: Path) -> None:
+        self.start_programs()
+        self.cli("item", "protect", "tree", "--container", self.host, "--include", str(source),
+                 "--policy", "DefaultPolicy")  # fmt: skip
+
+    def start_programs(self, settings: str = "") -> None:
+        """A server with a vault, and an agent with these settings."""
         self.environment |= {
             "HOLDFAST_CONFIG_DIR": str(self.folder / "profile"),
             "HOLDFAST_GROUP": "bench",
@@ -138,9 +144,9 @@ class Holdfast(Contender):
         self.cli("vault", "credentials", "bench-vault", "-g", "bench", "-o", str(credentials))
         self.cli("agent", "enroll", "--credentials", str(credentials), "--data", str(agent),
                  "--name", self.host)  # fmt: skip
+        if settings:
+            (agent / "holdfast.toml").write_text(settings)
         self.agent = self._start("agent", "start", "--data", str(agent))
-        self.cli("item", "protect", "tree", "--container", self.host, "--include", str(source),
-                 "--policy", "DefaultPolicy")  # fmt: skip
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as out:
@@ -217,6 +223,8 @@ def machine_facts() -> dict[str, str]:
     """Versions of what was measured, and the number of cores."""
 
     def first_line(*words: str) -> str:
+        if shutil.which(words[0]) is None:
+            return "not installed"
         done = subprocess.run(words, capture_output=True, check=False, text=True)
         return done.stdout.splitlines()[0] if done.stdout else "?"
 

@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.1
+COMMAND = "command"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
 class Measurement:
-    """Seconds of wall and CPU, bytes of peak resident memory summed over the processes."""
+    """Seconds of wall and CPU, bytes of peak resident memory summed over the processes;
+    ``servants_rss_bytes``: the peak of the long-lived ones alone."""
 
     wall_seconds: float
     cpu_seconds: float
     peak_rss_bytes: int
     exit_code: int
     rss_by_process: dict[str, int] = field(default_factory=dict)
+    servants_rss_bytes: int = 0
 
 
 def _children(pid: int) -> list[int]:
@@ -58,6 +61,7 @@ class _Sampler:
     def __init__(self, roots: Mapping[str, int]) -> None:
         self.roots = dict(roots)
         self.peak = 0
+        self.servants_peak = 0
         self.peaks: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -71,12 +75,14 @@ class _Sampler:
 
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
-            total = 0
+            total = own = 0
             for name, root in self.roots.items():
                 used = sum(_rss(pid) for pid in [root, *_children(root)])
                 self.peaks[name] = max(self.peaks.get(name, 0), used)
                 total += used
+                own = used if name == COMMAND else own
             self.peak = max(self.peak, total)
+            self.servants_peak = max(self.servants_peak, total - own)
 
 
 def measure(
@@ -93,7 +99,7 @@ def measure(
     with log.open("ab") as out:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=dict(environment), stdout=out, stderr=out)
-        sampler = _Sampler({"command": process.pid, **servants})
+        sampler = _Sampler({COMMAND: process.pid, **servants})
         sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
@@ -101,7 +107,9 @@ def measure(
     process.returncode = os.waitstatus_to_exitcode(status)
     cpu = usage.ru_utime + usage.ru_stime
     cpu += sum(_cpu(pid) for pid in servants.values()) - cpu_before
-    return Measurement(wall, cpu, sampler.peak, process.returncode, sampler.peaks)
+    return Measurement(
+        wall, cpu, sampler.peak, process.returncode, sampler.peaks, sampler.servants_peak
+    )
 
 
 def tree_bytes(path: Path) -> int:

@@ -1,10 +1,12 @@
-"""The benchmark's table (Markdown, JSON) and plot."""
+"""A benchmark's table (Markdown, JSON) and plot."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 Results = dict[str, dict[str, list[dict[str, float]]]]
@@ -24,37 +26,16 @@ def _table(results: Results, steps: tuple[str, ...]) -> list[str]:
     ]
     for step in steps:
         for who, rows in results[step].items():
-            middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+            medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
             against = ""
             if who != OURS:
                 values = ratios(results, step, who, "wall")
                 spread = ", ".join(f"{value:.2f}" for value in values)
                 against = f"**{statistics.median(values):.2f}** ({spread})"
             lines.append(
-                f"| {step} | {who} | {middle['wall']:.2f} | {middle['cpu']:.2f} "
-                f"| {middle['rss'] / 1e6:.0f} | {middle['stored'] / 1e6:,.0f} | {against} |"
+                f"| {step} | {who} | {medians['wall']:.2f} | {medians['cpu']:.2f} "
+                f"| {medians['rss'] / 1e6:.0f} | {medians['stored'] / 1e6:,.0f} | {against} |"
             )
-    return lines
-
-
-def _goals(results: Results, steps: tuple[str, ...]) -> list[str]:
-    first, unchanged, _, restore = steps
-
-    def middle(step: str, other: str, field: str = "wall") -> float:
-        return statistics.median(ratios(results, step, other, field))
-
-    peak = max(row["rss"] for by in results.values() for row in by[OURS]) / 1e6
-    rows = [
-        ("first backup / restic", middle(first, "restic"), 0.35),
-        ("first backup / tar, zstd", middle(first, "tar | zstd -3 -T0"), 0.9),
-        ("full restore / restic", middle(restore, "restic"), 0.6),
-        ("stored bytes / restic", middle(first, "restic", "stored"), 1.05),
-        ("unchanged / restic (aim)", middle(unchanged, "restic"), 0.25),
-        ("peak RSS MB (server, agent, command)", peak, 600.0),
-    ]
-    lines = ["| goal | measured | limit | met |", "|---|---:|---:|---|"]
-    for name, value, limit in rows:
-        lines.append(f"| {name} | {value:.2f} | {limit} | {'yes' if value <= limit else 'no'} |")
     return lines
 
 
@@ -83,27 +64,74 @@ def _plot(path: Path, steps: tuple[str, ...], results: Results) -> None:
     figure.savefig(path, dpi=130)
 
 
+def files_goals(results: Results, steps: tuple[str, ...]) -> list[str]:
+    """The goals of the files benchmark, against what was measured."""
+    first, unchanged, _, restore = steps
+    wanted = [
+        ("first backup / restic", first, "restic", "wall", 0.35),
+        ("first backup / tar, zstd", first, "tar | zstd -3 -T0", "wall", 0.9),
+        ("full restore / restic", restore, "restic", "wall", 0.6),
+        ("stored bytes / restic", first, "restic", "stored", 1.05),
+        ("unchanged / restic (aim)", unchanged, "restic", "wall", 0.25),
+    ]
+    rows = [
+        (name, middle(results, step, other, field), limit)
+        for name, step, other, field, limit in wanted
+        if other in results[step]
+    ]
+    peak = max(row["rss"] for by in results.values() for row in by[OURS]) / 1e6
+    rows.append(("peak RSS MB (server, agent, command)", peak, 600.0))
+    return goals_table(rows)
+
+
+def goals_table(rows: Sequence[tuple[str, float | None, float]]) -> list[str]:
+    """(goal, measured or None, the most it may be) as lines."""
+    lines = ["| goal | measured | limit | met |", "|---|---:|---:|---|"]
+    for name, value, limit in rows:
+        told = "not measured" if value is None else f"{value:.2f}"
+        met = "" if value is None else ("yes" if value <= limit else "no")
+        lines.append(f"| {name} | {told} | {limit:g} | {met} |")
+    return lines
+
+
+def middle(results: Results, step: str, other: str, field: str = "wall") -> float:
+    """The median of the ratios of the rounds."""
+    return statistics.median(ratios(results, step, other, field))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``name`` of the files; ``subject``: what was measured, in a line's words."""
+
+    name: str
+    title: str
+    subject: str
+    steps: tuple[str, ...]
+    goals: list[str]
+
+
 def write_report(
     folder: Path,
-    steps: tuple[str, ...],
+    report: Report,
     results: Results,
     checks: dict[str, bool],
     facts: dict[str, str],
 ) -> None:
-    """Write files.md, files.json and files.png into ``folder``."""
+    """Write NAME.md, NAME.json and NAME.png into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    rounds = len(next(iter(results[report.steps[0]].values())))
     lines = [
-        "# Files benchmark",
+        f"# {report.title}",
         "",
-        f"{today}, {facts['cores']} cores, {facts['files']} files / {facts['bytes']} bytes, "
-        f"{len(next(iter(results[steps[0]].values())))} rounds, interleaved, warm cache.",
+        f"{today}, {facts['cores']} cores, {report.subject}, "
+        f"{rounds} rounds, interleaved, warm cache.",
         "",
-        *_table(results, steps),
+        *_table(results, report.steps),
         "",
         "## Goals",
         "",
-        *_goals(results, steps),
+        *report.goals,
         "",
         "## Checks",
         "",
@@ -113,10 +141,10 @@ def write_report(
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
         "",
-        "![seconds per step](files.png)",
+        f"![seconds per step]({report.name}.png)",
         "",
     ]
-    (folder / "files.md").write_text("\n".join(lines))
+    (folder / f"{report.name}.md").write_text("\n".join(lines))
     body = {"date": today, "facts": facts, "checks": checks, "results": results}
-    (folder / "files.json").write_text(json.dumps(body, indent=2) + "\n")
-    _plot(folder / "files.png", steps, results)
+    (folder / f"{report.name}.json").write_text(json.dumps(body, indent=2) + "\n")
+    _plot(folder / f"{report.name}.png", report.steps, results)
