@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo test test-kills test-az lint bench-files lock clean
+.PHONY: setup demo demo-vm test test-kills test-vm test-az lint bench-files bench-vm bench-catalog lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q -n 2 --basetemp="$$folder/tests"
@@ -20,11 +20,17 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 demo: setup
 	@$(BIN)/python tools/demo.py --source "$(SOURCE)"
 
+demo-vm: setup
+	@$(BIN)/python tools/demo_vm.py
+
 test: setup
-	$(PYTEST) --ignore=tests/recovery --ignore=tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
+	$(PYTEST) --ignore=tests/recovery --ignore=tests/vm --ignore=tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-kills: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+test-vm: setup
+	$(PYTEST) tests/vm; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 # One worker: az keeps one profile, and the tests share one vault.
 test-az: setup .venv-az/.ready
@@ -40,6 +46,13 @@ bench-files: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	$(BIN)/python bench/bench_files.py
 
+bench-vm: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	$(BIN)/python bench/bench_vm.py
+
+bench-catalog: setup
+	$(BIN)/python bench/bench_catalog.py
+
 lint: setup
 	$(BIN)/ruff check src tests tools bench
 	$(BIN)/ruff format --check src tests tools bench
@@ -47,7 +60,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 lock:
-	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.lock
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --extra all --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.lock
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/bench.in -o requirements/bench.lock
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/az.in -o requirements/az.lock
 

@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import make_url
 
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrate import upgrade
+from holdfast.testing.contract import Contract
+from holdfast.testing.departures import undeparted
 from holdfast.testing.servers import Postgres, S3Service, postgres, seaweedfs
+from holdfast.testing.watching import WATCHERS, Answered
+from holdfast.testing.world import logs_since
+
+CONTRACT = Contract(Path(__file__).parent / "facts" / "recovery_services.json")
+BEGAN = pytest.StashKey[float]()
+# how long a drawn case takes says something about the machine, not about the code
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[BEGAN] = time.time()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the programs of a failed test, or of its fixtures, wrote last."""
+    report = yield
+    if report.failed:
+        report.sections += logs_since(item.stash[BEGAN])
+    return report
+
+
+def check_answer(answered: Answered) -> None:
+    """Every answer that a test gets over Azure's part of the API is as Azure describes it."""
+    operation = CONTRACT.find(answered.method, answered.path)
+    if operation is None:
+        return
+    found = operation.deviations(answered.status, answered.headers, answered.content())
+    wrong = undeparted(found)
+    where = f"{answered.method} {answered.path} ({operation.id}) {answered.status}"
+    assert wrong == [], "\n".join([where, *map(str, wrong)])
+
+
+WATCHERS.append(check_answer)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,14 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "none", {}) == Settings()
 
 
+def test_limits_are_azures_unless_an_operator_says_otherwise() -> None:
+    of = Settings()
+    assert (of.max_vaults, of.max_vault_policies, of.max_vault_items) == (500, 200, 2000)
+    assert (of.max_policy_vms, of.max_item_points) == (100, 9999)
+    assert (of.max_policy_changes_a_day, of.max_protection_changes_a_day) == (50, 1000)
+    assert (of.max_vm_backups_a_day, of.max_vm_restores_a_day) == (9, 20)
+
+
 @pytest.mark.parametrize(
     ("text", "environment", "named"),
     [
