@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.ports.block_device import BlockSource
+from holdfast.ports.block_device import BlockSource, BlockTarget
 
 
 class DiskFormat(Enum):
@@ -24,6 +25,18 @@ Progress = Callable[[int, int], None]  # bytes of the disk that are done, and in
 
 class DiskFiles(Protocol):
     """Writes whole disks. Thread safe."""
+
+    def takes_blocks(self, kind: DiskFormat) -> bool:
+        """Whether ``create`` makes this format."""
+        ...
+
+    def create(
+        self, target: Path, kind: DiskFormat, size: int
+    ) -> AbstractContextManager[BlockTarget]:
+        """A disk of ``size`` bytes of zeros to write to, and to flush. Leaving the ``with`` in
+        peace makes ``target`` be there, whole and durable; an error leaves nothing. Raises as
+        ``write``."""
+        ...
 
     def write(
         self,

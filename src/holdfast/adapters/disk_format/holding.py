@@ -3,13 +3,15 @@
 ``qemu-img convert`` ends well also when the last tables, which it writes when it closes the file,
 could not be written: the data is in the file then, and the disk reads as zeros. So the pieces of
 the source that were read and held something are noted, and the finished file is opened again and
-asked what it has there. Only its tables are read for that, none of its data.
+asked what it has there: by its tables, or, where a format's tables cannot be asked (VHDX), by
+reading a few pieces.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,13 @@ class HeldPieces:
                 with self._lock:
                     self._bits[piece >> 3] |= 1 << (piece & 7)
             at = end
+
+    def one_in_each(self, step: int) -> Iterator[int]:
+        """The offset of the first piece that was noted, of each ``step`` bytes that have one."""
+        for start in range(0, self._size, step):
+            found = self.first_in(start, min(start + step, self._size))
+            if found is not None:
+                yield found
 
     def first_in(self, start: int, end: int) -> int | None:
         """The offset of the first piece that was noted, of those wholly between two offsets."""

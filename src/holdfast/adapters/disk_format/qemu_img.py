@@ -1,4 +1,4 @@
-"""Disk files in the formats of hypervisors, written by ``qemu-img convert``.
+"""Disk files in the formats of other hypervisors than QEMU, written by ``qemu-img convert``.
 
 It reads the disk from an NBD server of this process, on a socket in a private folder: nothing is
 stored twice, and when this process dies, so does the conversion. What it made is not believed to
@@ -16,21 +16,22 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from holdfast.adapters.disk_format.holding import HeldPieces, MapReader
+from holdfast.adapters.disk_format.holding import PIECE_BYTES, HeldPieces, MapReader
 from holdfast.errors import CancelledError, TargetError
 from holdfast.nbd.address import UnixSocket
 from holdfast.nbd.server import NbdServer
 from holdfast.ports.block_device import BlockSource, Extent
 from holdfast.ports.disk_format import DiskFormat, Progress
 
-PROGRAM = "qemu-img"
+PROGRAM, READER = "qemu-img", "qemu-io"
+PROBE_BYTES, PROBES = 16 * 1024 * 1024, 256  # one piece is read of each; so many at a time
 # What qemu-img calls a format, and how it is to be made. Without force_size a VHD is rounded up to
 # cylinders, and the disk would change its size.
 FORMATS = {
-    DiskFormat.QCOW2: ("qcow2", ["-W"]),
     DiskFormat.VHD: ("vpc", ["-o", "subformat=dynamic,force_size=on"]),
     DiskFormat.VHDX: ("vhdx", ["-o", "subformat=dynamic"]),
 }
@@ -38,6 +39,7 @@ LARGEST = {DiskFormat.VHD: 2040 * 1024**3, DiskFormat.VHDX: 64 * 1024**4}
 UNIT = {DiskFormat.VHDX: 1024 * 1024}  # [bytes] sizes are multiples of; else sectors of 512
 POLL_SECONDS = 0.2
 MAX_SAID = 4096  # [bytes] of its complaints we keep
+_UNLIKE = re.compile(rb"Pattern verification failed at offset (\d+),")
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 
@@ -57,9 +59,9 @@ def convert(
         raise TargetError(
             f"a disk in the format {kind.value} is written by {PROGRAM}, which is not here",
             code="FormatUnavailable",
-            hint="install it (Debian: apt install qemu-utils), or restore to the format raw",
+            hint="install it (Debian: apt install qemu-utils), or restore to the format qcow2",
         )
-    _check_size(source.size, kind)
+    check_size(source.size, kind)
     watched = _Watched(source)
     with _served(watched) as address:
         name, options = FORMATS[kind]
@@ -71,6 +73,8 @@ def convert(
     if code or _complaints(said):
         raise _refused(target, code, said)
     _check_held([program, "map", "--output=json", "-f", name, str(path)], watched.held, target)
+    if kind is DiskFormat.VHDX:  # whose map says that all of it is data
+        _check_pieces(name, path, watched.held, target, source.size)
     progress(source.size, source.size)
 
 
@@ -97,7 +101,27 @@ def _check_held(command: list[str], held: HeldPieces, target: Path) -> None:
         raise _not_held(target, f"what the disk has at byte {found.lost:,} is not in it")
 
 
-def _check_size(size: int, kind: DiskFormat) -> None:
+def _check_pieces(name: str, path: Path, held: HeldPieces, target: Path, size: int) -> None:
+    """TargetError (DiskNotHeld) when a piece that held something reads as zeros. Where there is no
+    program to read with, the file was opened at least."""
+    program = shutil.which(READER)
+    if program is None:
+        return
+    wanted = held.one_in_each(PROBE_BYTES)
+    while batch := list(islice(wanted, PROBES)):
+        told: list[bytes] = []
+        command = [program, "-r", "-f", name]
+        for at in batch:
+            command += ["-c", f"read -P 0 {at} {min(PIECE_BYTES, size - at)}"]
+        _run([*command, str(path)], lambda out, told=told: told.extend(out))  # type: ignore[misc]
+        other_than_zeros = {int(found[1]) for found in map(_UNLIKE.match, told) if found}
+        for at in batch:
+            if at not in other_than_zeros:
+                raise _not_held(target, f"what the disk has at byte {at:,} is not in it")
+
+
+def check_size(size: int, kind: DiskFormat) -> None:
+    """TargetError (DiskTooLarge, DiskSizeUneven) when a format cannot hold a disk."""
     largest, unit = LARGEST.get(kind, size), UNIT.get(kind, 512)
     if size > largest:
         raise TargetError(

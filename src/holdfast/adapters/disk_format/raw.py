@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from holdfast.adapters.disk_format.partial import PartialFile, failed
+from holdfast.adapters.disk_format.partial import failed
 from holdfast.errors import CancelledError
-from holdfast.ports.block_device import BlockSource, ExtentKind
+from holdfast.ports.block_device import BlockSource, BlockTarget, ExtentKind
 from holdfast.ports.disk_format import Progress
 
 PIECE_BYTES = 1024 * 1024
@@ -65,11 +65,14 @@ class RawFile:
 
 
 def copy_disk(
-    source: BlockSource, partial: PartialFile, progress: Progress, cancelled: Callable[[], bool]
+    source: BlockSource,
+    target: BlockTarget,
+    progress: Progress,
+    cancelled: Callable[[], bool],
 ) -> None:
-    """Fill the new, empty ``partial`` with ``source``. What ``source`` raises, TargetError,
+    """Fill ``target``, which reads as zeros, with ``source``, and flush it. What either raises,
     CancelledError."""
-    target, total, done = RawFile(partial.fd, source.size, partial.target), source.size, 0
+    total, done = source.size, 0
     waiting: deque[tuple[int, Future[None]]] = deque()
 
     def copy(offset: int, length: int) -> None:
@@ -77,11 +80,9 @@ def copy_disk(
         source.read_into(offset, view)
         target.write(offset, view)
 
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="raw-disk") as pool:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="copy-disk") as pool:
         try:
             for offset, length, is_data in _pieces(source):
-                if cancelled():
-                    raise CancelledError("the restore of the disk was cancelled")
                 if is_data:
                     waiting.append((length, pool.submit(copy, offset, length)))
                 else:
@@ -91,10 +92,18 @@ def copy_disk(
                     one.result()
                     done += size
                     progress(done, total)
+                    _stop_if(cancelled)
+                _stop_if(cancelled)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    target.flush()
     progress(total, total)
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise CancelledError("the restore of the disk was cancelled")
 
 
 def _pieces(source: BlockSource) -> Iterator[tuple[int, int, bool]]:

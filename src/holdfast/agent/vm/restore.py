@@ -16,6 +16,7 @@ from holdfast.agent.vm.staging import free_name, publish, staged_folder
 from holdfast.agent.vm_work import VmControl, VmSession
 from holdfast.domain.path_text import decode_path, encode_path
 from holdfast.errors import ConflictError, NotFoundError, TargetError
+from holdfast.ports.block_device import BlockTarget
 from holdfast.ports.clock import Random
 from holdfast.ports.disk_format import DiskFiles, DiskFormat
 from holdfast.ports.hypervisor import Machine
@@ -32,7 +33,8 @@ from holdfast.ports.vm_tasks import DiskFiles as FolderTarget
 from holdfast.workloads.files.restore_fetch import ChunkFetcher
 from holdfast.workloads.vm.disks.point import DiskEntry, MachinePoint
 from holdfast.workloads.vm.disks.point_disk import PointDisk
-from holdfast.workloads.vm.disks.values import stream_name
+from holdfast.workloads.vm.disks.restore import DiskRestore
+from holdfast.workloads.vm.disks.values import Progress, stream_name
 
 IMAGES = ("qcow2", "raw")  # what machines run from
 
@@ -71,19 +73,33 @@ class PointDisks:
 
     def write(self, entry: DiskEntry, target: Path, form: str) -> None:
         """Make ``target`` hold a disk; see ports.disk_format.DiskFiles."""
+        kind = DiskFormat(form)
+        if self._files.takes_blocks(kind):
+            with self._files.create(target, kind, entry.size) as made:
+                self._fill(entry, made)
+        else:
+            with closing(PointDisk(self._point, entry.lun, whole=True)) as source:
+                self._files.write(
+                    source,
+                    target,
+                    kind,
+                    progress=lambda done, _total: self._reached(entry, done),
+                    cancelled=lambda: self._control.stopped,
+                )
+        self._reached(entry, entry.size)
 
-        def progress(done: int, _total: int) -> None:
-            self._done[entry.lun] = done
-            self._show()
+    def _fill(self, entry: DiskEntry, made: BlockTarget) -> None:
+        figures = Progress(total_bytes=entry.size)
 
-        with closing(PointDisk(self._point, entry.lun, whole=True)) as source:
-            self._files.write(
-                source,
-                target,
-                DiskFormat(form),
-                progress=progress,
-                cancelled=lambda: self._control.stopped,
-            )
+        def cancelled() -> bool:  # asked before each piece
+            self._reached(entry, figures.done_bytes)
+            return self._control.stopped
+
+        DiskRestore(self._point, entry.lun, made, progress=figures, cancelled=cancelled).run()
+
+    def _reached(self, entry: DiskEntry, done: int) -> None:
+        self._done[entry.lun] = done
+        self._show()
 
     def _show(self) -> None:
         shown = [
