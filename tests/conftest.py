@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ BEGAN = pytest.StashKey[float]()
 # how long a drawn case takes says something about the machine, not about the code
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun with & in a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs of tests inherit it
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""Server and agent take no more memory for twice the files, in a backup and in a restore."""
+"""Server and agent take no more memory for four times the files, in a backup and in a restore."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 from holdfast.testing.memory import watched
 from holdfast.testing.world import HOST, World
 
-FILES = 20_000
+FILES = 15_000
+TIMES = 4
 A_FOLDER = 500
-# What one file more may cost, at most: a name with its figures takes more than that in Python.
-BYTES_A_FILE = 400
+# What one file more may cost, at most: a name with its figures takes more in Python. Peaks
+# of two runs alike differ by up to 15 MB.
+BYTES_A_FILE = 500
 MOST_BYTES = 600_000_000
 
 
@@ -50,8 +52,8 @@ def peaks(folder: Path, count: int) -> tuple[int, int]:
 
 
 @pytest.mark.timeout(600)
-def test_twice_the_files_take_no_more_memory(tmp_path: Path) -> None:
-    few, many = peaks(tmp_path / "few", FILES), peaks(tmp_path / "many", 2 * FILES)
-    for once, twice in zip(few, many, strict=True):
-        assert twice - once < FILES * BYTES_A_FILE, (few, many)
-        assert twice < MOST_BYTES
+def test_many_files_take_no_more_memory_than_few(tmp_path: Path) -> None:
+    few, many = peaks(tmp_path / "few", FILES), peaks(tmp_path / "many", TIMES * FILES)
+    for less, more in zip(few, many, strict=True):
+        assert more - less < (TIMES - 1) * FILES * BYTES_A_FILE, (few, many)
+        assert more < MOST_BYTES

@@ -199,8 +199,9 @@ class World:
         return self.ok(*words, "--recovery-point", point, "--to", target, *more, "--wait")
 
     def vault_folder(self) -> Path:
-        """The one vault of region `local`."""
-        return next((self.server_data / "vaults").glob("*/descriptor")).parent
+        """The first vault of region `local`."""
+        made = (self.server_data / "vaults").glob("*/descriptor")
+        return min(made, key=lambda path: path.stat().st_mtime_ns).parent
 
     def kill_server(self) -> None:
         self._end(self.server, signal.SIGKILL)
