@@ -13,7 +13,7 @@ from holdfast.errors import NotFoundError
 from holdfast.testing.acls import set_acl
 from holdfast.testing.files_vault import FilesVault
 from holdfast.testing.nasty_tree import build_nasty_tree, remove_tree
-from holdfast.workloads.files import restore_plan
+from holdfast.workloads.files import restore_plan, restore_writer
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
 from holdfast.workloads.files.restore import RestorePlan
 
@@ -58,6 +58,21 @@ def test_everything_nasty_comes_back_as_it_was(folder: Path) -> None:
     above = len(source.parts) - 2  # the folders that lead to the source are in the point too
     assert result.files + result.directories == len(before.entries) + above
     assert not (folder / "journal").exists()
+
+
+def test_where_every_file_has_a_name_from_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on file systems without O_TMPFILE, which refuse it so."""
+    monkeypatch.setattr(restore_writer, "_NAMELESS", os.O_RDWR)
+    source, target = folder / "source", folder / "target"
+    build_nasty_tree(source)
+    vault = FilesVault(folder / "vault")
+    vault.back_up(source)
+    for _ in range(2):  # to nothing, and over what is there
+        _, run = vault.restore(RestorePlan(target=target, conflict="overwrite"))
+        assert run.findings.all() == ()
+        assert differences(source, target) == []
 
 
 def test_windows_do_not_show(folder: Path, small_windows: None) -> None:

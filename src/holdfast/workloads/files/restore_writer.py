@@ -1,7 +1,9 @@
 """Making one entry at the target: whole under its name, or not at all.
 
-Content goes to a temporary name in the same directory; owner, mode, attributes and times are set
-on the open descriptor; then the name is given by ``rename``. Nothing is synced here.
+Content goes to a file without a name in the same directory (O_TMPFILE), or under a temporary one
+where the file system has none such; owner, mode, attributes and times are set on the open
+descriptor; then the name is given, by ``link`` or by ``rename``. A file without a name costs the
+kernel two thirds of one that is renamed, and is gone with the process. Nothing is synced here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import itertools
 import os
 import stat as st
 from collections.abc import Callable, Container, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from holdfast.errors import TargetError
@@ -30,8 +33,10 @@ from holdfast.workloads.files.paths import Folder, chmod_way, remove_at
 
 PathReport = Callable[[str, bytes, str], None]
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EIO)
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.ENOENT)
 PARTIAL = b".holdfast-partial-"
 
 
@@ -69,6 +74,7 @@ class EntryWriter:
         self._umask = _umask()
         self._numbers = itertools.count()
         self.bulk = BulkWriter()
+        self.nameless = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").exists()
         self.partial_prefix = PARTIAL + token + b"-"
         self._prefix = self.partial_prefix + b"%d-" % os.getpid()
 
@@ -81,8 +87,16 @@ class EntryWriter:
     # files
 
     def begin_file(self, folder: Folder, entry: Entry) -> tuple[int, bytes]:
-        """(descriptor, temporary name) of a new empty file in ``folder``."""
-        temporary, mode = self._temporary(), self._first_mode(folder, entry)
+        """(descriptor, temporary name or none) of a new empty file in ``folder``."""
+        mode = self._first_mode(folder, entry)
+        if self.nameless:
+            try:
+                return os.open(".", _NAMELESS, mode, dir_fd=folder.fd), b""
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    fail(error, folder.path)
+                self.nameless = False
+        temporary = self._temporary()
         try:
             return os.open(temporary, _CREATE, mode, dir_fd=folder.fd), temporary
         except OSError as error:
@@ -102,9 +116,11 @@ class EntryWriter:
             try:
                 self._file_attributes(fd, folder, name, entry)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+                temporary = temporary or self._first_name(fd, folder, name)
             finally:
                 os.close(fd)
-            self._give_name(folder, temporary, name)
+            if temporary:
+                self._give_name(folder, temporary, name)
         except OSError as error:
             self.drop(folder, temporary)
             fail(error, folder.path_of(name))
@@ -134,7 +150,21 @@ class EntryWriter:
             return
         apply_attributes(fd, entry, *owner, made, self._reporter(folder.path_of(name)))
 
+    def _first_name(self, fd: int, folder: Folder, name: bytes) -> bytes:
+        """Give a file without a name its own, if that is free; or a temporary one, which is
+        returned."""
+        way = b"/proc/self/fd/%d" % fd
+        try:
+            os.link(way, name, dst_dir_fd=folder.fd)
+        except FileExistsError:
+            temporary = self._temporary()
+            os.link(way, temporary, dst_dir_fd=folder.fd)
+            return temporary
+        return b""
+
     def drop(self, folder: Folder, temporary: bytes) -> None:
+        if not temporary:
+            return  # it is gone once it is closed
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder.fd)
 
