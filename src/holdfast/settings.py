@@ -217,7 +217,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "alert_severity": (0, 4),
     "smtp_port": (1, 65535),
 }
-AGENT_LIMITS: dict[str, tuple[float, float]] = {"checkpoint_seconds": (0.05, 86400)}
+AGENT_LIMITS: dict[str, tuple[float, float]] = {"checkpoint_seconds": (0.001, 86400)}
 SMTP_SECURITY = ("starttls", "tls", "none")
 
 

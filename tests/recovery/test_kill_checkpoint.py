@@ -67,9 +67,9 @@ def assert_whole(yard: Ground) -> None:
 
 @pytest.mark.timeout(300)
 def test_what_a_checkpoint_settled_is_not_sent_again(yard: Ground) -> None:
-    """The second checkpoint is in the middle of the one long file."""
+    """A checkpoint follows each pack; the second is in the middle of the one long file."""
     orders = {
-        "HOLDFAST_CHECKPOINT_SECONDS": "0.05",
+        "HOLDFAST_CHECKPOINT_SECONDS": "0.001",
         "HOLDFAST_TEST_CRASH": "agent.after.POST.checkpoint@2",
     }
     settled, later = sent_again(yard, orders)
