@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo demo-vm test test-kills test-vm test-az lint bench-files bench-vm bench-catalog lock clean
+.PHONY: setup demo demo-vm test test-kills soak-kills test-vm test-az lint bench-files bench-vm bench-catalog lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q -n 2 --basetemp="$$folder/tests"
@@ -28,6 +28,11 @@ test: setup
 
 test-kills: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+# Four times the kills of test-kills, for a night: soak-kills TIMES=10 for more.
+TIMES ?= 4
+soak-kills: export HOLDFAST_TEST_KILLS = $(TIMES)
+soak-kills: test-kills
 
 test-vm: setup
 	$(PYTEST) tests/vm; code=$$?; rm -rf "$$folder"; exit $$code; }
