@@ -44,6 +44,7 @@ class Demo:
         self.scratch = folder / "scratch"
         self.restored = folder / "restored"
         self.figures: list[tuple[str, float, int, int, int]] = []
+        self.programs: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
             **os.environ,
             "HOLDFAST_CONFIG_DIR": str(folder / "profile"),
@@ -56,10 +57,23 @@ class Demo:
         console.print(
             f"[bold cyan]$ holdfast {' '.join(words)}[/]", highlight=False, soft_wrap=True
         )
-        done = subprocess.run([str(HOLDFAST), *words], env=self.environment, check=False)
-        if done.returncode not in allowed:
-            raise SystemExit(f"demo: `holdfast {words[0]} ...` ended with {done.returncode}")
-        return done.returncode
+        code = self._finish(subprocess.Popen([str(HOLDFAST), *words], env=self.environment))
+        if code not in allowed:
+            raise SystemExit(f"demo: `holdfast {words[0]} ...` ended with {code}")
+        return code
+
+    def _finish(self, command: subprocess.Popen[bytes]) -> int:
+        """Its exit code; SystemExit when a program it may wait for has stopped."""
+        while True:
+            try:
+                return command.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                stopped = [name for name, one in self.programs.items() if one.poll() is not None]
+            if stopped:
+                command.kill()
+                command.wait()
+                log = (self.folder / f"{stopped[0]}.log").read_text()
+                raise SystemExit(f"demo: the {stopped[0]} stopped:\n{log}")
 
     def ask(self, *words: str) -> Any:
         """Run one command quietly and return its JSON."""
@@ -80,9 +94,11 @@ def background(demo: Demo, name: str, *words: str) -> Iterator[subprocess.Popen[
         process = subprocess.Popen(
             [str(HOLDFAST), *words], env=demo.environment, stdout=log, stderr=subprocess.STDOUT
         )
+    demo.programs[name] = process
     try:
         yield process
     finally:
+        del demo.programs[name]
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(timeout=30)

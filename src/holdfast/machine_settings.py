@@ -104,8 +104,9 @@ def libvirt_entry(settings: LibvirtSettings) -> LibvirtEntry | None:
 
 
 def default_libvirt() -> str:
-    """The system's, when its daemon's socket is there."""
-    return SYSTEM_LIBVIRT if any(Path(one).exists() for one in LIBVIRT_SOCKETS) else ""
+    """The system's, when its daemon's socket is there, for this user."""
+    usable = any(os.access(one, os.R_OK | os.W_OK) for one in LIBVIRT_SOCKETS)
+    return SYSTEM_LIBVIRT if usable else ""
 
 
 def libvirt_problems(settings: LibvirtSettings) -> list[str]:

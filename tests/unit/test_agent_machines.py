@@ -63,6 +63,27 @@ def test_a_libvirt_nobody_named_keeps_no_agent_from_its_files() -> None:
     assert "holdfast[vm]" in done.stderr
 
 
+AS_NOBODY = """
+import os, sys
+from holdfast import machine_settings
+machine_settings.LIBVIRT_SOCKETS = (sys.argv[1],)
+print(machine_settings.default_libvirt())
+os.setresuid(65534, 65534, 65534)
+print(machine_settings.default_libvirt())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root can")
+def test_a_libvirt_this_user_may_not_use_is_none(tmp_path: Path) -> None:
+    """Also when its folder cannot even be entered."""
+    folder = tmp_path / "libvirt"
+    folder.mkdir(mode=0o700)
+    (folder / "sock").touch()
+    words = [sys.executable, "-c", AS_NOBODY, str(folder / "sock")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["qemu:///system", ""]
+
+
 def test_machines_without_the_library_are_refused_with_a_hint() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_LIBRARY], capture_output=True, text=True, check=True
