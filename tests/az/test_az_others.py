@@ -96,7 +96,7 @@ REFUSED: dict[tuple[str, ...], tuple[int, str, str]] = {
         *("--source-tier", "VaultStandard", "--destination-tier", "VaultArchive"),
     ): (3, "not found", NO_TIER),
     ("backup", "restore", "restore-azurewl", *HERE, "--recovery-config", TO_RESTORE): (
-        3, "ContainerNotFound", NONE,
+        1, "ContainerNotFound", NONE,
     ),
 }  # fmt: skip
 
