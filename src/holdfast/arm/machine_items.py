@@ -8,6 +8,8 @@ from holdfast.arm.http import stamp
 from holdfast.arm.machine_bodies import COMPUTE, machine_id
 from holdfast.catalog.containers import ContainerRow
 from holdfast.catalog.points import PointRow
+from holdfast.domain.consistency import KEY as CONSISTENCY
+from holdfast.domain.consistency import LEAST, WISH, in_force, own_wish
 from holdfast.domain.lifecycle import STOPPED
 from holdfast.domain.virtual_machines import (
     MANAGEMENT,
@@ -16,7 +18,7 @@ from holdfast.domain.virtual_machines import (
     names_in,
 )
 from holdfast.services.item_views import ItemView
-from holdfast.services.machine_items import CONSISTENCY, EXCLUSION
+from holdfast.services.machine_items import EXCLUSION
 
 Body = dict[str, Any]
 
@@ -69,10 +71,18 @@ def machine_item(view: ItemView, vault: str) -> Body:
         "holdfast": {
             "uuid": row.properties.get("uuid"),
             CONSISTENCY: row.properties.get(CONSISTENCY),
+            "consistencyInForce": _in_force(view),
             "stopped": row.protection_state in STOPPED,
             "remarks": [],
         },
     }
+
+
+def _in_force(view: ItemView) -> Body:
+    """What counts for the next backup: the machine's own minimum, or the one of its policy."""
+    policy = view.policy.properties if view.policy is not None else {}
+    found = in_force(own_wish(view.item.properties), policy)
+    return {WISH: found.wish, LEAST: found.minimum, f"{LEAST}By": found.by}
 
 
 def machine_point(row: PointRow, *, mounted: bool) -> Body:

@@ -59,7 +59,7 @@ _POLICY_FIELDS = frozenset(
         "schedulePolicy", "retentionPolicy", "vaultRetentionPolicy", "subProtectionPolicy",
         "tieringPolicy", "instantRpRetentionRangeInDays", "instantRPDetails",
         "snapshotConsistencyType", "makePolicyConsistent", "resourceGuardOperationRequests",
-        "restoreTest",
+        "restoreTest", "consistency",
     )
 )  # fmt: skip
 _IDENTITIES = {

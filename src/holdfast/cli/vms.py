@@ -14,6 +14,7 @@ from holdfast.cli.storage_accounts import path_of
 from holdfast.cli.vm_files import browse, names_of, restore_files
 
 LEVELS = click.Choice(["application", "file-system", "crash"])
+LEAST = click.Choice(["application", "file-system", "crash", "policy"])
 FORMATS = click.Choice(["qcow2", "raw", "vhd", "vhdx"])
 
 
@@ -42,8 +43,9 @@ PROTECTED: list[show.Column] = [
     ("vm", show.prop("friendlyName")),
     ("policy", show.prop("policyName")),
     ("state", show.prop("protectionState")),
-    ("consistency", show.prop("holdfast", "consistency", "wish")),
-    ("at least", show.prop("holdfast", "consistency", "atLeast")),
+    ("consistency", show.prop("holdfast", "consistencyInForce", "wish")),
+    ("at least", show.prop("holdfast", "consistencyInForce", "atLeast")),
+    ("asked by", show.prop("holdfast", "consistencyInForce", "atLeastBy")),
     ("left out (LUN)", show.prop("extendedProperties", "diskExclusionProperties", "diskLunList")),
     ("latest point (UTC)", show.when("lastRecoveryPoint")),
 ]
@@ -130,7 +132,11 @@ def show_(vm: str, group: str | None, vault: str | None, output: str) -> None:
 )
 @click.option("--all-disks", is_flag=True, help="Leave no disk out any more.")
 @click.option("--consistency", type=LEVELS, help="What is tried first (default: application).")
-@click.option("--at-least", type=LEVELS, help="Below this a backup fails (default: crash).")
+@click.option(
+    "--at-least",
+    type=LEAST,
+    help="Below this a backup fails (default: policy, as its policy says; else crash).",
+)
 @options.output
 @options.vault
 def protect(

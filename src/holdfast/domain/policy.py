@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from holdfast.domain.consistency import KEY as CONSISTENCY
+from holdfast.domain.consistency import LEAST, read_minimum
 from holdfast.domain.policy_reading import (
     Properties,
     integer,
@@ -35,6 +37,7 @@ from holdfast.errors import UsageError
 KINDS = ("AzureIaasVM", "MAB", "AzureStorage", "AzureWorkload")
 FILES_TYPES = ("AzureIaasVM", "MAB")
 NOT_STORED = ("protectedItemsCount", "resourceGuardOperationRequests", "holdfast")
+OURS = (RESTORE_TESTS, CONSISTENCY)  # Azure's policies have no such thing, nor its clients
 SHARE_POINTS, SHARE_SNAPSHOT_DAYS = 200, 30
 INSTANT_DAYS = {4: 17, 6: 22}  # by interval of an hourly schedule; otherwise 30
 INSTANT_WEEKLY = (5, 20)
@@ -71,9 +74,15 @@ def parse_policy(properties: Properties) -> Policy:
     if kind == "AzureIaasVM":
         _check_instant_days(given, schedule, rules)
         read_restore_tests(given)
-    elif given.get(RESTORE_TESTS) is not None:
-        raise refuse("restoreTest is for virtual machines", "leave it out of this policy")
+    else:
+        _refuse_of_machines(given)
     return Policy(kind, zone_name, schedule, rules, _canonical(given, kind, zone_name, schedule))
+
+
+def _refuse_of_machines(given: Properties) -> None:
+    for key in OURS:
+        if given.get(key) is not None:
+            raise refuse(f"{key} is for virtual machines", "leave it out of this policy")
 
 
 def check_tiering(properties: Mapping[str, Any]) -> None:
@@ -165,6 +174,8 @@ def _canonical(
     if kind == "AzureIaasVM":
         enhanced = found["schedulePolicy"].get("schedulePolicyType") == ENHANCED
         found.setdefault("policyType", "V2" if enhanced else "V1")
+        if (least := read_minimum(given)) is not None:
+            found[CONSISTENCY] = {LEAST: least}
     if kind in FILES_TYPES:
         _fill_times(found, schedule)
     return {**found, "timeZone": zone_name}
@@ -181,6 +192,7 @@ def _fill_times(found: dict[str, Any], schedule: Schedule) -> None:
 
 
 def _database_policy(given: dict[str, Any]) -> Policy:
+    _refuse_of_machines(given)
     settings = optional_part(given, "settings") or {}
     zone_name = _zone_name(settings)
     subs = read_workload(given)
@@ -235,8 +247,3 @@ def check_moves(before: Mapping[str, Any], after: Mapping[str, Any], machine: st
             hint="choose a policy with policyType V2, e.g. EnhancedPolicy; one of its own may run "
             "once a day",
         )
-
-
-def crash_consistent_only(properties: Mapping[str, Any]) -> bool:
-    """Whether a policy has backups of machines taken without asking the guest."""
-    return properties.get("snapshotConsistencyType") == "OnlyCrashConsistent"

@@ -134,15 +134,16 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyWish:
-    """What is tried first, and below what a backup fails."""
+    """What is tried first for a machine, and below what its backups fail; ``minimum`` is empty when
+    it has none of its own."""
 
     wish: str = "AppConsistent"
-    minimum: str = "CrashConsistent"
+    minimum: str = ""
 
     def __post_init__(self) -> None:
-        if self.wish not in LEVELS or self.minimum not in LEVELS:
+        if self.wish not in LEVELS or self.minimum not in ("", *LEVELS):
             raise _no_level()
-        if LEVELS.index(self.minimum) > LEVELS.index(self.wish):
+        if self.minimum and LEVELS.index(self.minimum) > LEVELS.index(self.wish):
             raise UsageError(
                 "the least consistency is above the one that is tried",
                 code="InvalidConsistency",

@@ -15,8 +15,8 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.machines import ReportRow
 from holdfast.catalog.tasks import TaskRow
-from holdfast.domain.policy import crash_consistent_only
-from holdfast.domain.virtual_machines import LEVELS, WORKLOAD, Exclusion, claim_error, claim_of
+from holdfast.domain.consistency import in_force, own_wish
+from holdfast.domain.virtual_machines import WORKLOAD, Exclusion, claim_error, claim_of
 from holdfast.errors import ConflictError, InternalError, UsageError
 from holdfast.ports.vm_tasks import DiskAsked, VmBackup, VmRestore, read_backed_up, to_body
 
@@ -81,7 +81,7 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
     """The body of a backup's task, with what its recovery point will say of the machine. Errors as
     ``host_of`` and ``disks_asked``."""
     report, _ = host_of(connection, item)
-    wish, minimum = _levels(connection, item)
+    wish, minimum, asker = _levels(connection, item)
     disks = disks_asked(item, report.disks)
     asked = {
         "uuid": report.uuid,
@@ -89,6 +89,7 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
         "disks": [msgspec.to_builtins(one) for one in disks],
         "wish": wish,
         "minimum": minimum,
+        "minimumBy": asker,
         "parentPoint": item.latest_point_id or None,
         "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
         "retainUntil": job.parameters.get("retainUntil"),
@@ -97,14 +98,14 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
     return body | {DESCRIBED: _described(report, [disk.lun for disk in disks])}
 
 
-def _levels(connection: Connection, item: ItemRow) -> tuple[str, str]:
-    """(wish, minimum): the item's, unless its policy asks no guest."""
-    found = item.properties.get("consistency") or {}
-    wish, minimum = found.get("wish", LEVELS[-1]), found.get("atLeast", LEVELS[0])
+def _levels(connection: Connection, item: ItemRow) -> tuple[str, str, str]:
+    """(wish, minimum, who asks for that)."""
     policy = policies.get_policy(connection, item.policy_id or "")
-    if policy is not None and crash_consistent_only(policy.properties):
-        return LEVELS[0], LEVELS[0]
-    return wish, minimum
+    found = in_force(own_wish(item.properties), policy.properties if policy is not None else {})
+    asker = f"the protection of {item.friendly_name}"
+    if found.by == "policy" and policy is not None:
+        asker = f"policy {policy.name}"
+    return found.wish, found.minimum, asker
 
 
 def restore_payload(job: JobRow, item: ItemRow) -> Body:

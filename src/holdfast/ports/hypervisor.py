@@ -101,12 +101,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``best``: the level to try for. ``at_least``: below it ``begin`` fails."""
+    """``best``: the level to try for. ``at_least``: below it ``begin`` fails, and ``asker`` says in
+    words who wants it so."""
 
     best: Consistency = Consistency.APPLICATION
     at_least: Consistency = Consistency.CRASH
 
 
+    asker: str = "its protection"
 @dataclass(frozen=True, slots=True)
 class Parent:
     """What the catalog knows of a disk at the recovery point the increment is taken against."""

@@ -90,14 +90,16 @@ class VmBackup(Shape, frozen=True, kw_only=True):
     """Back one machine up, all ``disks`` at one point in time.
 
     ``wish``: the consistency to try first; falling below ``minimum`` fails the task with
-    ConsistencyNotReached. ``parent_point``: the item's latest recovery point, to be incremental
-    to. ``audit_share``: part of the clean blocks that is read and compared all the same."""
+    ConsistencyNotReached, and ``minimum_by`` says in words who asks for it. ``parent_point``: the
+    item's latest recovery point, to be incremental to. ``audit_share``: part of the clean blocks
+    that is read and compared all the same."""
 
     uuid: Uuid
     name: Name
     disks: Annotated[tuple[DiskAsked, ...], msgspec.Meta(min_length=1, max_length=MAX_DISKS)]
     wish: Level = "AppConsistent"
     minimum: Level = "CrashConsistent"
+    minimum_by: Text = ""
     parent_point: str | None = None
     audit_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
     throttle_bytes_per_second: int | None = None

@@ -122,7 +122,7 @@ def protect_item(
             held = _policy_of(connection, old)
             if held is not None:
                 check_moves(held.properties, policy.properties, friendly(name))
-            part = read_machine_part(connection, vault, machine, properties, old)
+            part = read_machine_part(connection, vault, machine, properties, old, policy)
             full = canonical(connection, vault, machine)[1]
         else:
             part = read_files_part(properties, old)

@@ -10,7 +10,10 @@ from sqlalchemy import Connection
 from holdfast.catalog import containers, places
 from holdfast.catalog.containers import ContainerRow
 from holdfast.catalog.items import ItemRow
+from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.consistency import AS_POLICY, LEAST, WISH, check_reachable, own_wish
+from holdfast.domain.consistency import KEY as CONSISTENCY
 from holdfast.domain.lifecycle import CONTAINER_SOFT_DELETED
 from holdfast.domain.virtual_machines import (
     MANAGEMENT,
@@ -30,7 +33,7 @@ from holdfast.services.platform import Platform
 
 Body = dict[str, Any]
 UUID, HOST = "uuid", "hostContainerId"  # of an item's properties
-EXCLUSION, CONSISTENCY = "diskExclusion", "consistency"
+EXCLUSION = "diskExclusion"
 THROTTLE = "throttleBytesPerSecond"
 
 
@@ -52,7 +55,10 @@ class MachinePart:
         ours: Body = {
             UUID: self.uuid,
             HOST: self.host,
-            CONSISTENCY: {"wish": self.consistency.wish, "atLeast": self.consistency.minimum},
+            CONSISTENCY: {
+                WISH: self.consistency.wish,
+                LEAST: self.consistency.minimum or None,
+            },
         }
         if self.exclusion is not None:
             ours[EXCLUSION] = {
@@ -70,28 +76,26 @@ def exclusion_of(properties: Body) -> Exclusion:
     return Exclusion(frozenset(found["diskLunList"]), bool(found["isInclusionList"]))
 
 
-def consistency_of(properties: Body) -> ConsistencyWish:
-    found = properties.get(CONSISTENCY) or {}
-    default = ConsistencyWish()
-    return ConsistencyWish(found.get("wish", default.wish), found.get("atLeast", default.minimum))
-
-
 def read_machine_part(
     connection: Connection,
     vault: VaultRow,
     names: tuple[str, str],
     properties: Body,
     old: ItemRow | None,
+    policy: PolicyRow,
 ) -> MachinePart:
     """``extendedProperties`` and ``holdfast`` of a body; what is left out stays as it was. The item
-    is bound to the host that has the machine now. UsageError (InvalidDiskList, InvalidConsistency);
-    as ``services.machines.there`` for a machine that is not simply there and not protected yet."""
+    is bound to the host that has the machine now. ``policy``: the one it is to have. UsageError
+    (InvalidDiskList, InvalidConsistency); as ``services.machines.there`` for a machine that is not
+    simply there and not protected yet."""
     view = _machine(connection, vault, names, old)
     uuid, host = _place(view, old, names[1])
     exclusion = _exclusion(properties, old)
     if exclusion is not None and view is not None and view.report is not None:
         _check_luns(exclusion, view)
-    return MachinePart(uuid, host, exclusion, _consistency(properties, old))
+    consistency = _consistency(properties, old)
+    check_reachable(consistency, policy.properties, policy.name)
+    return MachinePart(uuid, host, exclusion, consistency)
 
 
 def _machine(
@@ -150,7 +154,7 @@ def _check_luns(exclusion: Exclusion, view: MachineView) -> None:
 
 
 def _consistency(properties: Body, old: ItemRow | None) -> ConsistencyWish:
-    before = consistency_of(old.properties if old is not None else {})
+    before = own_wish(old.properties if old is not None else {})
     ours = properties.get("holdfast") or {}
     asked = ours.get(CONSISTENCY) if isinstance(ours, dict) else None
     if not isinstance(asked, dict | None):
@@ -159,10 +163,12 @@ def _consistency(properties: Body, old: ItemRow | None) -> ConsistencyWish:
             code="InvalidConsistency",
             hint='send {"wish": "AppConsistent", "atLeast": "CrashConsistent"}',
         )
-    wish, least = (asked or {}).get("wish"), (asked or {}).get("atLeast")
+    wish, least = (asked or {}).get(WISH), (asked or {}).get(LEAST)
     found = before.wish if wish is None else level_of(str(wish))
-    minimum = before.minimum if least is None else level_of(str(least))
-    return ConsistencyWish(found, minimum)
+    if least is None:
+        return ConsistencyWish(found, before.minimum)
+    given = str(least)
+    return ConsistencyWish(found, "" if given.lower() == AS_POLICY else level_of(given))
 
 
 def machine_names(container: str, item: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from holdfast.domain.default_policies import default_policies
 from holdfast.domain.lifecycle import STOPPED
 from holdfast.domain.names import check_policy
 from holdfast.domain.overdue import counts_from
-from holdfast.domain.policy import Policy, check_for_files, check_tiering, parse_policy
+from holdfast.domain.policy import OURS, Policy, check_for_files, check_tiering, parse_policy
 from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes, total_changes
 from holdfast.domain.policy_reading import check_kinds_named
 from holdfast.domain.retention import still_owed
@@ -79,12 +79,24 @@ def put_policy(
     on; schedules follow at once. Each of its items has a job that tells of it. UsageError
     (UserErrorInvalidPolicyInput, UserErrorNotSupported, ...)."""
     check_policy(name)
+    properties = _with_ours(platform, vault, name, properties)
     parsed = parse_policy(properties)
     check_kinds_named(parsed.properties)
     check_tiering(parsed.properties)
     changes = _changes(platform, vault, name, parsed)
     row = _put(platform, vault, name, parsed, if_match, by, changes or {})
     return SavedPolicy(row, None if changes is None else total_changes(changes.values()))
+
+
+def _with_ours(platform: Platform, vault: VaultRow, name: str, properties: Body) -> Body:
+    """With what is ours and is not named as it was: clients that know Azure's fields alone drop it
+    from a policy they were shown and send back. A null takes it away."""
+    with platform.catalog.read() as connection:
+        old = policies.find_policy(connection, vault.id, name)
+    if old is None or old.management_type != properties.get("backupManagementType"):
+        return properties
+    held = {key: old.properties[key] for key in OURS if key in old.properties}
+    return {**held, **properties}
 
 
 def _changes(

@@ -44,6 +44,7 @@ DEPARTURES: tuple[Departure, ...] = (
     ),
     Departure("AzureIaaSComputeVMProtectedItem", "policyType", ADDED, LATER),
     Departure("AzureIaaSVMProtectionPolicy", "restoreTest", ADDED, "ours: when points are tested"),
+    Departure("AzureIaaSVMProtectionPolicy", "consistency", ADDED, "ours: the least of backups"),
     Departure("VaultProperties", "costManagementSettings", ADDED, LATER),
     Departure("GetOperationResult", "status", "204 is not declared", "the vault was deleted"),
     Departure("OperationStatus", "endTime", "is no date-time", RUNNING),

@@ -104,7 +104,8 @@ class MachineBackup:
         before = {disk.lun: disk for disk in known if TOKEN.fullmatch(disk.token) and disk.identity}
         hypervisor.settle(asked.uuid, _newest(before))
         self._control.check()
-        wish = Wish(LEVELS[asked.wish], LEVELS[asked.minimum])
+        levels = LEVELS[asked.wish], LEVELS[asked.minimum]
+        wish = Wish(*levels, asked.minimum_by) if asked.minimum_by else Wish(*levels)
         parents = {lun: Parent(disk.token, disk.identity) for lun, disk in before.items()}
         generations = Generations(self._means.rng.token(16).hex(), parents)
         luns = [disk.lun for disk in asked.disks]

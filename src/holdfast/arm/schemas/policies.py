@@ -121,6 +121,7 @@ class PolicyProperties(Shape):
     settings: dict[str, Any] | None = None
     tiering_policy: dict[str, Any] | None = None
     restore_test: dict[str, Any] | None = None
+    consistency: dict[str, Any] | None = None
     protected_items_count: int | None = None
     resource_guard_operation_requests: list[Id] | None = None
 

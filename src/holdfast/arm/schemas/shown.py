@@ -81,6 +81,7 @@ class PolicyShown(Shape, kw_only=True):
     retention_policy: RetentionPolicy | None = None
     sub_protection_policy: list[SubPolicy] | None = None
     restore_test: Map | None = None
+    consistency: Map | None = None
     holdfast: Map | None = None
 
 
@@ -114,6 +115,7 @@ class OursShown(Shape, kw_only=True):
     throttle_bytes_per_second: int | None = None
     uuid: str | None = None
     consistency: Map | None = None
+    consistency_in_force: Map | None = None
     health: str
     overdue: bool
 

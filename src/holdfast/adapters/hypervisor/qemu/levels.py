@@ -70,10 +70,11 @@ def judge(record: FreezeRecord, wish: Wish, disks: int, stop_ms: float) -> Snaps
         level, reason = wish.best, f"no more than {wish.best.azure_name} was asked for"
     if level < wish.at_least:
         raise SourceError(
-            f"the point in time would be {level.azure_name} only: {reason}",
+            f"the point in time would be {level.azure_name} only ({reason}), and {wish.asker} asks "
+            f"for at least {wish.at_least.azure_name}",
             code="ConsistencyNotReached",
-            hint=f"the policy asks for at least {wish.at_least.azure_name}; correct the cause in "
-            "the guest, or lower what the policy asks for",
+            hint="correct the cause in the guest, or ask for less: for this machine with holdfast "
+            "vm protect NAME --at-least LEVEL, for all of a policy in its consistency",
             retry="later",
         )
     thawed = record.thawed or 0
