@@ -85,6 +85,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     libvirt_scratch_percent: int = 20
     libvirt_freeze_seconds: int = 60
     appliance_dir: str = ""
+    guest_write_latency_ms: float = 50.0
     machine: list[MachineEntry] = []
 
 
@@ -172,6 +173,8 @@ DESCRIPTIONS: dict[str, str] = {
     "each machine's first disk.",
     "libvirt_scratch_percent": "How much of each disk's size that may take, 1 to 100.",
     "libvirt_freeze_seconds": "How long a guest may take to freeze, its scripts included.",
+    "guest_write_latency_ms": "When a guest's writes take longer than this during a backup, and "
+    "clearly longer than before it, its disks are read more slowly; 0 for never.",
     "machine": "`[[machine]]` tables, in the file only: virtual machines of QEMU that no libvirt "
     "knows; see [virtual machines](../virtual-machines.md).",
 }
@@ -217,7 +220,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "alert_severity": (0, 4),
     "smtp_port": (1, 65535),
 }
-AGENT_LIMITS: dict[str, tuple[float, float]] = {"checkpoint_seconds": (0.001, 86400)}
+AGENT_LIMITS: dict[str, tuple[float, float]] = {
+    "checkpoint_seconds": (0.001, 86400),
+    "guest_write_latency_ms": (0, 60_000),
+}
 SMTP_SECURITY = ("starttls", "tls", "none")
 
 

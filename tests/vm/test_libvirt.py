@@ -15,6 +15,7 @@ import pytest
 
 from holdfast.adapters.hypervisor.libvirt import LibvirtHypervisor
 from holdfast.adapters.hypervisor.libvirt.connection import Connection
+from holdfast.domain.guest_pace import took
 from holdfast.errors import ConflictError, NotFoundError, SourceError
 from holdfast.machine_settings import LibvirtEntry
 from holdfast.ports.hypervisor import (
@@ -324,3 +325,17 @@ def test_without_an_agent(make: Any) -> None:
     assert refused.value.code == "ConsistencyNotReached"
     assert place.nothing_left()
     assert place.checkpoints() == set()
+
+
+def test_what_the_guest_writes_is_counted_while_it_is_backed_up(place: Place) -> None:
+    (machine,) = place.hypervisor.machines()
+    assert set(machine.writes) == {"vda", "vdb"}
+    snapshot = place.begin()
+    try:
+        before = snapshot.guest_writes()
+        place.guest.shell(WRITE.format("counted", 4, 0))
+        after = took(before, snapshot.guest_writes())
+        assert after["vdb"] > 0
+    finally:
+        snapshot.rollback()
+    assert snapshot.guest_writes() == {}

@@ -53,7 +53,8 @@ def find_vms(
     joined = parts[0] if len(parts) == 1 else JoinedHypervisor(parts)
     looker = ApplianceLooker(appliance_of(settings, data))
     files = SystemDiskFiles()
-    found = VmExecutor(joined, files, clock, rng, host, running(joined), looker)
+    bound = settings.guest_write_latency_ms
+    found = VmExecutor(joined, files, clock, rng, host, running(joined), looker, bound)
     found.start()
     return found
 

@@ -56,6 +56,7 @@ POINTS: list[show.Column] = [
     ("why not more", show.prop("holdfast", "consistency", "reason")),
     ("frozen (ms)", show.prop("holdfast", "measured", "freezeMs")),
     ("stopped (ms)", show.prop("holdfast", "measured", "stopMs")),
+    ("waited (ms)", show.prop("holdfast", "measured", "waitedMs")),
     ("expires (UTC)", show.when("recoveryPointProperties", "expiryTime")),
 ]
 

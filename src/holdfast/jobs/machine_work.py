@@ -193,5 +193,7 @@ def measured_of(result: Body) -> Body:
     return {
         "freezeMs": told.freeze_ms,
         "stopMs": told.stop_ms,
+        "waitedMs": told.waited_ms,
+        "guestWriteMs": told.guest_write_ms,
         "disks": [msgspec.to_builtins(disk) for disk in told.disks],
     }

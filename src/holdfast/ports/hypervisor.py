@@ -13,10 +13,11 @@ the catalog's word (which token is committed) is enough for ``settle`` to go on 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Protocol
 
+from holdfast.domain.guest_pace import Counts
 from holdfast.errors import NotFoundError
 
 OS_DISK_LUN = -1  # as in Azure Backup: the operating system's disk; data disks count from 0
@@ -84,7 +85,7 @@ class Machine:
     """A machine of this host. ``id``: its UUID in lower case. ``firmware``: bios, uefi or empty;
     ``cpus`` and ``memory`` (bytes) are 0 when unknown, as for a machine that is off. ``problem``:
     why it cannot be backed up now, or empty. ``system``: the guest's operating system, linux,
-    windows or empty."""
+    windows or empty. ``writes``: what the guest wrote until now, of each of its disks that runs."""
 
     id: str
     name: str
@@ -97,6 +98,7 @@ class Machine:
     problem: str = ""
     system: str = ""
     startup: Startup = Startup()
+    writes: Counts = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,9 @@ class Wish:
 
     best: Consistency = Consistency.APPLICATION
     at_least: Consistency = Consistency.CRASH
-
-
     asker: str = "its protection"
+
+
 @dataclass(frozen=True, slots=True)
 class Parent:
     """What the catalog knows of a disk at the recovery point the increment is taken against."""
@@ -186,6 +188,11 @@ class Snapshot(Protocol):
 
     def scratch(self) -> ScratchUse:
         """How full the scratch area is. Cheap; ask it every few seconds."""
+        ...
+
+    def guest_writes(self) -> Counts:
+        """What the guest wrote so far, of all its disks. Cheap; empty when the machine is off, or
+        the point in time has ended. SourceError."""
         ...
 
     def check(self) -> None:

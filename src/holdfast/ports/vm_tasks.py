@@ -123,13 +123,17 @@ class DiskBackedUp(Shape, frozen=True, kw_only=True):
 
 class VmBackedUp(Shape, frozen=True, kw_only=True):
     """``consistency`` reached and, below the wish, why. ``freeze_ms``: how long the guest's file
-    systems were frozen; ``stop_ms``: how long its processors stood still."""
+    systems were frozen; ``stop_ms``: how long its processors stood still; ``waited_ms``: how long
+    reads of its disks were held back for its sake; ``guest_write_ms``: the longest its own writes
+    took meanwhile, averaged over a second."""
 
     recovery_point_id: str
     consistency: Level
     consistency_reason: Text = ""
     freeze_ms: Milliseconds = 0.0
     stop_ms: Milliseconds = 0.0
+    waited_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    guest_write_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     disks: Annotated[tuple[DiskBackedUp, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
 
 

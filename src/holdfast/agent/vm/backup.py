@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import crashpoint
+from holdfast.agent.vm.easing import Easing
 from holdfast.agent.vm.seen import to_description
 from holdfast.agent.vm.watch import Watch
 from holdfast.agent.vm_work import VmControl, VmSession
@@ -57,13 +58,16 @@ MAX_REASON = 1000  # [characters] of a reason that is told
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What backups work with. ``host``: the name of this one. ``find``: a machine by its UUID."""
+    """What backups work with. ``host``: the name of this one. ``find``: a machine by its UUID.
+    ``write_latency_ms``: when a guest's writes take longer, its disks are read more slowly; 0 for
+    never."""
 
     hypervisor: Hypervisor
     find: Callable[[str], Machine]
     clock: Clock
     rng: Random
     host: str
+    write_latency_ms: float = 0.0
 
 
 class MachineBackup:
@@ -75,6 +79,7 @@ class MachineBackup:
         self._means, self._asked = means, asked
         self._session, self._control = session, control
         self._grids: dict[int, int] = {}  # by LUN, of the point before
+        self._easing = Easing(means.write_latency_ms, means.clock, control.wait)
 
     def run(self) -> VmBackedUp:
         self._control.show(SNAPSHOT_PHASE)
@@ -147,7 +152,8 @@ class MachineBackup:
         inputs: list[DiskInput],
         should_stop: Callable[[], bool],
     ) -> DisksBackup:
-        asked, means = self._asked, self._means
+        asked, means, easing = self._asked, self._means, self._easing
+        easing.begin(machine.writes, snapshot.guest_writes)
         plan = DisksPlan(
             disks=inputs,
             machine=to_description(machine, [export.disk for export in snapshot.exports]),
@@ -156,6 +162,7 @@ class MachineBackup:
             consistency_reason=_reason(snapshot.outcome),
             throttle_bytes_per_second=asked.throttle_bytes_per_second,
             audit_share=asked.audit_share,
+            pace=lambda size: easing.pace(size, should_stop),
         )
         wait = self._control.wait
         return DisksBackup(
@@ -201,6 +208,8 @@ class MachineBackup:
             consistency_reason=_reason(outcome),
             freeze_ms=round(outcome.freeze_ms, 1),
             stop_ms=round(outcome.stop_ms, 1),
+            waited_ms=round(self._easing.waited_ms, 1),
+            guest_write_ms=round(self._easing.worst_ms, 2),
             disks=tuple(_backed_up(disk, whys[disk.lun]) for disk in result.disks),
         )
 

@@ -59,7 +59,8 @@ class Running:
 
 class VmExecutor:
     """See ``VmWork``. ``host``: the name of this one; ``running``: None on a host where no machine
-    is started from the vault; ``looker``: reads file systems of points, if this host can."""
+    is started from the vault; ``looker``: reads file systems of points, if this host can;
+    ``write_latency_ms``: see ``backup.Means``."""
 
     def __init__(
         self,
@@ -70,10 +71,11 @@ class VmExecutor:
         host: str,
         running: Running | None = None,
         looker: FileLooker | None = None,
+        write_latency_ms: float = 0.0,
     ) -> None:
         self._hypervisor = hypervisor
         self._looker = looker
-        self._means = Means(hypervisor, self._find, clock, rng, host)
+        self._means = Means(hypervisor, self._find, clock, rng, host, write_latency_ms)
         self._restores = RestoreMeans(files, self._look, rng)
         self._room = threading.BoundedSemaphore(BACKUPS_AT_ONCE)
         self._looks = threading.BoundedSemaphore(LOOKS_AT_ONCE)

@@ -125,6 +125,14 @@ class GuestMachine:
         """``running``, ``paused``, ``io-error`` ..."""
         return str(self.control("query-status")["status"])
 
+    def limit_writes(self, disk: int, writes: int) -> None:
+        """Let the guest's disk of that place take so many writes a second; 0 for as many as
+        come."""
+        assert self._monitor is not None
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd"), 0)
+        device = f"/machine/peripheral/vd{disk}/virtio-backend"
+        self._monitor.call("block_set_io_throttle", {"id": device, "iops_wr": writes, **limits})
+
     def channel(self) -> GuestAgent:
         """The guest agent, for a while."""
         return GuestAgent(self.agent, timeout=30)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from holdfast.adapters.hypervisor.libvirt.agent import ask_agent
 from holdfast.adapters.hypervisor.libvirt.connection import Connection
 from holdfast.adapters.hypervisor.libvirt.domains import Domain, DomainDisk, read_domain
+from holdfast.adapters.hypervisor.libvirt.writes import count_writes
 from holdfast.adapters.hypervisor.qemu import images
+from holdfast.domain.guest_pace import Counts
 from holdfast.errors import SourceError
 from holdfast.ports.hypervisor import AgentState, Disk, Machine, PowerState
 
@@ -40,7 +43,17 @@ def describe(connection: Connection, domain: Any, seen: Machine | None) -> Machi
         memory=int(most) * KIB,
         problem=problem or read.problem,
         system=system,
+        writes=_writes(connection, domain, read, power),
     )
+
+
+def _writes(connection: Connection, domain: Any, read: Domain, power: PowerState) -> Counts:
+    """None of a machine that is off, or stops right now."""
+    if power is not PowerState.RUNNING:
+        return {}
+    with suppress(SourceError):
+        return count_writes(connection, domain, [disk.target for disk in read.disks])
+    return {}
 
 
 def _power(libvirt: Any, state: int) -> PowerState:

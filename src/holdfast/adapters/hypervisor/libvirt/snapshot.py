@@ -13,6 +13,8 @@ from typing import Any
 
 from holdfast.adapters.hypervisor.libvirt import checkpoints
 from holdfast.adapters.hypervisor.libvirt.connection import Connection
+from holdfast.adapters.hypervisor.libvirt.writes import count_writes
+from holdfast.domain.guest_pace import Counts
 from holdfast.errors import SourceError
 from holdfast.ports.hypervisor import DiskExport, ScratchUse, SnapshotOutcome
 
@@ -33,13 +35,15 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a snapshot works with. ``checkpoint``: the one that began with it, or empty."""
+    """What a snapshot works with. ``checkpoint``: the one that began with it, or empty.
+    ``targets``: of all the guest's disks."""
 
     connection: Connection
     domain: Any
     areas: Sequence[Area]
     checkpoint: str
     folder: Path
+    targets: Sequence[str]
 
 
 class LibvirtSnapshot:
@@ -82,6 +86,11 @@ class LibvirtSnapshot:
         warned = any(size > area.budget * WARNING for size, area in pairs)
         budget = sum(area.budget for area in self._held.areas)
         return ScratchUse(min(sum(used), budget), budget, warned or full or over, over or full)
+
+    def guest_writes(self) -> Counts:
+        if self._ended:
+            return {}
+        return count_writes(self._held.connection, self._held.domain, self._held.targets)
 
     def check(self) -> None:
         if self._ended:

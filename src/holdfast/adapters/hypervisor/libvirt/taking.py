@@ -68,7 +68,14 @@ class Taking:
             undo.callback(begun.undo)
             outcome = self._moment(begun, wish)
             undo.pop_all()
-        held = Held(self._connection, self._domain, areas, begun.checkpoint, self._place.scratch)
+        held = Held(
+            self._connection,
+            self._domain,
+            areas,
+            begun.checkpoint,
+            self._place.scratch,
+            [one.target for one in self._read.disks],
+        )
         shown = [self._export(one) for one in begun.chosen]
         return LibvirtSnapshot(generations.token, outcome, shown, held, self._place.let_go)
 

@@ -10,6 +10,7 @@ from holdfast.adapters.hypervisor.qemu.drives import named_disk, read_drives
 from holdfast.adapters.hypervisor.qemu.opening import connect
 from holdfast.adapters.hypervisor.qemu.qmp import QmpConnection, QmpRefusedError
 from holdfast.adapters.hypervisor.qemu.quiesce import ask_agent
+from holdfast.adapters.hypervisor.qemu.writes import count_writes
 from holdfast.errors import SourceError
 from holdfast.machine_settings import MachineEntry
 from holdfast.ports.hypervisor import AgentState, Disk, Machine, PowerState, Startup
@@ -65,6 +66,7 @@ def _live(entry: MachineEntry, monitor: QmpConnection, agent: AgentState, system
         problem=problem,
         system=system,
         startup=_startup(monitor),
+        writes=count_writes(monitor),
     )
 
 

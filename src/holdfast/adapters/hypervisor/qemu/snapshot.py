@@ -13,6 +13,8 @@ from holdfast.adapters.hypervisor.qemu.bitmaps import Action
 from holdfast.adapters.hypervisor.qemu.drives import Drive
 from holdfast.adapters.hypervisor.qemu.qmp import QmpConnection
 from holdfast.adapters.hypervisor.qemu.scratch import ScratchArea
+from holdfast.adapters.hypervisor.qemu.writes import count_writes
+from holdfast.domain.guest_pace import Counts
 from holdfast.errors import SourceError
 from holdfast.ports.hypervisor import DiskExport, ScratchUse, SnapshotOutcome
 
@@ -77,6 +79,10 @@ class QemuSnapshot:
             if self._ended or not self._areas:
                 return ScratchUse(0, 0, False, False)
             return scratch.measure(self._monitor, self._areas)
+
+    def guest_writes(self) -> Counts:
+        with self._lock:
+            return {} if self._ended or not self._areas else count_writes(self._monitor)
 
     def check(self) -> None:
         with self._lock:
