@@ -90,6 +90,8 @@ def test_a_backup_below_what_the_policy_asks_for_fails_unless_the_machine_asks_f
 ) -> None:
     made = save(yard, "careful", {**shown(yard), "consistency": {"atLeast": "file-system"}})
     assert made["consistency"] == FILES
+    assert "not at least FileSystemConsistent" in typed("policy", "show", "careful")[1]
+    assert "not at least" not in typed("policy", "show", "EnhancedPolicy")[1]
     yard.spot.protect("web", "EnhancedPolicy")
     assert in_force(yard) == ("CrashConsistent", "default")
     yard.back_up("web")

@@ -116,7 +116,11 @@ def show_(name: str, group: str | None, vault: str | None, output: str) -> None:
       holdfast policy show DefaultPolicy -o json
     """
     scope = find_scope(group, vault)
-    show.emit(scope.api.get(scope.policy(name)), output, COLUMNS)
+    body = scope.api.get(scope.policy(name))
+    show.emit(body, output, COLUMNS)
+    least = show.prop("consistency", "atLeast")(body)
+    if least and output == "table":
+        click.echo(f"note: a backup of a machine that is not at least {least} fails")
 
 
 def _put(name: str, file: Path, group: str | None, vault: str | None, new: bool) -> show.Body:
