@@ -20,7 +20,7 @@ def count_writes(connection: Connection, domain: Any, targets: Sequence[str]) ->
         try:
             told = domain.blockStatsFlags(target, 0)
         except connection.error as error:
-            what = f"libvirt does not say what is written to {target} of {domain.name()}"
+            what = f"libvirt does not say what the guest writes to {target}"
             raise connection.failed(what, error) from error
         if writes in told and spent in told:
             found[target] = Written(int(told[writes]), int(told[spent]))
