@@ -52,6 +52,7 @@ def test_its_job_has_azures_two_pieces_of_work(farm: Farm, point: str) -> None:
     bag = job["extendedInfo"]["propertyBag"]
     assert (bag["VM Name"], bag["Policy Name"]) == ("web", "DefaultPolicy")
     assert bag["Backed-up disk(s)"] == "OS disk, LUN 0"
+    assert "Excluded disk(s)" not in bag
     done = [one["progressPercentage"] for one in job["extendedInfo"]["tasksList"]]
     assert [*done, job["extendedInfo"]["progressPercentage"]] == [100, 100, 100]
     assert (job["jobType"], job["backupManagementType"]) == ("AzureIaaSVMJob", "AzureIaasVM")
@@ -209,7 +210,10 @@ def test_protection_that_is_stopped_makes_no_safety_point(farm: Farm) -> None:
 def test_a_point_without_all_disks_gives_disks_only(farm: Farm, tmp_path: Path) -> None:
     left_out = {"diskExclusionProperties": {"diskLunList": [0], "isInclusionList": False}}
     farm.spot.protect("web", extendedProperties=left_out)
-    part = farm.back_up("web")
+    job = farm.job(farm.start_backup("web"))
+    part = job["holdfast"]["result"]["recoveryPointId"]
+    bag = job["extendedInfo"]["propertyBag"]
+    assert (bag["Backed-up disk(s)"], bag["Excluded disk(s)"]) == ("OS disk", "LUN 0")
     farm.spot.protect("web", extendedProperties={"diskExclusionProperties": None})
     disks = farm.point("web", part)["recoveryPointDiskConfiguration"]
     assert disks["excludedDiskList"] == [{"lun": 0, "name": "disk0"}]

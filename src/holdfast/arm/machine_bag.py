@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from holdfast.catalog.jobs import JobRow
@@ -23,12 +24,16 @@ def machine_bag(row: JobRow) -> dict[str, Any]:
     if row.kind == "restore":
         return _restore(row)
     backed_up = [int(disk.get("lun", OS_LUN)) for disk in row.result.get("disks") or []]
-    named = ["OS disk" if lun == OS_LUN else f"LUN {lun}" for lun in sorted(backed_up)]
     return {
         "VM Name": row.entity_name,
         "Policy Name": row.parameters.get("policyName"),
-        "Backed-up disk(s)": ", ".join(named),
+        "Backed-up disk(s)": _named(backed_up),
+        "Excluded disk(s)": _named(row.result.get("excludedDisks") or []),
     }
+
+
+def _named(luns: Iterable[int]) -> str:
+    return ", ".join("OS disk" if lun == OS_LUN else f"LUN {lun}" for lun in sorted(luns))
 
 
 def _restore(row: JobRow) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from holdfast.jobs import outcome
 from holdfast.jobs.agent_work import AgentWork
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row
-from holdfast.jobs.machine_work import backup_payload, measured_of
+from holdfast.jobs.machine_work import backup_payload, left_out, measured_of
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.probing import require_atomic
 from holdfast.jobs.restore_tests import submit_if_due
@@ -87,6 +87,7 @@ class BackupProcedure:
         }
         if said:
             result |= {"consistencyReason": record.consistency_reason, **measured_of(said)}
+            result["excludedDisks"] = left_out(row.details)
             del result["fileCount"]
         return outcome.done(result, ["published", f"recovery point {record.rp_id} is in the vault"])
 

@@ -183,6 +183,12 @@ def _described(report: ReportRow, luns: Sequence[int]) -> Body:
     }
 
 
+def left_out(details: Body) -> list[int]:
+    """LUNs of the disks that a recovery point's machine had and its backup left out."""
+    machine = details.get("machine") or {}
+    return [disk["lun"] for disk in machine.get("disks", ()) if not disk["included"]]
+
+
 def measured_of(result: Body) -> Body:
     """What a backup's agent measured, for its recovery point and its job. Nothing of what cannot
     be read: the point is in the vault and counts."""
