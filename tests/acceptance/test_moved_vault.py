@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
 
 NOW = ("backup", "now", "--item", ITEM, "--container", HOST, "--wait")
@@ -70,7 +71,14 @@ def show(world: World) -> dict[str, Any]:
     return found
 
 
+def alerts(world: World) -> set[str]:
+    """The rules of those that stand."""
+    rows = world.ask("alert", "list", "-v", VAULT, "-g", GROUP)
+    return {row["properties"]["essentials"]["alertRule"] for row in rows}
+
+
 def test_an_older_copy_of_the_folder_is_told_and_the_newest_brings_all_back(bare: World) -> None:
+    bare.environment["HOLDFAST_ALERT_CHECK_SECONDS"] = "1"
     source = a_source(bare, "first", "one")
     bare.set_up(source)
     bare.back_up()
@@ -98,11 +106,13 @@ def test_an_older_copy_of_the_folder_is_told_and_the_newest_brings_all_back(bare
     listed = bare.ask("vault", "expire", VAULT, "-g", GROUP)
     assert listed
     assert [one["id"] for one in show(bare)["lostRecoveryPoints"]] == [lost], "still named"
+    eventually(lambda: "RecoveryPointsLost" in alerts(bare), "an alert tells of it")
 
     bare.stop_server()
     shutil.rmtree(folder)
     newest.rename(folder)
     bare.start_server()
     assert show(bare)["lostRecoveryPoints"] == []
+    eventually(lambda: "RecoveryPointsLost" not in alerts(bare), "it is over")
     assert [point["name"] for point in bare.points()] == [lost, kept]
     assert restored(bare, lost, source) == files_of(source)

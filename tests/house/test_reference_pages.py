@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from types import ModuleType
 import click
 
 from holdfast.cli.main import root
+from holdfast.domain.alerts import RULES, severity_name
 from holdfast.testing import compatibility
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,17 @@ def test_what_is_named_beside_commands_of_az_exists() -> None:
             under = found.get_command(click.Context(found), word)
             assert under is not None, words
             found = under
+
+
+def test_every_kind_of_alert_is_in_the_page_with_its_severity() -> None:
+    page = (ROOT / "docs" / "how-to" / "alerts-and-reports.md").read_text()
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+    said = {
+        (name, severity.strip())
+        for names, severity in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert said == {(rule.name, severity_name(rule.severity)) for rule in RULES.values()}
 
 
 def test_errors_of_the_server_say_what_to_do() -> None:

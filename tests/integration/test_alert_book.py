@@ -16,7 +16,7 @@ from holdfast.catalog.upkeep import Finding
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.alerts import EVENTS
 from holdfast.domain.default_policies import default_policy
-from holdfast.errors import NotFoundError, SourceError, UsageError
+from holdfast.errors import IntegrityError, NotFoundError, SourceError, UsageError
 from holdfast.services import alerts as service
 from holdfast.services import item_life
 from holdfast.services import policies as policy_service
@@ -72,6 +72,31 @@ def test_failures_make_one_alert_and_success_ends_it(yard: JobYard) -> None:
     assert yard.run("backup").status == "Completed"
     assert standing(yard) == {}
     assert told(yard) == [("BackupFailure", "fired"), ("BackupFailure", "resolved")]
+
+
+def test_a_failed_restore_has_an_alert_until_one_succeeds(yard: JobYard) -> None:
+    point = yard.run("backup").result["recoveryPointId"]
+    break_agent(yard)
+    assert yard.run("restore", recoveryPointId=point).status == "Failed"
+    alert = standing(yard)["RestoreFailure"]
+    assert (alert.severity, alert.subject) == (1, "docs")
+    assert "SourceMissing" in alert.message
+    yard.agent.before = lambda _task: None
+    assert yard.run("backup").status == "Completed"
+    assert set(standing(yard)) == {"RestoreFailure"}, "a backup is no restore"
+    assert yard.run("restore", recoveryPointId=point).status == "Completed"
+    assert standing(yard) == {}
+    assert told(yard) == [("RestoreFailure", "fired"), ("RestoreFailure", "resolved")]
+
+
+def test_upkeep_that_fails_has_an_alert_until_it_goes_well(yard: JobYard) -> None:
+    yard.run("backup")
+    yard.vault_errors.append(IntegrityError("its index cannot be read", hint="look into the log"))
+    assert yard.run("collect").status == "Failed"
+    alert = standing(yard)["UpkeepFailure"]
+    assert (alert.severity, alert.subject) == (2, "v1")
+    assert yard.run("collect").status == "Completed"
+    assert standing(yard) == {}
 
 
 def test_job_alerts_are_off_where_the_vault_says_so(yard: JobYard) -> None:

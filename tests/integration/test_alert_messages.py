@@ -20,7 +20,7 @@ from holdfast.bootstrap import Parts, build
 from holdfast.catalog import alerts as alert_rows
 from holdfast.catalog import outbox
 from holdfast.catalog.outbox import MessageRow
-from holdfast.domain.alerts import Cause
+from holdfast.domain.alerts import RULES, Cause
 from holdfast.domain.hook_names import read_hooks
 from holdfast.errors import StoreUnavailableError, UsageError
 from holdfast.jobs.alerting import AlertBook, Said
@@ -47,13 +47,13 @@ class Desk:
     clock: MovableClock
     settings: Settings
 
-    def note(self, verb: Any, subject: str = "docs") -> None:
+    def note(self, verb: Any, subject: str = "docs", rule: str = CAUSE.rule) -> None:
         platform = self.parts.platform
         with platform.catalog.write() as connection:
             AlertBook(self.clock, platform.rng).note(
                 connection,
                 self.estate.vault.id,
-                Cause(CAUSE.rule, CAUSE.about, verb),
+                Cause(rule, CAUSE.about, verb),
                 Said(subject, "the disk is gone [SourceMissing]", "put it back", {"jobId": "j"}),
             )
 
@@ -277,6 +277,36 @@ def test_a_signed_post(hooked: tuple[Desk, Responder]) -> None:
     secret = b"a shared secret"
     signed = hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     assert asked.headers["x-holdfast-signature"] == f"sha256={signed}"
+
+
+def test_every_kind_of_alert_goes_out_both_ways(tmp_path: Path) -> None:
+    """Under what an operator sets at the least: no kind is below the severity that is sent."""
+    with mail_server(tmp_path / "mail") as box, responder(tmp_path / "hook") as server:
+        server.on(f"POST {HOOK}", {})
+        trust = tmp_path / "both.pem"
+        trust.write_bytes(Path(box.ca).read_bytes() + Path(server.ca).read_bytes())
+        made = desk(
+            tmp_path,
+            smtp_host="127.0.0.1",
+            smtp_port=box.port,
+            alert_emails="ann@example.org",
+            alert_webhook=server.url + HOOK,
+            alert_ca_file=str(trust),
+        )
+        for name in RULES:
+            made.note("happened", rule=name)
+        assert made.send() == [True, True]
+        rules = RULES.values()
+        subjects = [" ".join(one.split()) for one in box.subjects()]  # long ones are folded
+        assert sorted(subjects) == sorted(
+            f"[Holdfast] Sev{one.severity}: {one.title}: docs (v1)" for one in rules
+        )
+        sent = [one.body["data"]["essentials"] for one in server.requests(f"POST {HOOK}")]
+        assert {(one["alertRule"], one["severity"]) for one in sent} == {
+            (one.name, f"Sev{one.severity}") for one in rules
+        }
+        assert len(sent) == len(RULES)
+        made.parts.close()
 
 
 def test_a_failing_hook_is_tried_again_under_the_same_key(hooked: tuple[Desk, Responder]) -> None:
