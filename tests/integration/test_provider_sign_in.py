@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,8 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from holdfast.settings import Settings
 from holdfast.testing.browser import Browser
 from holdfast.testing.in_process import InProcess, Reply, in_process
-from holdfast.testing.wait import eventually
-from holdfast.testing.world import free_port
+from holdfast.testing.openid_provider import openid_provider, sign_in_there
 
 USERS, OURS = "/providers/Holdfast.Backup/users", "holdfast-at-provider"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -33,31 +29,8 @@ DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
     """oidc-provider-mock with the people ann and bob; its issuer."""
-    port = free_port()
-    people = [
-        json.dumps({"sub": f"{name}-1", "preferred_username": name, "email": f"{name}@x.org"})
-        for name in ("ann", "bob")
-    ]
-    words = [word for one in people for word in ("--user-claims", one)]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "-p", str(port), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    issuer = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            return httpx2.get(f"{issuer}/.well-known/openid-configuration").is_success
-        except httpx2.HTTPError:
-            return False
-
-    try:
-        eventually(answers, "the provider answers", seconds=30)
+    with openid_provider("ann", "bob") as issuer:
         yield issuer
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def settings(issuer: str, folder: Path, **more: Any) -> Settings:
@@ -109,13 +82,6 @@ def leave(person: Browser, **fields: str) -> str:
     return person.links[0]
 
 
-def at_provider(address: str, sub: str) -> str:
-    """What the person does there; where the provider sends the browser."""
-    answer = httpx2.post(address, data={"sub": sub}, follow_redirects=False)
-    assert answer.status_code in (302, 303), answer.text
-    return str(answer.headers["location"])
-
-
 def poll(server: InProcess, device: dict[str, Any]) -> Reply:
     form = {"grant_type": DEVICE, "client_id": "holdfast", "device_code": device["device_code"]}
     return server.call("POST", "/adfs/oauth2/token", urlencode(form))
@@ -124,7 +90,7 @@ def poll(server: InProcess, device: dict[str, Any]) -> Reply:
 def sign_in(server: InProcess, sub: str) -> tuple[str, Reply]:
     """All of it by device code; the last page's text and the program's answer."""
     device, person = start(server)
-    back = at_provider(leave(person, user_code=device["user_code"]), sub)
+    back = sign_in_there(leave(person, user_code=device["user_code"]), sub)
     return person.open(back), poll(server, device)
 
 
@@ -193,7 +159,7 @@ def test_sign_ins_that_lead_nowhere_are_not_begun(server: InProcess) -> None:
 def test_it_ends_in_the_browser_it_started_in(server: InProcess, admin: str) -> None:
     make(server, admin, "fay", provider={"subject": "fay-1"})
     device, person = start(server)
-    back = at_provider(leave(person, user_code=device["user_code"]), "fay-1")
+    back = sign_in_there(leave(person, user_code=device["user_code"]), "fay-1")
     assert "cannot go on" in browser(server).open(back), "somebody else's browser"
     assert "goes on as fay" in person.open(back)
     assert "cannot go on" in person.open(back), "works once"
@@ -212,7 +178,7 @@ def test_the_browser_of_the_same_machine_by_the_provider(server: InProcess, admi
     })  # fmt: skip
     person = browser(server)
     person.open(f"/adfs/oauth2/authorize?{query}")
-    person.open(at_provider(leave(person, query=person.fields["query"]), "gus-1"))
+    person.open(sign_in_there(leave(person, query=person.fields["query"]), "gus-1"))
     brought = parse_qs(urlsplit(person.location).query)
     assert brought["state"] == ["a b&c"]
     form = {
