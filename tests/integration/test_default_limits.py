@@ -4,13 +4,15 @@ stop a backup by schedule."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast.catalog import alerts, jobs, points, policies
+from holdfast.catalog import alerts, jobs, points, policies, vaults
+from holdfast.catalog.identifiers import new_id
 from holdfast.jobs.settings import JobSettings
 from holdfast.settings import Settings
 from holdfast.testing.catalog_rows import Amounts, fill, point_of
@@ -58,6 +60,57 @@ def test_the_fifty_first_change_of_a_policy_is_told_to_come_tomorrow(app: InProc
     answer = change()
     refused(answer, 429, "CloudDosAbsoluteLimitReached", "max_policy_changes_a_day")
     assert "retry-after" not in answer.headers, "az would sleep until midnight without a word"
+
+
+AZURES = {  # as Azure publishes its limits
+    "max_vaults": 500,
+    "max_vault_policies": 200,
+    "max_vault_items": 2000,
+    "max_policy_vms": 100,
+    "max_item_points": 9999,
+    "max_policy_changes_a_day": 50,
+    "max_protection_changes_a_day": 1000,
+    "max_vm_backups_a_day": 9,
+    "max_vm_restores_a_day": 20,
+}
+
+
+def test_numbers_that_azure_has_are_azures() -> None:
+    assert {name: getattr(Settings(), name) for name in AZURES} == AZURES
+
+
+def test_the_first_beyond_what_azure_lets_is_refused(app: InProcess) -> None:
+    """The 201st policy and the 2001st item of a vault, and the 501st vault; what is there may
+    still be changed."""
+    token = app.holder("Owner", app.subscription)
+    vault_id, rng = vault_of(app, token), SeededRandom(1)
+    with app.parts.platform.catalog.write() as connection:
+        policy = policies.find_policy(connection, vault_id, "DefaultPolicy")
+        vault = vaults.get_vault(connection, vault_id)
+        assert policy is not None
+        assert vault is not None
+        built_in = len(policies.list_policies(connection, vault_id))
+        amounts = Amounts(items=1999, policies=199 - built_in)
+        (item, *_) = fill(connection, rng, policy, NOON, amounts)
+        for number in range(498):
+            name = f"copy-{number}"
+            vaults.add_vault(connection, replace(vault, id=new_id(rng), name=name, name_key=name))
+    asked = {"properties": policy.properties}
+    protect = {"protectedItemType": "MabFileFolderProtectedItem", "policyId": "DefaultPolicy"}
+    folder = {"properties": {**protect, "holdfast": {"includePaths": ["/srv"]}}}
+    holder = f"backupFabrics/Azure/protectionContainers/{item.item_key.partition('/')[0]}"
+
+    def put(path: str, body: Any) -> Reply:
+        return app.call("PUT", path, body, token=token)
+
+    for place, body, setting in (
+        (f"{app.vault()}/backupPolicies/new-", asked, "max_vault_policies"),
+        (f"{app.vault()}/{holder}/protectedItems/FileFolder;new-", folder, "max_vault_items"),
+        (app.vault("new-"), {"location": "local", "properties": {}}, "max_vaults"),
+    ):
+        assert put(f"{place}1", body).status in (200, 201, 202), "the last there is room for"
+        refused(put(f"{place}2", body), 409, "QuotaExceeded", setting)
+        assert put(f"{place}1", body).status in (200, 202), "no further one"
 
 
 def test_a_backup_on_demand_is_refused_when_an_item_is_full(app: InProcess) -> None:
