@@ -24,6 +24,7 @@ from holdfast.domain.policy import (
     to_properties,
 )
 from holdfast.domain.retention import tags_for
+from holdfast.domain.timezones import WINDOWS, find_zone
 from holdfast.errors import UsageError
 
 Body = dict[str, Any]
@@ -503,6 +504,14 @@ def test_tiers_of_any_other_form_are_refused(tiers: Any) -> None:
 )
 def test_zones_have_windows_or_iana_names(zone: str) -> None:
     assert accepted({**daily(), "timeZone": zone})
+
+
+def test_every_windows_name_leads_to_a_zone_of_the_database() -> None:
+    """In any case, as clients write them."""
+    assert len(WINDOWS) >= 139
+    for name, zone in WINDOWS.items():
+        assert find_zone(name.upper()).key == zone
+        assert datetime(2026, 7, 1, tzinfo=find_zone(name)).utcoffset() is not None
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,6 @@ OPERATOR = Role(
         f"{ITEMS}/backup/action",
         f"{ITEMS}/recoveryPoints/*/action",
         f"{RS}/backupJobs/*",
-        f"{RS}/backupJobsExport/action",
         f"{RS}/backupValidateOperation/action",
         f"{RS}/backupTriggerValidateOperation/action",
         f"{LOCATIONS}/backupStatus/action",
