@@ -219,7 +219,9 @@ def test_backing_up_and_its_job(az: Az, world: World) -> None:
     job = rows[0].split()[0]
     shown = az.json("backup", "job", "show", *HERE, "-n", job)
     assert shown["properties"]["extendedInfo"]["tasksList"][0]["status"] == "Completed"
-    az.run("backup", "job", "wait", *HERE, "-n", job)
+    for verb in ("show", "wait"):
+        (line,) = az.table("backup", "job", verb, *HERE, "-n", job)
+        assert line.split()[0] == job, verb
     refused = az.run("backup", "job", "stop", *HERE, "-n", job, code=1)
     assert "JobEnded" in refused.err
 
@@ -240,7 +242,7 @@ def test_stopping_a_job(az: Az, world: World) -> None:
     idle = ADDRESS.replace("host1", "idle").replace("docs", "waits")
     rest(az, "post", f"{idle}/backup", {})
     (job,) = az.json("backup", "job", "list", *HERE, "--status", "InProgress")
-    az.run("backup", "job", "stop", *HERE, "-n", job["name"])
+    assert az.table("backup", "job", "stop", *HERE, "-n", job["name"]) == []
 
     def status() -> str:
         found = az.json("backup", "job", "show", *HERE, "-n", job["name"])

@@ -102,8 +102,9 @@ def test_a_backup_and_its_disks(az: Az, farm: Farm, tmp_path: Path) -> None:
     (point,) = az.json("backup", "recoverypoint", "list", *ITEM)
     (line,) = az.table("backup", "recoverypoint", "list", *ITEM)
     assert line.split()[0] == point["name"]
-    shown = az.json("backup", "recoverypoint", "show", *ITEM, "-n", point["name"])
-    assert shown["properties"]["recoveryPointType"] == "AppConsistent"
+    show = ("backup", "recoverypoint", "show", *ITEM, "-n", point["name"])
+    assert az.json(*show)["properties"]["recoveryPointType"] == "AppConsistent"
+    assert any(point["name"] in line for line in az.table(*show))
     farm.account("azdisks", tmp_path)
     restore = ("backup", "restore", "restore-disks", *WEB, "-r", point["name"])
     to = ("--storage-account", "azdisks")
@@ -117,11 +118,27 @@ def test_a_backup_and_its_disks(az: Az, farm: Farm, tmp_path: Path) -> None:
     assert "UserErrorVmNotShutDown" in refused.err
 
 
-def operation_of(az: Az, lines: list[str]) -> str:
-    """Of the job whose name a table of one line shows."""
-    (line,) = lines
-    job = az.json("backup", "job", "show", *HERE, "-n", line.split()[0])
-    return str(job["properties"]["operation"])
+@pytest.mark.az(
+    "backup protection backup-now",
+    "backup job wait",
+    "backup job show",
+    "backup job list",
+    "backup job stop",
+)
+def test_a_backup_and_its_job_in_tables(az: Az) -> None:
+    """The first word of a job's line is its name, which scripts cut out."""
+    (line,) = az.table("backup", "protection", "backup-now", *ITEM)
+    name = line.split()[0]
+    assert line.split()[1] == "Backup"
+    assert line.split()[3:5] == ["web", "AzureIaasVM"]
+    job = (*HERE, "-n", name)
+    for verb in ("wait", "show"):
+        (line,) = az.table("backup", "job", verb, *job)
+        assert line.split()[0] == name, verb
+    (line, *_) = az.table("backup", "job", "list", *HERE)
+    assert line.split()[:5] == [name, "Backup", "Completed", "web", "AzureIaasVM"]
+    refused = az.run("backup", "job", "stop", *job, "-o", "table", code=1)
+    assert "JobEnded" in refused.err
 
 
 @pytest.mark.az(
@@ -137,22 +154,32 @@ def test_its_life(az: Az, farm: Farm) -> None:
         deleted = told["isScheduledForDeferredDelete"]
         return told["protectionState"], told["policyName"], deleted
 
-    az.run("backup", "item", "set-policy", *HERE, "-c", "web", "-n", "web", "-p", "EnhancedPolicy",
-           *KIND, "--workload-type", "VM", "--yes")  # fmt: skip
+    def operation(lines: list[str]) -> str:
+        """Of the job that a table names: az has no column for it."""
+        (line,) = lines
+        job = farm.server.ok("GET", f"{farm.spot.vault}/backupJobs/{line.split()[0]}")
+        return str(job["properties"]["operation"])
+
+    switch = ("backup", "item", "set-policy", *HERE, "-c", "web", "-n", "web", *KIND,
+              "--workload-type", "VM", "--yes", "-p")  # fmt: skip
+    assert az.json(*switch, "DefaultPolicy")["properties"]["operation"] == "ConfigureBackup"
+    assert any("ConfigureBackup" in line for line in az.table(*switch, "EnhancedPolicy"))
     assert state() == ("Protected", "EnhancedPolicy", False)
     stop = ("backup", "protection", "disable", *ITEM, "--yes")
-    az.run(*stop, "--retain-recovery-points-as-per-policy", "true")
+    suspend = (*stop, "--retain-recovery-points-as-per-policy", "true")
+    assert operation(az.table(*suspend)) == "DisableBackup"
     assert state() == ("BackupsSuspended", "EnhancedPolicy", False)
-    assert operation_of(az, az.table(*stop)) == "DisableBackup"
+    assert operation(az.table(*stop)) == "DisableBackup"
     assert state() == ("ProtectionStopped", "", False)
     resume = ("backup", "protection", "resume", *ITEM, "-p", "DefaultPolicy")
-    assert operation_of(az, az.table(*resume)) == "ConfigureBackup"
+    assert operation(az.table(*resume)) == "ConfigureBackup"
     assert state() == ("Protected", "DefaultPolicy", False)
-    az.run(*stop, "--delete-backup-data", "true")
+    deleting = az.table(*stop, "--delete-backup-data", "true")
+    assert operation(deleting) == "DeleteBackupData"
     assert state() == ("ProtectionStopped", "", True)
     gone = ("-g", "rg-farm", "-n", "farm", *KIND)
     deleted = az.json("backup", "vault", "list-soft-deleted-containers", *gone)
     assert [row["properties"]["friendlyName"] for row in deleted] == ["web"]
     undelete = az.table("backup", "protection", "undelete", *ITEM)
-    assert operation_of(az, undelete) == "Undelete"
+    assert operation(undelete) == "Undelete"
     assert state() == ("ProtectionStopped", "", False)
