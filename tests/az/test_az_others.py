@@ -39,11 +39,9 @@ CONFIG = {
     "source_resource_id": f"{GROUP}/providers/Microsoft.Compute/virtualMachines/vm1",
 }
 UNSET = ("database_name", "container_id", "recovery_mode", "log_point_in_time", "filepath")
-MORE_UNSET = (
-    *("alternate_directory_paths", "attach_and_mount", "identity_arm_id"),
-    *("snapshot_instance_resource_group", "target_resource_group"),
-)
-TO_RESTORE = json.dumps(CONFIG | dict.fromkeys((*UNSET, *MORE_UNSET)))
+MORE_UNSET = ("alternate_directory_paths", "attach_and_mount", "identity_arm_id")
+SNAPSHOTS = "snapshot_instance_resource_group"
+TO_RESTORE = json.dumps(CONFIG | dict.fromkeys((*UNSET, *MORE_UNSET, SNAPSHOTS)))
 
 # words, exit code, what is said; why the command does not do its work
 REFUSED: dict[tuple[str, ...], tuple[int, str, str]] = {
