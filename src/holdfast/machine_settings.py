@@ -47,18 +47,21 @@ class LibvirtSettings(Protocol):
 
 
 class MachineDisk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``lun``: by default the first disk is the operating system's (-1), the next count from 0."""
+    """``lun``: by default the first disk is the operating system's (-1), the next count from 0.
+    ``key``: a secret of the host's key vault (``key_settings``)."""
 
     path: str
     format: Literal["qcow2", "raw"] = "qcow2"
     name: str = ""
     lun: int | None = None
+    key: str = ""
 
 
 class MachineEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``scratch``: folder for what the guest overwrites during a backup, empty for the agent's own;
     ``scratch_percent``: how much of each disk's size it may take. ``freeze_seconds``: how long the
-    guest may take to freeze, its scripts included."""
+    guest may take to freeze, its scripts included. ``key``: a secret of the host's key vault, for
+    all disks."""
 
     name: str
     uuid: str
@@ -68,6 +71,7 @@ class MachineEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scratch: str = ""
     scratch_percent: int = 20
     freeze_seconds: int = 60
+    key: str = ""
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from holdfast.domain.hook_names import is_web_address, read_hooks
 from holdfast.domain.mail_names import is_address
 from holdfast.errors import UsageError
+from holdfast.key_settings import KeyVaultEntry, key_problems
 from holdfast.machine_settings import MachineEntry, libvirt_problems, problems
 
 PREFIX = "HOLDFAST_"
@@ -87,10 +88,11 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     appliance_dir: str = ""
     guest_write_latency_ms: float = 50.0
     machine: list[MachineEntry] = []
+    key_vault: KeyVaultEntry | None = None
 
 
 T = TypeVar("T", Settings, AgentSettings)
-TABLES = ("machine",)  # of the file only
+TABLES = ("machine", "key_vault")  # of the file only
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DESCRIPTIONS: dict[str, str] = {
     "appliance_dir": "Folder of the machine that reads file systems of virtual machines; empty for "
@@ -175,6 +177,9 @@ DESCRIPTIONS: dict[str, str] = {
     "libvirt_freeze_seconds": "How long a guest may take to freeze, its scripts included.",
     "guest_write_latency_ms": "When a guest's writes take longer than this during a backup, and "
     "clearly longer than before it, its disks are read more slowly; 0 for never.",
+    "key_vault": "`[key_vault]` table, in the file only: where keys of guests' encrypted volumes "
+    "are kept, and whose they are; see "
+    "[virtual machines](../virtual-machines.md#encrypted-guests).",
     "machine": "`[[machine]]` tables, in the file only: virtual machines of QEMU that no libvirt "
     "knows; see [virtual machines](../virtual-machines.md).",
 }
@@ -268,7 +273,9 @@ def load_agent_settings(data: Path, environment: Mapping[str, str]) -> AgentSett
     """Of an agent. UsageError (InvalidSettings) names the field and what is allowed."""
     settings = _load(AgentSettings, data, environment)
     _check_limits(settings, AGENT_LIMITS)
-    if found := problems(settings.machine) + libvirt_problems(settings):
+    found = problems(settings.machine) + libvirt_problems(settings)
+    found += key_problems(settings.key_vault, settings.machine)
+    if found:
         raise _invalid("; ".join(found))
     return settings
 
