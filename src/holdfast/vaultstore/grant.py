@@ -15,7 +15,8 @@ class ParentPoint(msgspec.Struct, frozen=True, kw_only=True):
 class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of 16 bytes; keys of 32. ``session_key``, ``wrapped_session_key`` and ``id_keys`` are
     empty in a restore's grant except the id keys of its pages; ``root_id`` is set there instead.
-    ``container_is_empty``: nothing of this container is in the vault, so lookups can be skipped."""
+    ``container_is_empty``: nothing of this container is in the vault, so lookups can be skipped.
+    ``keys_key``: unwraps the machine keys of a restore's point; empty unless they are put back."""
 
     vault_id: bytes
     domain_id: bytes
@@ -30,6 +31,7 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     parent: ParentPoint | None = None
     container_is_empty: bool = False
     root_id: bytes = b""
+    keys_key: bytes = b""
 
     def __repr__(self) -> str:
         return f"SessionGrant({self.session_id.hex()})"

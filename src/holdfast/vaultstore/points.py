@@ -33,6 +33,7 @@ def record_of(point: Point) -> RecoveryPointRecord:
         consistency=claims.consistency,
         consistency_reason=claims.consistency_reason,
         item_document=op.item_document,
+        extra=claims.extra,
     )
 
 

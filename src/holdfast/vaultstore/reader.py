@@ -14,6 +14,7 @@ from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.descriptor import Descriptor
 from holdfast.vaultstore.ids import IdKeys
 from holdfast.vaultstore.layout import find_vaults
+from holdfast.vaultstore.machine_keys import wrapping_key
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.opening import open_core
 from holdfast.vaultstore.points import record_of, records_of, statistics_of
@@ -96,6 +97,11 @@ class VaultReader:
         """Plain bytes of chunks of a point, verified, in the order asked. IntegrityError
         (ChunkLost)."""
         return self._reader(rp_id).fetch(ids)
+
+    def keys_key(self, rp_id: str) -> bytes:
+        """What unwraps the machine keys of a point."""
+        made_by = self._core.point(rp_id).op.session_id
+        return wrapping_key(self._core.session_key(made_by))
 
     def verify(self) -> VerifyReport:
         """As ``Vault.verify``, of everything."""

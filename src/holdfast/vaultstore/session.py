@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from holdfast.errors import StoreFullError
+from holdfast.errors import ObjectMissingError, StoreFullError
 from holdfast.vaultstore import keys, layout, log
 from holdfast.vaultstore.chain import create_or_find
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import ParentPoint, SessionGrant
+from holdfast.vaultstore.machine_keys import wrapping_key
 from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.values import OpenSession, SessionKind, VaultOptions
@@ -44,8 +45,9 @@ class Sessions:
         self._core = core
         self._options = options
 
-    def begin(self, asked: SessionAsked) -> SessionGrant:
-        """Open a session. NotFoundError for a pin that is not live, StoreFullError."""
+    def begin(self, asked: SessionAsked, *, with_keys: bool = False) -> SessionGrant:
+        """Open a session. ``with_keys``: a restore that puts keys of its machine back.
+        NotFoundError for a pin that is not live, StoreFullError."""
         core = self._core
         with core.lock:
             writes = asked.kind == "backup"
@@ -69,7 +71,18 @@ class Sessions:
                 wrapped_key=wrapped,
             )
             state = core.append(lambda now: [self._with_parent(now, opening)])
-            return self._grant(state, session_id, session_key)
+            grant = self._grant(state, session_id, session_key)
+            if not with_keys or asked.kind != "restore":
+                return grant
+            return msgspec.structs.replace(grant, keys_key=self._keys_key(asked.pins[0]))
+
+    def _keys_key(self, rp_id: str) -> bytes:
+        """Empty when the session that made the point sent nothing: then it sent no keys."""
+        made_by = self._core.point(rp_id).op.session_id
+        try:
+            return wrapping_key(self._core.session_key(made_by))
+        except ObjectMissingError:
+            return b""
 
     def _with_parent(self, state: LogState, opening: log.SessionOpened) -> log.SessionOpened:
         for rp_id in opening.pins:

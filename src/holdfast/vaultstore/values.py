@@ -86,7 +86,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecoveryPointRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A committed recovery point, as the log has it. ``stored_bytes`` is what it added."""
+    """A committed recovery point, as the log has it. ``stored_bytes`` is what it added; ``extra``:
+    what else the agent said of it."""
 
     rp_id: str
     item_key: str
@@ -106,6 +107,7 @@ class RecoveryPointRecord(msgspec.Struct, frozen=True, kw_only=True):
     consistency: str
     consistency_reason: str
     item_document: dict[str, Any]
+    extra: dict[str, Any] = {}
 
 
 class OpenSession(msgspec.Struct, frozen=True, kw_only=True):

@@ -154,22 +154,23 @@ class Vault:
         *,
         pins: Sequence[str] = (),
         attempt: int = 1,
+        with_keys: bool = False,
     ) -> SessionGrant:
         """Open a session and return its grant (vaultstore.grant.SessionGrant).
 
         A backup session pins the item's newest point as its parent. ``pins`` of a restore must be
         live: NotFoundError (RecoveryPointMissing). Earlier sessions of the same job are left to
-        ``recover_sessions``. StoreFullError when only the reserve is left."""
-        return self._sessions.begin(
-            SessionAsked(
-                kind=kind,
-                container=container,
-                item_key=item_key,
-                job_id=job_id,
-                attempt=attempt,
-                pins=tuple(pins),
-            )
+        ``recover_sessions``. ``with_keys``: a restore is granted what unwraps the keys of its
+        machine. StoreFullError when only the reserve is left."""
+        asked = SessionAsked(
+            kind=kind,
+            container=container,
+            item_key=item_key,
+            job_id=job_id,
+            attempt=attempt,
+            pins=tuple(pins),
         )
+        return self._sessions.begin(asked, with_keys=with_keys)
 
     def close_session(self, session_id: bytes) -> None:
         """End a session by record. Idempotent."""
