@@ -8,11 +8,12 @@ passphrase (asked for, or from --passphrase-file or HOLDFAST_PASSPHRASE).
     python vault_decoder.py list    --path VAULT --key FILE
     python vault_decoder.py check   --path VAULT --key FILE
     python vault_decoder.py restore --path VAULT --key FILE [--item ITEM]
-                                    [--recovery-point ID|latest] --to DIR
+                                    [--recovery-point ID|latest] --to DIR [--keys KEYS]
 
 Everything is verified while it is read: signatures and hashes of the log, the cipher's tags, the
 id of every chunk and the digest of every file. Files appear at DIR/<path without leading slash>,
-disks of a machine as sparse images DIR/disk-<number>.raw beside DIR/machine.json.
+disks of a machine as sparse images DIR/disk-<number>.raw beside DIR/machine.json. Keys of its
+encrypted volumes are unwrapped only with --keys, into KEYS/<name>/<version>.
 Exit status: 0 all well, 1 something could not be read or restored (and is named), 2 usage.
 """
 
@@ -470,14 +471,17 @@ class Vault:
                 self.problems.append(str(error))
 
     def pack_key(self, pack_id: bytes, session_id: bytes, epoch: int, wrapped: bytes) -> bytes:
+        return derive("pack key", self.session_key(session_id, epoch, wrapped), pack_id)
+
+    def session_key(self, session_id: bytes, epoch: int, wrapped: bytes) -> bytes:
         opened = self.sessions.get(session_id)
         key = self.domain["epochs"].get(epoch)
         if opened is None or key is None:
-            raise Unreadable(f"the key of pack {pack_id.hex()} is in no ring and no log record")
+            what = f"session {session_id.hex()}"
+            raise Unreadable(f"the key of {what} is in no ring and no log record")
         binding = self.key_file.vault_id + session_id + epoch.to_bytes(4, "little")
         binding += opened["container"].encode()
-        session_key = gcm_open(key, wrapped[:12], wrapped[12:], binding, "a session key")
-        return derive("pack key", session_key, pack_id)
+        return gcm_open(key, wrapped[:12], wrapped[12:], binding, "a session key")
 
     def chunk_id(self, kind: int, data: bytes) -> bytes:
         return blake3(data, key=self.id_keys[kind]).digest()
@@ -849,7 +853,8 @@ class Restorer:
 # --- disks and streams ----------------------------------------------------------------------------
 
 LEAF_BLOCKS, FANOUT = 1024, 256
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+KEYS = "machine.keys"
 FLAGS_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -944,18 +949,44 @@ def stream_extents(vault: Vault, page_id: bytes, level: int | None) -> Iterator[
         yield from stream_extents(vault, child, own - 1)
 
 
-def restore_stream(vault: Vault, stream: dict[str, Any], target: Path) -> int:
-    """Write a byte stream as a file; its length."""
+def stream_data(vault: Vault, stream: dict[str, Any]) -> Iterator[bytes]:
+    """The bytes of a byte stream, in order."""
     done = 0
-    with os.fdopen(os.open(target, FLAGS_NEW, 0o600), "wb") as file:
-        for chunk_id, offset, at, length in stream_extents(vault, stream["page_root"], None):
-            data = vault.chunk(chunk_id, (DATA,))[offset : offset + length]
-            if at != done or len(data) != length:
-                raise Unreadable("its extents do not follow each other")
-            done += file.write(data)
+    for chunk_id, offset, at, length in stream_extents(vault, stream["page_root"], None):
+        data = vault.chunk(chunk_id, (DATA,))[offset : offset + length]
+        if at != done or len(data) != length:
+            raise Unreadable("its extents do not follow each other")
+        done += length
+        yield data
     if done != stream["logical_bytes"]:
         raise Unreadable("it is not as long as the root says")
-    return done
+
+
+def restore_stream(vault: Vault, stream: dict[str, Any], target: Path) -> int:
+    """Write a byte stream as a file; its length."""
+    with os.fdopen(os.open(target, FLAGS_NEW, 0o600), "wb") as file:
+        return sum(file.write(data) for data in stream_data(vault, stream))
+
+
+def restore_keys(vault: Vault, point: dict[str, Any], stream: dict[str, Any], target: Path) -> int:
+    """Unwrap a machine's keys into ``target``/name/version; their length."""
+    opened = vault.sessions[point["session_id"]]
+    session_key = vault.session_key(point["session_id"], opened["epoch"], opened["wrapped_key"])
+    data = b"".join(stream_data(vault, stream))
+    head, salt, sealed = data[:2], data[2:34], data[34:]
+    if head != b"K\x01":
+        raise Unreadable("a newer version wrapped these keys")
+    own = derive("machine keys body", derive("machine keys", session_key), salt)
+    body = gcm_open(own, ZERO_NONCE, sealed, head + vault.key_file.vault_id, "a machine's keys")
+    written = 0
+    for key in MessagePack.read(body):
+        if not NAME.fullmatch(key["name"]) or not NAME.fullmatch(key["version"]):
+            raise Unreadable("a key's name is no name of a file")
+        (target / key["name"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+        place = target / key["name"] / key["version"]
+        with os.fdopen(os.open(place, FLAGS_NEW, 0o600), "wb") as file:
+            written += file.write(key["value"])
+    return written
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -972,15 +1003,23 @@ def list_points(vault: Vault) -> None:
         print(f"{point['rp_id']:24} {time:20} {point['logical_bytes']:16}  {point['item_key']}")
 
 
-def restore(vault: Vault, item: str | None, wanted: str, target: Path) -> list[str]:
+def restore(
+    vault: Vault, item: str | None, wanted: str, target: Path, keys: Path | None
+) -> list[str]:
     point = vault.find_point(item, wanted)
     print(f"restoring {point['item_key']} as of {moment(point['time_ns'])} to {target}")
     restorer = Restorer(vault, target)
     for stream in MessagePack.read(vault.root(point)[1]):
         if stream["kind"] == "file-tree":
             restorer.run(stream["page_root"])
-        else:
+        elif stream["name"] != KEYS:
             other_stream(restorer, stream, target)
+        elif keys is not None:
+            try:
+                keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+                restorer.bytes += restore_keys(vault, point, stream, keys)
+            except (OSError, Unreadable, KeyError, TypeError) as error:
+                restorer.failures.append(f"keys: {error}")
     print(f"{restorer.files} files, {restorer.bytes} bytes, {len(restorer.failures)} problems")
     return restorer.failures
 
@@ -1015,6 +1054,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--item", help="whole item key, or the item's name")
     parser.add_argument("--recovery-point", default="latest", help="an id, or latest")
     parser.add_argument("--to", type=Path, help="where to restore to: a new or empty folder")
+    parser.add_argument("--keys", type=Path, help="also restore a machine's keys, into this folder")
     found = parser.parse_args()
     if (found.command == "restore") != (found.to is not None):
         parser.error("--to goes with restore, and restore needs it")
@@ -1038,7 +1078,8 @@ def main() -> int:
             vault.check()
             print(f"{len(vault.packs)} packs, {len(vault.points)} recovery points")
         else:
-            failures = restore(vault, arguments.item, arguments.recovery_point, arguments.to)
+            asked = (arguments.item, arguments.recovery_point, arguments.to, arguments.keys)
+            failures = restore(vault, *asked)
     except (OSError, Unreadable, struct.error, KeyError, IndexError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -114,6 +114,36 @@ def test_disks_are_restored_into_a_storage_account(farm: Farm, point: str, tmp_p
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "keys"),
+    [
+        ({}, False),
+        ({"holdfast": {"restoreKeys": True}}, True),
+        ({"encryptionDetails": {"encryptionEnabled": True}}, True),
+        (
+            {"encryptionDetails": {"encryptionEnabled": True}, "holdfast": {"restoreKeys": False}},
+            False,
+        ),
+    ],
+)
+def test_disks_alone_bring_keys_when_they_are_asked_for(
+    farm: Farm, point: str, tmp_path: Path, more: dict[str, Any], keys: bool
+) -> None:
+    account = farm.account("keys1", tmp_path)
+    farm.job(farm.restore("web", point, "RestoreDisks", storageAccountId=account, **more))
+    assert getattr(farm.vms.taken[-1], "restore_keys", None) is keys
+
+
+def test_a_machine_brings_its_keys_unless_they_are_not_wanted(farm: Farm, point: str) -> None:
+    for number, (ours, keys) in enumerate([({}, True), ({"restoreKeys": False}, False)]):
+        target = farm.spot.resource(f"web-keys{number}")
+        more = {"targetVirtualMachineId": target, "holdfast": ours}
+        assert farm.job(farm.restore("web", point, "AlternateLocation", **more))
+        assert getattr(farm.vms.taken[-1], "restore_keys", None) is keys
+    refused = farm.restore("web", point, "OriginalLocation", holdfast={"restoreKeys": "yes"})
+    assert code_of(refused) == "InvalidRestoreKeys"
+
+
 def test_only_the_disks_that_are_asked_for(farm: Farm, point: str, tmp_path: Path) -> None:
     account = farm.account("restored2", tmp_path)
     more = {"storageAccountId": account, "restoreDiskLunList": ["0"]}  # az sends texts

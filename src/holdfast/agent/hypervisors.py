@@ -9,10 +9,13 @@ from pathlib import Path
 from holdfast.adapters.appliance import ApplianceLooker
 from holdfast.adapters.disk_format import SystemDiskFiles
 from holdfast.adapters.hypervisor.joined import JoinedHypervisor
+from holdfast.adapters.key_vault import FolderKeyVault
 from holdfast.agent.vm.executor import Running, VmExecutor
+from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.recovery import NoHypervisor
 from holdfast.agent.vm_work import VmWork
 from holdfast.errors import SourceError, UsageError
+from holdfast.key_settings import keys_by_machine
 from holdfast.machine_settings import LibvirtEntry, libvirt_entry
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.hypervisor import Hypervisor
@@ -53,8 +56,17 @@ def find_vms(
     joined = parts[0] if len(parts) == 1 else JoinedHypervisor(parts)
     looker = ApplianceLooker(appliance_of(settings, data))
     files = SystemDiskFiles()
-    bound = settings.guest_write_latency_ms
-    found = VmExecutor(joined, files, clock, rng, host, running(joined), looker, bound)
+    found = VmExecutor(
+        joined,
+        files,
+        clock,
+        rng,
+        host,
+        running(joined),
+        looker,
+        write_latency_ms=settings.guest_write_latency_ms,
+        keys=host_keys(settings),
+    )
     found.start()
     return found
 
@@ -64,9 +76,17 @@ def appliance_of(settings: AgentSettings, data: Path) -> Path:
     return Path(settings.appliance_dir) if settings.appliance_dir else data / "appliance"
 
 
-def recovery_host(clock: Clock, rng: Random, host: str) -> VmWork:
+def host_keys(settings: AgentSettings) -> HostKeys:
+    """Keys of encrypted volumes, as the settings say."""
+    entry = settings.key_vault
+    vault = FolderKeyVault(Path(entry.path)) if entry is not None else None
+    return HostKeys(vault, keys_by_machine(entry, settings.machine))
+
+
+def recovery_host(settings: AgentSettings, clock: Clock, rng: Random, host: str) -> VmWork:
     """What restores machines of other hosts, as files, on a host that has none."""
-    return VmExecutor(NoHypervisor(), SystemDiskFiles(), clock, rng, host)
+    keys = host_keys(settings)
+    return VmExecutor(NoHypervisor(), SystemDiskFiles(), clock, rng, host, keys=keys)
 
 
 def _bare_qemu(

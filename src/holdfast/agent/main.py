@@ -135,7 +135,7 @@ def run_agent(data: Path, *, test_mode: bool = False) -> None:
             adapter.remove_leftovers()
         log.info("agent of %s serves %s", state.host, state.server)
         vms = find_vms(settings, folder.path, clock, rng, state.host)
-        recovery = recovery_host(clock, rng, state.host)
+        recovery = recovery_host(settings, clock, rng, state.host)
         seconds = settings.checkpoint_seconds
         given = (client, folder, state, clock, rng, stopping, snapshots, vms, recovery, seconds)
         Agent(Tools(*given)).serve()

@@ -89,11 +89,13 @@ def machine_point(row: PointRow, *, mounted: bool) -> Body:
     """What a recovery point of a machine has beside what all have."""
     machine = row.details.get("machine") or {}
     disks = machine.get("disks") or []
+    encryption = row.details.get("encryption")
     return {
         "objectType": "IaasVMRecoveryPoint",
         "osType": machine.get("osType", "Unknown"),
         "sourceVMStorageType": "NormalStorage",
-        "isSourceVMEncrypted": False,
+        "isSourceVMEncrypted": encryption is not None,
+        **_key_and_secret(encryption),
         "isInstantIlrSessionActive": mounted,
         "isManagedVirtualMachine": True,
         "originalStorageAccountOption": False,
@@ -101,6 +103,18 @@ def machine_point(row: PointRow, *, mounted: bool) -> Body:
         "recoveryPointTierDetails": [{"type": "HardenedRP", "status": "Valid"}],
         "recoveryPointDiskConfiguration": _configuration(disks),
         "zones": None,
+    }
+
+
+def _key_and_secret(encryption: Body | None) -> Body:
+    """The first key as Azure names one, NAME/VERSION of the host's key vault; values are never
+    told."""
+    keys = (encryption or {}).get("keys") or []
+    if not keys:
+        return {}
+    named = f"{keys[0]['name']}/{keys[0]['version']}"
+    return {
+        "keyAndSecret": {"encryptionMechanism": "GuestVolumes", "bekDetails": {"secretUrl": named}}
     }
 
 

@@ -102,6 +102,24 @@ def show_(
         click.echo(f"kept by: {rule or 'its policy'}; made by job {ours['jobId']}")
         if show.prop("recoveryPointAdditionalInfo")(body):
             click.echo(f"consistency: {show.prop('recoveryPointAdditionalInfo')(body)}")
+        for line in _keys(ours.get("encryption")):
+            click.echo(line)
+
+
+def _keys(encryption: show.Body | None) -> list[str]:
+    """What a point of a machine with encrypted volumes says of their keys."""
+    if encryption is None:
+        return []
+    held = [_named(key) for key in encryption["keys"]]
+    lines = [f"encrypted volumes: keys in this point: {', '.join(held) or 'none'}"]
+    if missing := encryption["keysMissing"]:
+        lines.append(f"encrypted volumes: NOT in this point: {', '.join(missing)}; see its job")
+    return lines
+
+
+def _named(key: show.Body) -> str:
+    of = ", ".join(f"LUN {lun}" for lun in key["luns"]) or "all disks"
+    return f"{key['name']} version {key['version']} ({of})"
 
 
 @command.command()

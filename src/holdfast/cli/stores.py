@@ -87,6 +87,12 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
     type=click.IntRange(-1),
     help="Only this disk (LUN; -1: the system's); repeatable.",
 )
+@click.option(
+    "--keys-to",
+    "keys",
+    type=options.FOLDER,
+    help="Put keys of a machine's encrypted volumes into this folder, DIR/NAME/VERSION.",
+)
 @options.passphrase_file
 def restore(
     path: Path,
@@ -97,6 +103,7 @@ def restore(
     target: Path,
     paths: tuple[str, ...],
     luns: tuple[int, ...],
+    keys: Path | None,
     passphrase_file: Path | None,
 ) -> int:
     """Restore files, or the disks of a machine, from the vault's folder.
@@ -115,9 +122,9 @@ def restore(
     reader = _open(path, key, passphrase_file)
     record = choose_point(reader, item, container, point)
     if holds_machine(reader, record):
-        return _restore_machine(reader, record, target, paths, luns)
-    if luns:
-        raise UsageError(f"{item} has no disks", hint="leave --disk out")
+        return _restore_machine(reader, record, target, paths, luns, keys)
+    if luns or keys:
+        raise UsageError(f"{item} has no disks", hint="leave --disk and --keys-to out")
     wanted = tuple(os.fsdecode(decode_path(path)) for path in paths)
     progress = RestoreProgress()
     with _resumable(), followed(progress) as stopped:
@@ -148,7 +155,12 @@ def _resumable() -> Iterator[None]:
 
 
 def _restore_machine(
-    reader: Any, record: Any, target: Path, paths: tuple[str, ...], luns: tuple[int, ...]
+    reader: Any,
+    record: Any,
+    target: Path,
+    paths: tuple[str, ...],
+    luns: tuple[int, ...],
+    keys: Path | None,
 ) -> int:
     from holdfast.workloads.vm.disks.standalone import restore_machine
     from holdfast.workloads.vm.disks.values import Progress
@@ -164,4 +176,17 @@ def _restore_machine(
     for path in done.files:
         click.echo(str(path))
     click.echo(f"{show.size(done.size)} of disks restored, {show.size(done.data_bytes)} of data")
+    if keys is not None:
+        _restore_keys(reader, record, keys)
     return 0
+
+
+def _restore_keys(reader: Any, record: Any, folder: Path) -> None:
+    from holdfast.adapters.key_vault import FolderKeyVault
+    from holdfast.workloads.vm.disks.standalone import restore_keys
+
+    put = restore_keys(reader, record, FolderKeyVault(folder.absolute()))
+    for one in put:
+        click.echo(f"key {one.name}, version {one.version}, is in {folder}")
+    if not put:
+        click.echo("this recovery point holds no keys")

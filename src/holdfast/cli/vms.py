@@ -227,6 +227,13 @@ def backup(
     is_flag=True,
     help="With --replace: make no recovery point of the disks as they are first.",
 )
+@click.option(
+    "--keys/--no-keys",
+    "keys",
+    default=None,
+    help="Put keys of encrypted volumes into the host's key vault, or do not (default: they are "
+    "put there, with --disks-to they are not).",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before disks are replaced.")
 @options.wait
 @options.vault
@@ -241,6 +248,7 @@ def restore(
     network: str | None,
     luns: tuple[int, ...],
     unsafe: bool,
+    keys: bool | None,
     yes: bool,
     wait: bool,
     group: str | None,
@@ -266,27 +274,26 @@ def restore(
     if replace:
         options.confirm(f"Replace the disks of {vm}? The old ones are kept beside them.", yes)
     asked: dict[str, Any] = {"objectType": "IaasVMRestoreRequest"}
+    ours: dict[str, Any] = {} if keys is None else {"restoreKeys": keys}
     if new is not None:
         machines = f"{scope.group_path}/providers/Microsoft.Compute/virtualMachines"
         asked |= {
             "recoveryType": "AlternateLocation",
             "targetVirtualMachineId": f"{machines}/{new}",
-            "holdfast": {"network": network},
         }
+        ours["network"] = network
     elif replace:
         asked["recoveryType"] = "OriginalLocation"
         if unsafe:
-            asked["holdfast"] = {"safetyPoint": False}
+            ours["safetyPoint"] = False
     else:
-        asked |= {
-            "recoveryType": "RestoreDisks",
-            "storageAccountId": path_of(scope, disks_to or ""),
-            "holdfast": {"format": form or "qcow2"},
-        }
+        account = path_of(scope, disks_to or "")
+        asked |= {"recoveryType": "RestoreDisks", "storageAccountId": account}
+        ours["format"] = form or "qcow2"
     if luns:
         asked["restoreDiskLunList"] = sorted(set(luns))
     address = f"{scope.point(*names_of(scope, vm), point)}/restore"
-    answer = scope.api.call("POST", address, {"properties": asked})
+    answer = scope.api.call("POST", address, {"properties": asked | {"holdfast": ours}})
     job = follow.job_id_of(scope, answer.headers)
     return follow.follow(scope, job, wait=wait, output=output)
 

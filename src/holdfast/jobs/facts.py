@@ -17,7 +17,7 @@ from holdfast.catalog.policies import PolicyRow
 from holdfast.domain.policy import parse_policy, slot_tags
 from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import InternalError
-from holdfast.jobs.machine_work import point_document
+from holdfast.jobs.machine_work import keys_of, point_document
 from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
 
 ON_DEMAND_DAYS = 30
@@ -115,5 +115,5 @@ def point_row(record: RecoveryPointRecord, vault_id: str, item_id: str) -> Point
         findings_count=record.findings_count,
         consistency=record.consistency,
         consistency_reason=record.consistency_reason,
-        details={"machine": machine} if machine else {},
+        details={"machine": machine, **keys_of(record)} if machine else {},
     )

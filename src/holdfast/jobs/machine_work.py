@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -18,10 +18,22 @@ from holdfast.catalog.tasks import TaskRow
 from holdfast.domain.consistency import in_force, own_wish
 from holdfast.domain.virtual_machines import WORKLOAD, Exclusion, claim_error, claim_of
 from holdfast.errors import ConflictError, InternalError, UsageError
-from holdfast.ports.vm_tasks import DiskAsked, VmBackup, VmRestore, read_backed_up, to_body
+from holdfast.ports.vm_tasks import (
+    MAX_KEYS,
+    DiskAsked,
+    KeyShown,
+    Name,
+    VmBackup,
+    VmRestore,
+    read_backed_up,
+    to_body,
+)
+from holdfast.vaultstore.values import RecoveryPointRecord
 
 Body = dict[str, Any]
 DESCRIBED = "described"  # of a backup's task, for the server itself: agents pass over it
+KeysShown = Annotated[list[KeyShown], msgspec.Meta(max_length=MAX_KEYS)]
+KeyNames = Annotated[list[Name], msgspec.Meta(max_length=MAX_KEYS)]
 REPORTED = ("passed", "reason", "readySeconds", "exitCode", "output", "screenshot")
 
 
@@ -117,6 +129,7 @@ def restore_payload(job: JobRow, item: ItemRow) -> Body:
         "target": job.parameters["target"],
         "jobId": job.id,
         "luns": job.parameters.get("luns") or [],
+        "restoreKeys": bool(job.parameters.get("restoreKeys")),
     }
     return to_body(msgspec.convert(asked, VmRestore))
 
@@ -187,6 +200,20 @@ def left_out(details: Body) -> list[int]:
     """LUNs of the disks that a recovery point's machine had and its backup left out."""
     machine = details.get("machine") or {}
     return [disk["lun"] for disk in machine.get("disks", ()) if not disk["included"]]
+
+
+def keys_of(record: RecoveryPointRecord) -> Body:
+    """What a recovery point says of the keys of encrypted volumes: names and versions. Nothing of a
+    machine that has none, or of what cannot be read."""
+    extra = record.extra
+    if extra.get("encrypted") is not True:
+        return {}
+    try:
+        keys = msgspec.convert(extra.get("keys"), KeysShown)
+        missing = msgspec.convert(extra.get("keysMissing"), KeyNames)
+    except msgspec.ValidationError:
+        keys, missing = [], []
+    return {"encryption": {"keys": msgspec.to_builtins(keys), "keysMissing": missing}}
 
 
 def measured_of(result: Body) -> Body:

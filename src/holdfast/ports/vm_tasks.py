@@ -23,6 +23,7 @@ SILENT = "GuestAgentSilent"  # the finding that a guest did not answer
 MAX_MACHINES, MAX_DISKS, MAX_LUN = 2000, 64, 63
 MAX_SCRIPT, MAX_SCREENSHOT = 32_768, 350_000  # characters; the second in base64
 TAG_OF, TAG_POINT, TAG_JOB = "holdfast:instantOf", "holdfast:instantPoint", "holdfast:instantJob"
+MAX_KEYS = MAX_DISKS + 1  # of one machine: of each disk, and of all
 MAX_PATHS, MAX_ROWS = 100, 1000  # of files asked for, and listed at a time
 
 Uuid = Annotated[
@@ -215,7 +216,8 @@ Target = (
 
 class VmRestore(Shape, frozen=True, kw_only=True):
     """``uuid`` and ``name``: of the machine the point is of. ``luns``: the disks to restore, all of
-    the point's when empty. ``job_id``: the job this is for."""
+    the point's when empty. ``job_id``: the job this is for. ``restore_keys``: put the keys of its
+    encrypted volumes into the host's key vault."""
 
     recovery_point_id: str
     uuid: Uuid
@@ -223,6 +225,22 @@ class VmRestore(Shape, frozen=True, kw_only=True):
     target: Target
     job_id: str = ""
     luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+    restore_keys: bool = False
+
+
+class KeyShown(Shape, frozen=True, kw_only=True):
+    """A secret of a key vault without its value. ``luns``: the disks it is for, none for all."""
+
+    name: Name
+    version: Word
+    luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+
+
+class KeyRestored(KeyShown, frozen=True, kw_only=True):
+    """``version``: the one of the host's key vault that holds it; ``added``: it was not there
+    before."""
+
+    added: bool
 
 
 class DiskRestored(Shape, frozen=True, kw_only=True):
@@ -256,14 +274,15 @@ class FileRow(Shape, frozen=True, kw_only=True):
 class VmRestored(Shape, frozen=True, kw_only=True):
     """``entries``: what was listed, ``more``: that there is more. Counts: of files restored; of
     restores of disks they are not told. ``machine_uuid``: of the new machine; ``definition``: file
-    with the ready definition; ``kept``: files of the disks that were replaced; ``ready_seconds``:
-    from the start of the work to the first answer of the guest's agent, None when it did not
-    answer or was not asked."""
+    with the ready definition; ``kept``: files of the disks that were replaced; ``keys``: of the
+    encrypted volumes, in the host's key vault; ``ready_seconds``: from the start of the work to the
+    first answer of the guest's agent, None when it did not answer or was not asked."""
 
     disks: Annotated[tuple[DiskRestored, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
     machine_uuid: str = ""
     definition: Text = ""
     kept: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+    keys: Annotated[tuple[KeyRestored, ...], msgspec.Meta(max_length=MAX_KEYS)] = ()
     ready_seconds: float | None = None
     files_restored: int | msgspec.UnsetType = msgspec.UNSET
     directories_restored: int | msgspec.UnsetType = msgspec.UNSET

@@ -105,6 +105,7 @@ class AgentData:
             id_bytes(job.id),
             pins=pins,
             attempt=fence,
+            with_keys=bool(task.payload.get("restoreKeys")),
         )
         kept = vault.recover_sessions(id_bytes(job.id), grant.session_id)
         self._remember(agent, task, fence, kind, grant.session_id)

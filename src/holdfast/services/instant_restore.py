@@ -101,7 +101,10 @@ def plan_move(platform: Platform, vault: VaultRow, machine: str, properties: Bod
 
 def start(platform: Platform, vault: VaultRow, asked: RunAsked, by: str) -> str:
     """The job's id."""
-    return submit_on_point(platform, vault, asked, by, storageAccount=asked.account)
+    keys = isinstance(asked.target, InstantMachine)
+    return submit_on_point(
+        platform, vault, asked, by, storageAccount=asked.account, restoreKeys=keys
+    )
 
 
 def serving_job(connection: Connection, view: MachineView) -> JobRow | None:

@@ -33,7 +33,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
     """``host``: the container that does it; ``elsewhere``: it is not the machine's own;
-    ``safety``: a recovery point of the machine as it is is made before."""
+    ``safety``: a recovery point of the machine as it is is made before. ``keys``: those of its
+    encrypted volumes are put into the host's key vault."""
 
     item: ItemRow
     point: PointRow
@@ -43,6 +44,7 @@ class RestorePlan:
     account: str
     elsewhere: bool
     safety: bool = False
+    keys: bool = False
 
 
 def plan_restore(
@@ -55,7 +57,8 @@ def plan_restore(
     """What a body of kind IaasVMRestoreRequest asks for. ``names``: container and item.
 
     UsageError (UserErrorNotSupported, StorageAccountRequired, InvalidStorageAccount,
-    InvalidDiskList, InvalidFormat, InvalidName, UserErrorDisksExcluded); NotFoundError;
+    InvalidDiskList, InvalidFormat, InvalidName, InvalidRestoreKeys, UserErrorDisksExcluded);
+    NotFoundError;
     ConflictError (UserErrorVmNotShutDown, UserErrorTargetVmExists, UserErrorVmClaimedByTwoHosts,
     UserErrorVmMoved, TargetHostUnknown, SafetyPointNotPossible)."""
     kind = properties.get("recoveryType") or "AlternateLocation"
@@ -65,6 +68,36 @@ def plan_restore(
             code="UserErrorNotSupported",
             hint=f"one of {', '.join(KINDS)}",
         )
+    keys = _keys(properties, kind)
+    return replace(_plan_kind(platform, vault, names, point, properties, kind), keys=keys)
+
+
+def _keys(properties: Body, kind: str) -> bool:
+    """Whether keys are put back: by default with a machine, and with its disks alone when asked;
+    Azure's clients ask by ``encryptionDetails``. UsageError (InvalidRestoreKeys)."""
+    ours = properties.get("holdfast") or {}
+    asked = ours.get("restoreKeys") if isinstance(ours, dict) else None
+    if asked is None:
+        details = properties.get("encryptionDetails")
+        enabled = isinstance(details, dict) and details.get("encryptionEnabled") is True
+        return enabled or kind != "RestoreDisks"
+    if isinstance(asked, bool):
+        return asked
+    raise UsageError(
+        "restoreKeys must be true or false",
+        code="InvalidRestoreKeys",
+        hint="holdfast vm restore NAME --keys, or --no-keys",
+    )
+
+
+def _plan_kind(
+    platform: Platform,
+    vault: VaultRow,
+    names: tuple[str, str],
+    point: str,
+    properties: Body,
+    kind: str,
+) -> RestorePlan:
     with platform.catalog.read() as connection:
         _, item = find_item(connection, vault, *names)
         found = find_point(connection, vault, item, point)
@@ -113,6 +146,7 @@ def start_restore(platform: Platform, vault: VaultRow, plan: RestorePlan, by: st
         luns=list(plan.luns),
         storageAccount=plan.account,
         safetyPoint=plan.safety,
+        restoreKeys=plan.keys,
     )
 
 

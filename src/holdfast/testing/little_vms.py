@@ -61,6 +61,7 @@ from holdfast.ports.vm_tasks import (
     VmRestored,
     VmTested,
 )
+from holdfast.settings import AgentSettings
 from holdfast.testing.little_agent import BackupRun, LittleAgent
 from holdfast.testing.live_server import LiveServer
 from holdfast.workloads.files.restore import FilesRestore, RestorePlan
@@ -318,7 +319,7 @@ def running_host(
     state, key = agent_folder.load()
     clock, rng, stopping = SystemClock(), SystemRandom(), threading.Event()
     client = AgentClient(state, key, agent_folder.ca, clock, rng, stopping)
-    recovery = recovery_host(clock, rng, name)
+    recovery = recovery_host(AgentSettings(), clock, rng, name)
     agent = Agent(Tools(client, agent_folder, state, clock, rng, stopping, (), vms, recovery))
     serving = threading.Thread(target=agent.serve, name=f"agent-{name}")
     serving.start()

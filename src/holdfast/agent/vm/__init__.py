@@ -5,4 +5,5 @@ backup      one recovery point    watch     progress, and the room for what the 
 restore     disks as files        replace   the disks of a machine that is off
 recovery    a host without machines   files     files out of a point
 definition  a machine as files        staging   a folder that appears whole
+keys        of encrypted volumes
 """

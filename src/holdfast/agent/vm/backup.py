@@ -7,11 +7,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast import crashpoint
 from holdfast.agent.vm.easing import Easing
+from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.seen import to_description
 from holdfast.agent.vm.watch import Watch
 from holdfast.agent.vm_work import VmControl, VmSession
@@ -60,7 +61,7 @@ MAX_REASON = 1000  # [characters] of a reason that is told
 class Means:
     """What backups work with. ``host``: the name of this one. ``find``: a machine by its UUID.
     ``write_latency_ms``: when a guest's writes take longer, its disks are read more slowly; 0 for
-    never."""
+    never. ``keys``: of this host's machines."""
 
     hypervisor: Hypervisor
     find: Callable[[str], Machine]
@@ -68,6 +69,7 @@ class Means:
     rng: Random
     host: str
     write_latency_ms: float = 0.0
+    keys: HostKeys = field(default_factory=HostKeys)
 
 
 class MachineBackup:
@@ -163,6 +165,7 @@ class MachineBackup:
             throttle_bytes_per_second=asked.throttle_bytes_per_second,
             audit_share=asked.audit_share,
             pace=lambda size: easing.pace(size, should_stop),
+            keys=means.keys.take(machine.name, [one.lun for one in inputs]),
         )
         wait = self._control.wait
         return DisksBackup(

@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast.adapters.disk_format.partial import failed
 from holdfast.agent.vm.seen import read_startup
+from holdfast.ports.vm_tasks import KeyRestored
 
 FILE_NAME = "machine.json"
 SETTINGS_NAME = "machine.toml"
@@ -32,7 +33,8 @@ class DiskFile:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """``described``: the machine as the recovery point has it. ``folder``: where it will lie."""
+    """``described``: the machine as the recovery point has it. ``folder``: where it will lie.
+    ``keys``: of its encrypted volumes, as the host's key vault has them."""
 
     name: str
     uuid: str
@@ -40,6 +42,7 @@ class Definition:
     described: dict[str, Any]
     disks: Sequence[DiskFile]
     folder: Path
+    keys: Sequence[KeyRestored] = ()
 
     def write(self, folder: Path) -> None:
         """Into ``folder``, which takes the place of the final one later. TargetError. Settings
@@ -78,6 +81,10 @@ class Definition:
                     "sizeBytes": disk.size,
                 }
                 for disk in self.disks
+            ],
+            "keys": [
+                {"name": key.name, "version": key.version, "luns": list(key.luns)}
+                for key in self.keys
             ],
             "original": self.described,
             "notes": notes,
@@ -128,9 +135,11 @@ class Definition:
             "agent": f"{self.folder}/agent.sock",
         }
         lines = ["[[machine]]", *(f"{key} = {_text(value)}" for key, value in pairs.items())]
+        lines += [_key(one) for one in self.keys if not one.luns][:1]
         for disk in self.disks:
             lines += ["[[machine.disk]]", f"path = {_text(str(self.folder / disk.name))}"]
             lines += [f"format = {_text(disk.format)}", f"lun = {disk.lun}"]
+            lines += [_key(one) for one in self.keys if disk.lun in one.luns][:1]
         return "\n".join(lines) + "\n"
 
 
@@ -148,6 +157,10 @@ def _write_new(path: Path, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
         file.write(data)
+
+
+def _key(one: KeyRestored) -> str:
+    return f"key = {_text(f'{one.name}/{one.version}')}"
 
 
 def _number(value: object) -> int:

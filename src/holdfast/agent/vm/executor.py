@@ -15,6 +15,7 @@ from holdfast.agent.vm.files import list_files, restore_files
 from holdfast.agent.vm.instant.moving import move_disks
 from holdfast.agent.vm.instant.restore import InstantRestores
 from holdfast.agent.vm.instant.trial import Trial
+from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.replace import replace_disks
 from holdfast.agent.vm.restore import PointDisks, RestoreMeans, to_folder, to_new_machine
 from holdfast.agent.vm.seen import remembered, to_seen
@@ -60,7 +61,7 @@ class Running:
 class VmExecutor:
     """See ``VmWork``. ``host``: the name of this one; ``running``: None on a host where no machine
     is started from the vault; ``looker``: reads file systems of points, if this host can;
-    ``write_latency_ms``: see ``backup.Means``."""
+    ``write_latency_ms``: see ``backup.Means``; ``keys``: of encrypted volumes of its machines."""
 
     def __init__(
         self,
@@ -71,12 +72,15 @@ class VmExecutor:
         host: str,
         running: Running | None = None,
         looker: FileLooker | None = None,
+        *,
         write_latency_ms: float = 0.0,
+        keys: HostKeys | None = None,
     ) -> None:
         self._hypervisor = hypervisor
         self._looker = looker
-        self._means = Means(hypervisor, self._find, clock, rng, host, write_latency_ms)
-        self._restores = RestoreMeans(files, self._look, rng)
+        keys = keys or HostKeys()
+        self._means = Means(hypervisor, self._find, clock, rng, host, write_latency_ms, keys)
+        self._restores = RestoreMeans(files, self._look, rng, keys)
         self._room = threading.BoundedSemaphore(BACKUPS_AT_ONCE)
         self._looks = threading.BoundedSemaphore(LOOKS_AT_ONCE)
         self._lock = threading.Lock()
@@ -86,7 +90,7 @@ class VmExecutor:
         self._instant: InstantRestores | None = None
         self._trial: Trial | None = None
         if running is not None:
-            self._instant = InstantRestores(running.runner, running.folder, rng)
+            self._instant = InstantRestores(running.runner, running.folder, rng, keys)
             self._trial = Trial(running.runner, running.folder)
             self._instant.adopt()
 

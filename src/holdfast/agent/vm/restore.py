@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 from holdfast.agent.vm.definition import Definition, DiskFile, described_disk
+from holdfast.agent.vm.keys import HostKeys, put_back
 from holdfast.agent.vm.places import beside_original, plain_name
 from holdfast.agent.vm.staging import free_name, publish, staged_folder
 from holdfast.agent.vm_work import VmControl, VmSession
@@ -25,6 +26,7 @@ from holdfast.ports.vm_tasks import (
     DOWNLOAD_PHASE,
     DiskProgress,
     DiskRestored,
+    KeyRestored,
     NewMachine,
     VmRestore,
     VmRestored,
@@ -41,11 +43,13 @@ IMAGES = ("qcow2", "raw")  # what machines run from
 
 @dataclass(frozen=True, slots=True)
 class RestoreMeans:
-    """What restores work with. ``look``: a machine of this host as it is now."""
+    """What restores work with. ``look``: a machine of this host as it is now. ``keys``: of its
+    machines' encrypted volumes."""
 
     files: DiskFiles
     look: Callable[[str], Machine]
     rng: Random
+    keys: HostKeys = field(default_factory=HostKeys)
 
 
 class PointDisks:
@@ -56,6 +60,7 @@ class PointDisks:
         self, files: DiskFiles, asked: VmRestore, session: VmSession, control: VmControl
     ) -> None:
         self._files, self._control = files, control
+        self._asked, self._grant = asked, session.grant
         self._point = MachinePoint(ChunkFetcher(session))
         described = self._point.machine().get("machine")
         self.described = described if isinstance(described, dict) else {}
@@ -70,6 +75,11 @@ class PointDisks:
         self.entries: list[DiskEntry] = [held[lun] for lun in luns]
         self._done = dict.fromkeys(luns, 0)
         self._show()
+
+    def put_keys(self, keys: HostKeys, *, in_place: bool = False) -> tuple[KeyRestored, ...]:
+        """Of the machine, into the host's key vault; see ``put_back``."""
+        told = (self._asked, self._point, self._grant, self._control)
+        return put_back(keys, *told, in_place=in_place)
 
     def write(self, entry: DiskEntry, target: Path, form: str) -> None:
         """Make ``target`` hold a disk; see ports.disk_format.DiskFiles."""
@@ -175,7 +185,8 @@ def _definition(
 ) -> Definition:
     """With a UUID of its own: two machines with one UUID are two claims of one."""
     fresh = str(UUID(bytes=means.rng.token(16), version=4))
-    return Definition(name, fresh, asked.recovery_point_id, disks.described, written, final)
+    keys, point = disks.put_keys(means.keys), asked.recovery_point_id
+    return Definition(name, fresh, point, disks.described, written, final, keys)
 
 
 def _restored(
@@ -188,6 +199,7 @@ def _restored(
         ),
         machine_uuid=made.uuid,
         definition=told_path(made.path),
+        keys=tuple(made.keys),
     )
 
 

@@ -282,7 +282,8 @@ def _definition(record: Record) -> Definition:
         DiskFile(disk.lun, to_path(disk.path).name, "qcow2", disk.size) for disk in record.disks
     ]
     folder = to_path(record.disks[0].path).parent
-    return Definition(record.name, record.uuid, record.point, record.described, files, folder)
+    machine = (record.name, record.uuid, record.point, record.described)
+    return Definition(*machine, files, folder, record.keys)
 
 
 def _result(record: Record) -> VmRestored:

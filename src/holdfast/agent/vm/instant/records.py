@@ -16,7 +16,7 @@ from holdfast.agent.vm.seen import read_startup
 from holdfast.domain.path_text import decode_path, encode_path
 from holdfast.files import read_small, write_whole
 from holdfast.ports.machine_runner import Owner, RunDisk, RunPlan
-from holdfast.ports.vm_tasks import TAG_JOB, TAG_OF, TAG_POINT
+from holdfast.ports.vm_tasks import TAG_JOB, TAG_OF, TAG_POINT, KeyRestored
 from holdfast.workloads.vm.disks.values import stream_name
 
 log = logging.getLogger("holdfast.agent")
@@ -39,7 +39,7 @@ class Record(msgspec.Struct, kw_only=True):
     """``name``, ``uuid``: its own; ``of_name``, ``of_uuid``: of the machine the point is of.
     ``job``: that serves it. ``home``: its folder. ``moved``: it does not need the vault any more.
     ``mover``: the job that moves it, ``room``: the number of the folder it is moved to.
-    ``described``: the machine as the recovery point has it."""
+    ``described``: the machine as the recovery point has it. ``keys``: of its encrypted volumes."""
 
     name: str
     uuid: str
@@ -54,6 +54,7 @@ class Record(msgspec.Struct, kw_only=True):
     moved: bool = False
     mover: str = ""
     room: int = 0
+    keys: list[KeyRestored] = []
 
     @property
     def home_path(self) -> Path:

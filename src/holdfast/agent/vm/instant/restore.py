@@ -23,6 +23,7 @@ from holdfast.agent.vm.instant.rooms import Room, new_room, remove_file
 from holdfast.agent.vm.instant.serving import CountedDisk, served
 from holdfast.agent.vm.instant.startable import check_startable
 from holdfast.agent.vm.instant.watching import LOOK_SECONDS, Live, Watch, machine_of
+from holdfast.agent.vm.keys import HostKeys, put_back
 from holdfast.agent.vm.places import home_of, instant_folder
 from holdfast.agent.vm_work import VmControl, VmSession
 from holdfast.errors import CancelledError, ConflictError, SourceError, TargetError
@@ -45,8 +46,11 @@ NOT_STARTED = "MachineNotStarted"
 class InstantRestores:
     """Those of this host. ``data``: the agent's folder for machines."""
 
-    def __init__(self, runner: MachineRunner, data: Path, rng: Random) -> None:
+    def __init__(
+        self, runner: MachineRunner, data: Path, rng: Random, keys: HostKeys | None = None
+    ) -> None:
         self.runner, self._data, self._rng = runner, data, rng
+        self._keys = keys or HostKeys()
         self.records = Records(data / "instant")
         self._lock = threading.Lock()
         self.ending = threading.Lock()  # either a machine is moved or it is undone
@@ -102,6 +106,7 @@ class InstantRestores:
                 self._await_images(record, control)
             point = MachinePoint(ChunkFetcher(session))
             record = record or self._make(asked, target, point)
+            self._put_keys(record, asked, point, session, control)
             luns = [disk.lun for disk in record.disks]
             try:
                 of = (point, luns, record.socket, record.plan().owner)
@@ -115,6 +120,19 @@ class InstantRestores:
                     control.machines_changed()
                     raise
             return self._result(record)
+
+    def _put_keys(
+        self,
+        record: Record,
+        asked: VmRestore,
+        point: MachinePoint,
+        session: VmSession,
+        control: VmControl,
+    ) -> None:
+        """Noted for the definition the machine gets when it is moved."""
+        record.keys = list(put_back(self._keys, asked, point, session.grant, control))
+        if record.keys:
+            self.records.save(record)
 
     def _refuse_cancelled(self, record: Record | None, control: VmControl) -> None:
         """A job that was cancelled while the agent was down is handed out again for this alone."""

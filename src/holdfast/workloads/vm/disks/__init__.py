@@ -6,5 +6,5 @@ parent      the point before, by its pages      audit       whether a dirty bitm
 patched     a source that shows only changes    fetch       chunks of a disk, located and read
 point       what a point holds                  restore     a disk of it into a target
 point_disk  a disk of it at any offset          raw_file    disks as sparse files
-standalone  from a vault's folder and its key
+standalone  from a vault's folder and its key   keys        of encrypted volumes, wrapped
 """

@@ -23,6 +23,7 @@ from holdfast.vaultstore.root import Root, Stream, encode_root
 from holdfast.workloads.findings import Findings
 from holdfast.workloads.packing import ChunkWriter, Throttle, stop_if
 from holdfast.workloads.vm.disks.disk_run import DiskRun, Means
+from holdfast.workloads.vm.disks.keys import keys_claims, keys_shown, write_keys
 from holdfast.workloads.vm.disks.parent import Parent, ParentUnreadableError
 from holdfast.workloads.vm.disks.values import (
     MACHINE_STREAM,
@@ -98,6 +99,8 @@ class DisksBackup:
 
     def _attempt(self, *, use_parent: bool, why: tuple[str, str] | None = None) -> DisksResult:
         self.findings = Findings()
+        for one in self.plan.keys.findings if self.plan.keys is not None else ():
+            self.findings.add(one.code, one.path, one.message)
         if why is not None:
             self.findings.add(why[0], b"", f"{why[1]}; the disks were read whole")
         self.progress.done_bytes = 0
@@ -190,6 +193,12 @@ class _Run:
     def _put_page(self, page: bytes) -> bytes:
         return self._put(ChunkKind.DISK_PAGE, page)
 
+    def _put_data(self, data: bytes) -> bytes:
+        return self._put(ChunkKind.DATA, data)
+
+    def _put_stream_page(self, page: bytes) -> bytes:
+        return self._put(ChunkKind.FILE_PAGE, page)
+
     def _put(self, kind: ChunkKind, data: bytes) -> bytes:
         name = chunk_name(self._keys, kind, data)
         self._writer.store(kind, [(name, data)])
@@ -218,12 +227,14 @@ class _Run:
         machine = write_stream(
             MACHINE_STREAM,
             describe(plan, disks),
-            lambda data: self._put(ChunkKind.DATA, data),
-            lambda page: self._put(ChunkKind.FILE_PAGE, page),
+            self._put_data,
+            self._put_stream_page,
             "application/json",
         )
+        puts = (self._put_data, self._put_stream_page)
+        keys = write_keys(plan.keys, self._transport.grant, self._means.rng, *puts)
         root = Root(
-            streams=(*streams, machine),
+            streams=(*streams, machine, *keys),
             host=plan.host,
             platform=plan.platform,
             consistency=plan.consistency,
@@ -239,7 +250,7 @@ class _Run:
             "findingsCount": findings.count,
             "consistency": plan.consistency,
             "consistencyReason": plan.consistency_reason,
-            "extra": {"disks": [_claim(disk) for disk in disks]},
+            "extra": {"disks": [_claim(disk) for disk in disks]} | keys_claims(plan.keys),
         }
         rp_id = self._transport.commit(receipts, root_id, claims)
         sent = self._progress.transferred_bytes = self._writer.sent_bytes
@@ -272,6 +283,8 @@ def describe(plan: DisksPlan, disks: tuple[DiskResult, ...] = ()) -> bytes:
             for disk in disks
         ],
     }
+    if plan.keys is not None:
+        whole["keys"] = keys_shown(plan.keys)
     try:
         text = json.dumps(whole, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
         data = text.encode()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.errors import CancelledError, TargetError
+from holdfast.ports.key_vault import KeyVault, Secret
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.values import RecoveryPointRecord
 from holdfast.workloads.files.standalone import ReaderSource
 from holdfast.workloads.vm.disks.disks_journal import DisksJournal
+from holdfast.workloads.vm.disks.keys import holds_keys, read_keys
 from holdfast.workloads.vm.disks.point import MachinePoint, is_machine
 from holdfast.workloads.vm.disks.raw_file import RawFileTarget
 from holdfast.workloads.vm.disks.restore import DiskRestore
@@ -59,6 +61,19 @@ def restore_machine(
         made.append(_write(_free(target / MACHINE_STREAM), description))
     journal.remove()
     return RestoredMachine(tuple(made), sum(sizes.values()), sum(journal.done.values()))
+
+
+def restore_keys(
+    reader: VaultReader, record: RecoveryPointRecord, vault: KeyVault
+) -> tuple[Secret, ...]:
+    """Put the keys of encrypted volumes a point holds into a key vault; none when it holds none.
+    IntegrityError (MachineKeysDamaged, ...), and what the key vault raises."""
+    root = reader.root(record.rp_id)
+    if not holds_keys(root):
+        return ()
+    key, vault_id = reader.keys_key(record.rp_id), reader.descriptor.ids.vault_id
+    found = read_keys(root, lambda ids: reader.fetch(record.rp_id, ids), key, vault_id)
+    return tuple(vault.put(one.name, one.value, one.version) for one in found)
 
 
 class _Disks:

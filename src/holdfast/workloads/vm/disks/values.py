@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 from holdfast.domain.work_hours import WorkHours
 from holdfast.ports.block_device import BlockSource
 from holdfast.vaultstore.disk_pages import GRID_EXPONENT
+from holdfast.vaultstore.machine_keys import MachineKey
+from holdfast.vaultstore.root import Finding
 from holdfast.workloads.transport import BackupTransport, RestoreTransport
 
 MACHINE_STREAM = "machine.json"
@@ -48,12 +50,23 @@ class DiskInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeysInput:
+    """Keys of a machine whose volumes are encrypted inside. ``missing``: names of those that could
+    not be had, of which the findings say why."""
+
+    keys: tuple[MachineKey, ...] = ()
+    missing: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DisksPlan:
     """What to protect and how. ``machine``: what JSON can say of the machine, up to 1 MiB.
     ``audit_blocks``: clean blocks of a disk that are read to see whether its bitmap is true, or
     ``audit_share`` of its data blocks (0 to 1) when that is more; both 0 where clean ranges cannot
     be read.
-    ``pace`` is told the bytes of each read before it is done, and may wait for the guest's sake."""
+    ``pace`` is told the bytes of each read before it is done, and may wait for the guest's sake.
+    ``keys``: None of a machine that has none."""
 
     disks: Sequence[DiskInput]
     machine: Mapping[str, Any]
@@ -67,6 +80,7 @@ class DisksPlan:
     audit_share: float = 0.0
     threads: int = 3
     pace: Callable[[int], object] | None = None
+    keys: KeysInput | None = None
 
 
 class Coverage(Enum):
