@@ -132,6 +132,7 @@ def test_disks_alone_bring_keys_when_they_are_asked_for(
     account = farm.account("keys1", tmp_path)
     farm.job(farm.restore("web", point, "RestoreDisks", storageAccountId=account, **more))
     assert getattr(farm.vms.taken[-1], "restore_keys", None) is keys
+    assert bool(farm.vms.granted) is keys, "what is not asked for cannot be opened either"
 
 
 def test_a_machine_brings_its_keys_unless_they_are_not_wanted(farm: Farm, point: str) -> None:

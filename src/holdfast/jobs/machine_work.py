@@ -18,11 +18,11 @@ from holdfast.catalog.tasks import TaskRow
 from holdfast.domain.consistency import in_force, own_wish
 from holdfast.domain.virtual_machines import WORKLOAD, Exclusion, claim_error, claim_of
 from holdfast.errors import ConflictError, InternalError, UsageError
+from holdfast.ports.key_vault import NAME
 from holdfast.ports.vm_tasks import (
     MAX_KEYS,
     DiskAsked,
     KeyShown,
-    Name,
     VmBackup,
     VmRestore,
     read_backed_up,
@@ -33,7 +33,10 @@ from holdfast.vaultstore.values import RecoveryPointRecord
 Body = dict[str, Any]
 DESCRIBED = "described"  # of a backup's task, for the server itself: agents pass over it
 KeysShown = Annotated[list[KeyShown], msgspec.Meta(max_length=MAX_KEYS)]
-KeyNames = Annotated[list[Name], msgspec.Meta(max_length=MAX_KEYS)]
+KeyNames = Annotated[
+    list[Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]],
+    msgspec.Meta(max_length=MAX_KEYS),
+]
 REPORTED = ("passed", "reason", "readySeconds", "exitCode", "output", "screenshot")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from holdfast.errors import InternalError
+from holdfast.ports.key_vault import NAME, VERSION
 
 BACKUP, RESTORE = "vm-backup", "vm-restore"
 SNAPSHOT_PHASE, UPLOAD_PHASE = "Take Snapshot", "Transfer data to vault"
@@ -231,8 +232,8 @@ class VmRestore(Shape, frozen=True, kw_only=True):
 class KeyShown(Shape, frozen=True, kw_only=True):
     """A secret of a key vault without its value. ``luns``: the disks it is for, none for all."""
 
-    name: Name
-    version: Word
+    name: Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]
+    version: Annotated[str, msgspec.Meta(pattern=f"^{VERSION.pattern}$")]
     luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
 
 

@@ -91,6 +91,7 @@ class LittleVms:
         self.before.set()
         self.hold.set()
         self.taken: list[VmBackup | VmRestore] = []
+        self.granted = b""  # what unwraps keys, in the latest restore's session
         self.refuses: HoldfastError | None = None
 
     def inventory(self) -> Sequence[MachineSeen]:
@@ -151,6 +152,7 @@ class LittleVms:
         self, asked: VmRestore, session: VmSession, control: VmControl
     ) -> VmRestored | VmTested:
         self.taken.append(asked)
+        self.granted = session.grant.keys_key
         match asked.target:
             case InstantMachine() as instant:
                 return self._run_from_vault(asked, instant, control)

@@ -85,6 +85,7 @@ class VmExecutor:
         self._looks = threading.BoundedSemaphore(LOOKS_AT_ONCE)
         self._lock = threading.Lock()
         self._machines: dict[str, Machine] = {}
+        self._misnamed: set[str] = set()
         self._tidy = threading.Event()
         self._tidy.set()
         self._instant: InstantRestores | None = None
@@ -121,8 +122,17 @@ class VmExecutor:
             before = self._machines
             known = [remembered(machine, before.get(machine.id)) for machine in found]
             self._machines = {machine.id: machine for machine in known}
+        self._tell_misnamed(known)
         tags = self._instant.tags() if self._instant is not None else {}
         return [to_seen(machine, tags.get(machine.id, {})) for machine in known]
+
+    def _tell_misnamed(self, known: Sequence[Machine]) -> None:
+        """Keys of machines that are not here are backed up with none."""
+        names = self._means.keys.by_machine.keys() - {machine.name for machine in known}
+        with self._lock:
+            fresh, self._misnamed = names - self._misnamed, names
+        for name in sorted(fresh):
+            log.warning("holdfast.toml has keys of machine %s, which is not on this host", name)
 
     def back_up(self, asked: VmBackup, session: VmSession, control: VmControl) -> VmBackedUp:
         self._wait_tidy(control)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from holdfast.agent.vm_work import VmControl
@@ -43,20 +44,23 @@ class HostKeys:
         keys, missing, findings = [], [], []
         for one in wanted:
             try:
-                secret = self.vault.get(one.name, one.version)
+                keys.append(_taken(self.vault, one))
             except HoldfastError as error:
-                missing.append(one.name)
-                told = f"the key {one.name} is not in this recovery point: {error.message}. To "
-                told += f"mend it: {error.hint}; then back the machine up again"
-                findings.append(Finding(code=NOT_BACKED_UP, path=one.name.encode(), message=told))
                 log.warning("the key %s of %s is not backed up: %s", one.name, machine, error)
-                continue
-            keys.append(
-                MachineKey(
-                    name=secret.name, version=secret.version, luns=one.luns, value=secret.value
-                )
-            )
+                missing.append(one.name)
+                findings.append(_not_taken(one.name, error))
         return KeysInput(keys=tuple(keys), missing=tuple(missing), findings=tuple(findings))
+
+
+def _taken(vault: KeyVault, one: KeyNamed) -> MachineKey:
+    found = vault.get(one.name, one.version)
+    return MachineKey(name=found.name, version=found.version, luns=one.luns, value=found.value)
+
+
+def _not_taken(name: str, error: HoldfastError) -> Finding:
+    told = f"the key {name} is not in this recovery point: {error.message}. To mend it: "
+    told += f"{error.hint}; then back the machine up again"
+    return Finding(code=NOT_BACKED_UP, path=name.encode(), message=told)
 
 
 def put_back(
@@ -87,8 +91,8 @@ def put_back(
     keys = [key for key in held if not key.luns or not set(key.luns).isdisjoint(luns)]
     found = [_put(host.vault, key, control) for key in keys]
     done = tuple(one for one in found if one is not None)
-    if in_place:
-        for one in done:
+    for one in done if in_place else ():
+        with suppress(HoldfastError):  # it was put there: this is a hint
             _tell_use(host, asked.name, one, control)
     return done
 

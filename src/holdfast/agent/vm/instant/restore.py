@@ -130,8 +130,9 @@ class InstantRestores:
         control: VmControl,
     ) -> None:
         """Noted for the definition the machine gets when it is moved."""
-        record.keys = list(put_back(self._keys, asked, point, session.grant, control))
-        if record.keys:
+        found = put_back(self._keys, asked, point, session.grant, control)
+        if found:
+            record.keys = list(found)
             self.records.save(record)
 
     def _refuse_cancelled(self, record: Record | None, control: VmControl) -> None:
