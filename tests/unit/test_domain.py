@@ -172,7 +172,7 @@ def test_ended_jobs_stay_ended_and_running_ones_may_end(ended: str) -> None:
     with pytest.raises(ConflictError):
         check_job_step("Cancelling", "InProgress")
     assert may_cancel("Backup", "InProgress")
-    assert not may_cancel("Backup", ended) and not may_cancel("Expire", "InProgress")
+    assert not may_cancel("Backup", ended) and not may_cancel("Purge", "InProgress")
 
 
 def test_stopped_items_are_resumed_before_they_are_suspended() -> None:

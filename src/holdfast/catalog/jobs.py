@@ -41,8 +41,8 @@ class JobRow:
     ``kind``: backup | restore | expire | collect | verify | import. ``operation``: Azure's word for
     it. ``status``: one of Azure's six. ``phase`` and ``detail`` say where it is. ``slot_at``: the
     scheduled moment it runs for. ``progress`` holds doneBytes, totalBytes, doneFiles, totalFiles,
-    transferredBytes, bytesPerSecond. ``management_type``: of the item it is about; of a vault's
-    own jobs MAB.
+    doneItems, totalItems, transferredBytes, bytesPerSecond. ``management_type``: of the item it is
+    about; of a vault's own jobs MAB.
 
     The engine drives a job in turns: ``turn`` counts them, ``wake_at`` is when the next may begin,
     ``signals`` counts what happened to the job from outside, ``driver`` is the worker that began

@@ -91,9 +91,11 @@ def _ask(scope: Scope, job_id: str, painter: Painter) -> Body:
 
 
 def progress_text(body: Body) -> str:
-    """Files and bytes done, sent, and the speed."""
+    """Items, files and bytes done, sent, and the speed."""
     one: Body = prop("holdfast", "progress")(body) or {}
     parts = []
+    if one.get("totalItems"):
+        parts.append(f"{one.get('doneItems') or 0:,} of {one['totalItems']:,} items")
     if one.get("doneFiles"):
         total = f" of {one['totalFiles']:,}" if one.get("totalFiles") else ""
         parts.append(f"{one['doneFiles']:,}{total} files")
@@ -166,8 +168,8 @@ class Bars:
         self._progress.update(
             self._task,
             description=plain(_phase(body)),
-            total=one.get("totalBytes"),
-            completed=one.get("doneBytes") or 0,
+            total=one.get("totalBytes") or one.get("totalItems"),
+            completed=one.get("doneBytes") or one.get("doneItems") or 0,
             done=progress_text(body),
         )
 

@@ -30,7 +30,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--status", help="InProgress, Completed, CompletedWithWarnings, Failed, ...")
-@click.option("--operation", help="Backup, Restore, Expire, Collect, Verify")
+@click.option("--operation", help="Backup, Restore, Expire, Collect, Verify, Import")
 @options.vault
 @options.output
 def list_(

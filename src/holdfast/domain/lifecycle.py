@@ -16,7 +16,9 @@ SOFT_DELETED = "SoftDeleted"  # shown by Azure as ProtectionStopped with a date 
 CONTAINER_SOFT_DELETED = "SoftDeleted"  # registration status of a machine whose items are
 ENDED: frozenset[str] = frozenset({"Cancelled", "Completed", "CompletedWithWarnings", "Failed"})
 SUCCEEDED: frozenset[str] = frozenset({"Completed", "CompletedWithWarnings"})
-CANCELLABLE: frozenset[str] = frozenset({"Backup", "Restore", "Verify", "Collect"})
+CANCELLABLE: frozenset[str] = frozenset(
+    {"Backup", "Restore", "Verify", "Expire", "Collect", "Import"}
+)
 RUNNING: frozenset[str] = frozenset({"IRPending", "Protected", "ProtectionError"})
 STOPPED: frozenset[str] = frozenset({"ProtectionStopped", "BackupsSuspended"})
 

@@ -326,7 +326,8 @@ def _not_cancellable(job: JobRow) -> ConflictError:
         return ConflictError(
             f"a {job.operation} job cannot be cancelled",
             code="UserErrorJobNotCancellable",
-            hint="It ends by itself; only backups, restores, verify and collect can be cancelled.",
+            hint="It ends by itself; only backups, restores, imports and a vault's upkeep can be "
+            "cancelled.",
         )
     return ConflictError(
         f"job {job.id} has ended ({job.status})",

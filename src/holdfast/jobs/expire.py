@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -25,15 +26,22 @@ from holdfast.domain.retention import (
     plan_retention,
 )
 from holdfast.domain.soft_delete import SoftDelete, settings_of
-from holdfast.errors import HoldfastError
+from holdfast.errors import CancelledError, HoldfastError
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.lost_points import note_lost, refresh_latest
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.probing import probe_if_due
+from holdfast.jobs.progress import ServerProgress
 from holdfast.ports.jobs import JobSpec
 from holdfast.vaultstore.values import RecoveryPointRecord
 from holdfast.vaultstore.vault import Vault
+
+Tell = Callable[[int, int], None]
+
+
+def _tell_nobody(_done: int, _total: int) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +66,14 @@ def retention_facts(record: RecoveryPointRecord) -> PointFacts:
     )
 
 
-def plan_vault(catalog: Catalog, vault: Vault, vault_id: str, now: datetime) -> list[PlannedPoint]:
+def plan_vault(
+    catalog: Catalog, vault: Vault, vault_id: str, now: datetime, tell: Tell = _tell_nobody
+) -> list[PlannedPoint]:
     """Retention's decision for every live point of a vault, newest first per item. Points of items
-    the catalog does not know are left out, so nothing drops them."""
+    the catalog does not know are left out, so nothing drops them. ``tell`` hears how many items of
+    how many are planned, and may raise. NotFoundError (VaultStoreMissing) when the vault is not
+    where it was."""
+    vault.require_present()
     vault.refresh()
     by_item: dict[str, list[RecoveryPointRecord]] = {}
     for record in vault.recovery_points():
@@ -70,7 +83,9 @@ def plan_vault(catalog: Catalog, vault: Vault, vault_id: str, now: datetime) -> 
         row = vaults.get_vault(connection, vault_id)
         setting = settings_of(row.properties) if row is not None else SoftDelete()
         lives = points.lives_of(connection, vault_id)
-        for item in items.items_of_vault(connection, vault_id):
+        known = items.items_of_vault(connection, vault_id)
+        for number, item in enumerate(known):
+            tell(number, len(known))
             records = {record.rp_id: record for record in by_item.get(item.item_key, ())}
             rules = _rules(connection, item)
             facts = [retention_facts(record) for record in records.values()]
@@ -80,6 +95,7 @@ def plan_vault(catalog: Catalog, vault: Vault, vault_id: str, now: datetime) -> 
             planned += [
                 _planned(item, records[one.point.id], one, judge, lives) for one in plan.decisions
             ]
+    tell(len(known), len(known))
     return planned
 
 
@@ -133,7 +149,8 @@ def drops_of(planned: list[PlannedPoint]) -> dict[str, str]:
 
 
 class ExpireProcedure:
-    """Plans (or takes a person's plan), applies it to the vault, then mirrors the catalog."""
+    """Plans (or takes a person's plan), applies it to the vault, then mirrors the catalog. It can
+    be cancelled while it plans."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -149,11 +166,23 @@ class ExpireProcedure:
         context = self._context
         vault = context.open_vault(job.vault_id)
         probe_if_due(context.catalog, vault, job.vault_id, context.clock.now())
-        planned = plan_vault(context.catalog, vault, job.vault_id, context.clock.now())
+        progress = ServerProgress(context, job, "Expire", "Items")
+        now = context.clock.now()
+        try:
+            planned = plan_vault(context.catalog, vault, job.vault_id, now, progress.heed)
+        except CancelledError as error:
+            return self._stopped(job, progress.paused() or outcome.cancelled(error.message))
         lives = {row.decision.point.id: row.life for row in planned if row.life is not None}
         with context.catalog.write() as connection:
             points.change_lives(connection, job.vault_id, lives)
         return outcome.go(drops=drops_of(planned))
+
+    def _stopped(self, job: JobRow, paused: Outcome) -> Outcome:
+        """Nothing was dropped, unless by an attempt whose end could not be written."""
+        if paused["do"] == "cancelled" and job.attempt > 1:
+            with suppress(HoldfastError):  # the next expire does it
+                mirror_points(self._context, job.vault_id)
+        return paused
 
     def _apply(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         """What was planned and still holds: somebody may have stopped an item, or given it a longer

@@ -31,6 +31,7 @@ from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.facts import point_row
 from holdfast.jobs.ledger import Ledger
 from holdfast.jobs.outcome import Outcome
+from holdfast.jobs.progress import ServerProgress
 from holdfast.vaultstore.life import ItemLife, VaultLife
 from holdfast.vaultstore.values import RecoveryPointRecord
 from holdfast.vaultstore.vault import Vault
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 
 
 class ImportProcedure:
-    """Every row is written unless it exists, so the job may run any number of times; policies every
-    vault has are added where the points know none of that name.
+    """Every row is written unless it exists, so the job may run any number of times, and may stop
+    between two items; policies every vault has are added where the points know none of that name.
 
     Items that were stopped, suspended or deleted come back as that, as far as the vault knows it;
     a deletion's period begins anew, so that nothing goes sooner than it would have. All others come
@@ -66,10 +67,8 @@ class ImportProcedure:
         by_item: dict[str, list[RecoveryPointRecord]] = {}
         for record in vault.recovery_points():
             by_item.setdefault(record.item_key, []).append(record)
-        for item_key, records in by_item.items():
-            with self._context.catalog.write() as connection:
-                stood = life.items.get(item_key)
-                _rebuild_item(connection, ledger, job.vault_id, item_key, records, stood)
+        if paused := self._rebuild_items(job, by_item, life):
+            return paused
         with self._context.catalog.write() as connection:
             for name, properties in default_policies().items():
                 kind = properties["backupManagementType"]
@@ -81,6 +80,22 @@ class ImportProcedure:
         result = {"items": len(by_item), "recoveryPoints": count, "deletedItems": len(deleted)}
         note = ["imported", f"{len(by_item)} items with {count} recovery points{doubt}"]
         return outcome.done(result, note)
+
+    def _rebuild_items(
+        self, job: JobRow, by_item: Mapping[str, list[RecoveryPointRecord]], life: VaultLife
+    ) -> Outcome | None:
+        """Item by item; why it stopped between two of them."""
+        progress = ServerProgress(self._context, job, "Import", "Items")
+        for number, (item_key, records) in enumerate(by_item.items()):
+            progress.report(number, len(by_item))
+            if progress.cancelled() and (paused := progress.paused()):
+                return paused
+            with self._context.catalog.write() as connection:
+                stood = life.items.get(item_key)
+                ledger = self._context.ledger
+                _rebuild_item(connection, ledger, job.vault_id, item_key, records, stood)
+        progress.report(len(by_item), len(by_item))
+        return None
 
     def release(self, job: JobRow) -> None:
         """Nothing is held."""

@@ -43,7 +43,7 @@ class CollectProcedure:
         progress = ServerProgress(self._context, job, "Collect")
         vault = self._context.open_vault(job.vault_id)
         done = vault.collect(progress=progress.report, cancelled=progress.cancelled)
-        if not done.complete and (paused := _paused(self._context, job)):
+        if not done.complete and (paused := progress.paused()):
             return paused
         result = {
             "condemnedPacks": done.condemned_packs,
@@ -79,7 +79,7 @@ class VerifyProcedure:
         report = vault.verify(
             job.parameters.get("items"), progress=progress.report, cancelled=progress.cancelled
         )
-        if not report.complete and (paused := _paused(self._context, job)):
+        if not report.complete and (paused := progress.paused()):
             return paused
         if report.damages:
             self._write_findings(job, report.damages)
@@ -129,16 +129,6 @@ def end_stale_sessions(context: JobContext, vault: Vault) -> int:
         log.info("ending session %s of ended job %s", session.session_id.hex(), job_id)
         ended += vault.recover_sessions(session.job_id).sessions_revoked
     return ended
-
-
-def _paused(context: JobContext, job: JobRow) -> Outcome | None:
-    """Why a run stopped early: a cancel, or the server going down; None for its own reasons."""
-    if context.asked_to_cancel(job.id):
-        return outcome.cancelled("stopped as asked; what was done stays done")
-    if context.stopping():
-        note = ["paused", "the server stops; the job goes on after its start"]
-        return outcome.wait(context.clock.now(), "Paused", "waiting for the server", note)
-    return None
 
 
 def _describe(damage: Damage) -> str:

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from holdfast.catalog import places, vaults
+from holdfast.catalog import jobs, places, vaults
 from holdfast.catalog.identifiers import id_text
 from holdfast.catalog.places import ResourceGroup
-from holdfast.catalog.vaults import VaultRow
+from holdfast.catalog.vaults import NOT_READ, VaultRow
 from holdfast.domain.names import check_group, check_vault
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.jobs.expire import plan_vault
@@ -112,9 +112,9 @@ def import_vault(
     """Bring a vault in by its exported key: its rings are opened for this platform, a row is made,
     and a job rebuilds policies, items and recovery points. Returns the vault and the job's id.
 
-    An S3 store is reached with the credentials of the region it belongs to. ConflictError
-    (VaultAlreadyPresent); AccessError for a wrong passphrase; NotFoundError when the store does not
-    hold the key's vault."""
+    An S3 store is reached with the credentials of the region it belongs to. An import that was
+    cancelled or failed goes on by another job. ConflictError (VaultAlreadyPresent); AccessError for
+    a wrong passphrase; NotFoundError when the store does not hold the key's vault."""
     check_group(group)
     vault_bytes, _ = open_recovery_key(asked.key_file, asked.passphrase)
     vault_id = id_text(vault_bytes)
@@ -122,15 +122,7 @@ def import_vault(
     with platform.catalog.read() as connection:
         present = vaults.get_vault(connection, vault_id)
     if present is not None:
-        deleted = present.deleted_at is not None
-        raise ConflictError(
-            f"this server has the vault already: {present.name} in {present.group_key}"
-            f"{' (deleted)' if deleted else ''}",
-            code="VaultAlreadyPresent",
-            hint="bring it back: holdfast vault undelete NAME"
-            if deleted
-            else "import it on an empty server",
-        )
+        return present, _go_on(platform, group, asked, present, by)
     region = _region_of_store(platform, url)
     row = _row(platform, group, asked, vault_id, region)
     unlock = Unlock(key_file=asked.key_file, passphrase=asked.passphrase)
@@ -148,12 +140,43 @@ def import_vault(
             )
             places.add_group(connection, made)
         vaults.add_vault(connection, row)
-        job = platform.jobs.create(
-            connection,
-            JobSpec(kind="import", vault_id=row.id, entity_name=row.name, created_by=by),
-        )
+        job = platform.jobs.create(connection, _job_of(row, by))
     platform.jobs.wake()
     return row, job
+
+
+def _job_of(vault: VaultRow, by: str) -> JobSpec:
+    return JobSpec(kind="import", vault_id=vault.id, entity_name=vault.name, created_by=by)
+
+
+def _go_on(platform: Platform, group: str, asked: ImportAsked, vault: VaultRow, by: str) -> str:
+    """Another job of a vault whose import has not come to its end; its id. ConflictError
+    (VaultAlreadyPresent) for any other vault that is here."""
+    name = asked.name.lower() or vault.name_key
+    same = (vault.group_key, vault.name_key) == (group.lower(), name)
+    with platform.catalog.write() as connection:
+        vault = vaults.lock_vault(connection, vault.id) or vault
+        runs = bool(jobs.active_jobs_of(connection, vault.id, kind="import"))
+        if not same or runs or vault.deleted_at is not None or vault.life_written != NOT_READ:
+            raise _is_present(vault, runs)
+        job = platform.jobs.create(connection, _job_of(vault, by))
+    platform.jobs.wake()
+    return job
+
+
+def _is_present(vault: VaultRow, runs: bool) -> ConflictError:
+    deleted = vault.deleted_at is not None
+    hint = "import it on an empty server"
+    if deleted:
+        hint = "bring it back: holdfast vault undelete NAME"
+    elif runs:
+        hint = f"its import runs: holdfast job list --operation Import -v {vault.name}"
+    return ConflictError(
+        f"this server has the vault already: {vault.name} in {vault.group_key}"
+        f"{' (deleted)' if deleted else ''}",
+        code="VaultAlreadyPresent",
+        hint=hint,
+    )
 
 
 def _store_of(asked: ImportAsked, vault_id: str) -> str:
@@ -220,5 +243,5 @@ def _row(
         next_maintenance_at=now + timedelta(hours=24),
         created_at=now,
         updated_at=now,
-        life_written=vaults.NOT_READ,
+        life_written=NOT_READ,
     )

@@ -143,6 +143,10 @@ class Vault:
         """Read records that others appended."""
         self._core.refresh()
 
+    def require_present(self) -> None:
+        """NotFoundError (VaultStoreMissing) when the vault is not where it was."""
+        self._core.objects.require_vault()
+
     # sessions
 
     def begin_session(
