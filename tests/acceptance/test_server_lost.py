@@ -1,20 +1,25 @@
-"""The server's folder is deleted; a new server imports the vault, and an agent restores from it."""
+"""The server's folder is deleted; a new server imports the vault, and an agent restores from it.
+Or nobody needs a server: a copy of the vault's bucket is a folder that can be restored from."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+from obstore.store import S3Store
+
 from holdfast.testing.grounds import S3_URL, ground
-from holdfast.testing.program_kills import make_tree
+from holdfast.testing.program_kills import make_tree, restored_like
 from holdfast.testing.servers import S3Service
 from holdfast.testing.wait import eventually
 from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
 from holdfast.workloads.files.compare import compare_inventories, take_inventory
 
 KEY_FILE = "vault.key"
+DECODER = Path(__file__).parents[2] / "tools" / "vault_decoder.py"
 
 
 def two_points(world: World) -> list[str]:
@@ -107,3 +112,54 @@ def test_from_a_disk_of_its_own(tmp_path: Path) -> None:
         restores(world, points)
     finally:
         world.close()
+
+
+def fetch_bucket(service: S3Service, bucket: str, prefix: str, folder: Path) -> None:
+    """What programs for S3 make of a bucket: a file for each object, named by its key."""
+    given = service.credentials
+    client = S3Store(
+        bucket,
+        prefix=prefix,
+        endpoint=service.endpoint,
+        access_key_id=given["access_key_id"],
+        secret_access_key=given["secret_access_key"],
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    for page in client.list():
+        for found in page:
+            path = folder / found["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(client.get(found["path"]).bytes())
+
+
+def test_from_a_copy_of_a_bucket(tmp_path: Path, s3_service: S3Service) -> None:
+    """By the program and by the decoder, with nothing of the server left and no way to the
+    bucket."""
+    with ground("sqlite-s3", tmp_path, {}, s3=s3_service) as yard:
+        world = yard.world
+        points = two_points(world)
+        world.stop_agent()
+        world.kill_server()
+        shutil.rmtree(world.server_data)
+        bucket = S3_URL.removeprefix("s3://")
+        fetch_bucket(s3_service, bucket, world.folder.name, tmp_path / "copy")
+        vault = next((tmp_path / "copy").glob("*/descriptor")).parent
+        for place in (tmp_path / "copy", vault):
+            where = ("--path", place, "--key", world.folder / KEY_FILE)
+            listed = world.ask("store", "list", *where)
+            assert [row["recoveryPoint"] for row in listed] == points
+        which = ("--item", ITEM, "--recovery-point", "latest")
+        world.ok("store", "restore", *where, *which, "--to", tmp_path / "out")
+        decoder = [sys.executable, str(DECODER), "restore", *map(str, where)]
+        subprocess.run(
+            [*decoder, "--to", str(tmp_path / "decoded")],
+            env=world.environment,
+            check=True,
+            timeout=120,
+        )
+        for made in ("out", "decoded"):
+            found = restored_like(tmp_path / "src", tmp_path / made, owners=os.geteuid() == 0)
+            assert found.lines == []
+            assert found.compared > 60
