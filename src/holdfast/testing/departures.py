@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from holdfast.testing.contract import Deviation
 
 HINT = "what to do next; clients that know Azure's fields alone find it in additionalInfo"
+HINT_OF_JOB = "what to do next, as the job says it"
 LATER = "of a later version of the API than the description; newer clients send and read it"
 TITLED = "the error's code, as the errors of other kinds of jobs have it"
 RUNNING = "0001-01-01T00:00:00 while the operation goes on, as Azure writes it; az reads it so"
@@ -35,6 +36,7 @@ class Departure:
 ADDED = "is not declared"
 DEPARTURES: tuple[Departure, ...] = (
     *(Departure(of, "hint", ADDED, HINT) for of in ("CloudErrorBody", "Error", "*.error")),
+    Departure("OperationStatusError", "hint", ADDED, HINT_OF_JOB),
     Departure("MabProtectionPolicy", "timeZone", ADDED, "policies of folders are kept centrally"),
     *(Departure("MabErrorInfo", name, ADDED, TITLED) for name in ("errorCode", "errorTitle")),
     Departure("VaultJobErrorInfo", "errorTitle", ADDED, TITLED),
