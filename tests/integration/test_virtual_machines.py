@@ -55,6 +55,24 @@ def test_what_is_reported_no_more_is_gone_and_a_new_name_is_followed(spot: VmPla
     assert (gone.status_code, gone.json()["error"]["code"]) == (404, "ResourceNotFound")
 
 
+def test_machines_that_come_and_go_are_recorded_and_what_stays_is_not(spot: VmPlace) -> None:
+    spot.report(machine("stays", 11))
+    before = len(reports_recorded(spot))
+    spot.report(machine("stays", 11))
+    assert len(reports_recorded(spot)) == before
+    spot.report(machine("stays", 11), machine("new", 12))
+    spot.report(machine("new", 12))
+    found = [entry["details"] for entry in reports_recorded(spot)[before:]]
+    assert [(one["appeared"], one["gone"]) for one in found] == [(["new"], []), ([], ["stays"])]
+
+
+def reports_recorded(spot: VmPlace) -> list[dict[str, Any]]:
+    """Entries of the audit record about reports of machines, oldest first."""
+    rows = spot.server.ok("GET", "/providers/Holdfast.Backup/audit", **{"$top": "1000"})["value"]
+    found = [row["properties"] for row in reversed(rows)]
+    return [one for one in found if one["operation"].endswith("agents/virtualMachines/write")]
+
+
 def test_two_hosts_with_one_machine_are_not_taken_for_one(spot: VmPlace) -> None:
     other = spot.add_host("hv2")
     spot.report(machine("web", 1))

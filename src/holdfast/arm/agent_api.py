@@ -57,6 +57,7 @@ LOCATE_BYTES = 32 * 4096
 MAX_WAIT_SECONDS = 30.0
 CANCEL_SECONDS = 0.5  # an agent that was told to stop a task and still works on it asks so often
 MSGPACK = "application/msgpack"
+NAMES_NOTED = 50  # of machines, in one entry of the audit record
 
 
 def _recorded(action: str) -> dict[str, Any]:
@@ -212,13 +213,17 @@ def _task_body(task: TaskRow) -> Body:
     opt=_passing("virtualMachines/write"),
 )
 async def put_machines(request: ArmRequest, agent_id: str) -> Body:
-    """The virtual machines of the agent's own host, all of them."""
+    """The virtual machines of the agent's own host, all of them. Recorded when others came or some
+    are gone."""
     inventory = read_json(await _body(request, CONTROL_BYTES), Inventory)
     agent = await _agent(request, agent_id)
     platform = _platform(request)
-    await _desk(request).run(
+    moved = await _desk(request).run(
         take_inventory, platform.catalog, platform.clock, platform.rng, agent, inventory
     )
+    if moved.appeared or moved.gone:
+        request.state.recorded = True
+        note(request, appeared=moved.appeared[:NAMES_NOTED], gone=moved.gone[:NAMES_NOTED])
     return {}
 
 

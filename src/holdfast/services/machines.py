@@ -59,9 +59,17 @@ class MachineView:
         return [host.friendly_name for host in self.hosts]
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Machines that a host reports for the first time, and no more, by their own names."""
+
+    appeared: Sequence[str] = ()
+    gone: Sequence[str] = ()
+
+
 def take_inventory(
     catalog: Catalog, clock: Clock, rng: Random, agent: AgentRow, inventory: Inventory
-) -> None:
+) -> Moved:
     """Put what an agent reports of its own host in place of what it reported before. UsageError
     (InvalidInventory)."""
     _check(inventory)
@@ -69,15 +77,25 @@ def take_inventory(
     with catalog.write() as connection:
         vault = vaults.get_vault(connection, agent.vault_id)
         if vault is None or vault.deleted_at is not None:
-            return
+            return Moved()
         vaults.lock_vault(connection, vault.id)
         rows = [_report(agent, seen, now) for seen in inventory.virtual_machines]
+        moved = _moved(machines.reports_of_host(connection, agent.container_id), rows)
         machines.put_reports(connection, agent.container_id, rows)
         _name(connection, vault, agent.host, inventory.virtual_machines, rng, now)
         _forget(connection, vault)
         known = {**agent.properties, HAS_MACHINES: True, WANTED: False}
         if known != agent.properties:
             containers.change_agent(connection, agent.id, properties=known)
+    return moved
+
+
+def _moved(before: Sequence[ReportRow], after: Sequence[ReportRow]) -> Moved:
+    known, now = {row.uuid for row in before}, {row.uuid for row in after}
+    return Moved(
+        appeared=[row.name for row in after if row.uuid not in known],
+        gone=[row.name for row in before if row.uuid not in now],
+    )
 
 
 def _check(inventory: Inventory) -> None:
