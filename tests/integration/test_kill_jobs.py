@@ -13,6 +13,7 @@ POINTS = [
     ("backup", "job.backup.dispatch.after@1"),
     ("backup", "agent.sent.after@1"),
     ("backup", "agent.commit.after@1"),
+    ("incremental", "agent.sent.after@1"),
     ("restore", "agent.restored.after@1"),
     ("expire", "job.expire.apply.after@1"),
     ("purge", "job.purge.apply.after@1"),

@@ -13,7 +13,7 @@ import pytest
 from holdfast.testing.killing import in_s3, kill_and_go_on, points_of
 from holdfast.testing.servers import Postgres, S3Service
 
-KINDS = ["backup", "restore", "expire", "collect", "verify", "purge"]
+KINDS = ["backup", "incremental", "restore", "expire", "collect", "verify", "purge"]
 
 
 def is_border(point: str) -> bool:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from holdfast import crashpoint
 from holdfast.adapters.clock import SystemClock, SystemRandom
@@ -46,6 +46,8 @@ VAULT_ID = "5b1f3c52-0000-4000-8000-000000000001"
 PLATFORM_KEY = bytes(range(32))
 STORE = "YARD_STORE"
 FILES = {b"a/%d" % number: bytes([number]) * 5000 for number in range(20)}
+INCREMENTAL = "incremental"  # a backup after one of FILES
+CHANGED = {**FILES, b"new": b"n" * 9000}
 QUICK = JobSettings(
     tick_seconds=0.1, retry_seconds=(0.2, 0.2), lease_seconds=2.0, worker_lease_seconds=2.0
 )
@@ -291,6 +293,8 @@ class JobYard:
 
 def _prepare(yard: JobYard, kind: str) -> Mapping[str, Any]:
     """What a job of this kind needs to have something to do."""
+    if kind == INCREMENTAL:
+        yard.run("backup")
     if kind in ("expire", "collect", "verify", "restore", "purge"):
         first = yard.run("backup")
         yard.agent.files[b"new"] = b"n" * 9000
@@ -324,15 +328,21 @@ def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> N
     os.environ.update(environment)
     marker = folder / f"submitted-{kind}"
     store, driver = yard_store(folder, environment), environment.get("YARD_DRIVER", "yard")
-    with JobYard(folder, url, driver=driver, store=store) as yard:
+    files = dict(CHANGED if kind == INCREMENTAL else FILES)
+    job_kind = cast(JobKind, "backup" if kind == INCREMENTAL else kind)
+    yard = JobYard(folder, url, driver=driver, store=store)
+    if marker.exists():
+        yard.agent.files = files
+    with yard:
         if marker.exists():
             job_id = marker.read_text()
         else:
             prepared = _prepare(yard, kind)
             yard.rest()  # or its last points would count as the job's own
             crashpoint.arm(os.environ)
+            yard.agent.files = files
             yard.agent.start()
-            job_id = yard.submit(kind, **prepared)  # type: ignore[arg-type]
+            job_id = yard.submit(job_kind, **prepared)
             marker.write_text(job_id)
         yard.ended(job_id)
         yard.rest()

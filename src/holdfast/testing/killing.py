@@ -15,7 +15,16 @@ from holdfast.catalog import items, jobs, points, tables
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
-from holdfast.testing.job_yard import FILES, STORE, VAULT_ID, JobYard, live, yard_store
+from holdfast.testing.job_yard import (
+    CHANGED,
+    FILES,
+    INCREMENTAL,
+    STORE,
+    VAULT_ID,
+    JobYard,
+    live,
+    yard_store,
+)
 from holdfast.testing.servers import S3Service
 
 PROCESS_SECONDS = 90
@@ -83,7 +92,7 @@ def kill_and_go_on(
     assert marker.read_text() == latest.id, f"{point}: killed in a job of the preparation"
     code = run_yard(folder, url, kind, {**place, "YARD_DRIVER": successor})
     assert code == 0, f"{point}: {(folder / 'yard.log').read_text()[-3000:]}"
-    return _inspect(folder, url, latest, place)
+    return _inspect(folder, url, latest, place, CHANGED if kind == INCREMENTAL else FILES)
 
 
 def _latest_job(url: str) -> JobRow:
@@ -95,8 +104,14 @@ def _latest_job(url: str) -> JobRow:
         catalog.close()
 
 
-def _inspect(folder: Path, url: str, killed: JobRow, place: Mapping[str, str]) -> Survivor:
-    """``killed``: the job as the kill left it."""
+def _inspect(
+    folder: Path,
+    url: str,
+    killed: JobRow,
+    place: Mapping[str, str],
+    files: Mapping[bytes, bytes],
+) -> Survivor:
+    """``killed``: the job as the kill left it. ``files``: what a backup's point holds."""
     job_id, kind = killed.id, killed.kind
     with JobYard(folder, url, store=yard_store(folder, place)) as yard:
         job = yard.job(job_id)
@@ -116,7 +131,7 @@ def _inspect(folder: Path, url: str, killed: JobRow, place: Mapping[str, str]) -
         assert {record.rp_id for record in live} == listed, "catalog and vault agree"
         assert yard.vault.open_sessions() == []
         if kind == "backup":
-            _one_point_that_restores(yard, job_id)
+            _one_point_that_restores(yard, job_id, files)
         history = yard.history(job_id)
         if kind == "purge":
             with yard.catalog.read() as connection:
@@ -127,10 +142,10 @@ def _inspect(folder: Path, url: str, killed: JobRow, place: Mapping[str, str]) -
         return Survivor(job, history, total, killed.active)
 
 
-def _one_point_that_restores(yard: JobYard, job_id: str) -> None:
+def _one_point_that_restores(yard: JobYard, job_id: str, files: Mapping[bytes, bytes]) -> None:
     live = yard.vault.recovery_points()
     made = [record for record in live if record.job_id == id_bytes(job_id)]
     assert len(made) == 1, "exactly one recovery point"
     restored = yard.run("restore", recoveryPointId=made[0].rp_id)
     assert restored.status == "Completed"
-    assert yard.agent.restored == FILES
+    assert yard.agent.restored == files
