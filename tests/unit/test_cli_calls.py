@@ -405,6 +405,18 @@ def test_a_server_that_is_away_for_a_while_is_asked_again(
     assert run([*BACKUP, "--wait"]) == 1
 
 
+def test_a_server_that_dies_over_its_answer_is_asked_for_the_job(
+    server: Responder, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(server)
+    (operation,) = (what for what in server.replies if "/backupOperations/" in what)
+    server.replies[operation].insert(0, (503, "restarting", {}))
+    server.on(f"GET {JOB}", job())
+    monkeypatch.setattr(follow, "AWAY_SECONDS", 0.01)
+    assert run([*BACKUP, "--wait"]) == 0
+    assert capsys.readouterr().err.count("does not answer") == 1
+
+
 def test_progress_on_a_terminal_and_in_plain_lines(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
@@ -23,9 +24,10 @@ ENDED = {"Completed": 0, "CompletedWithWarnings": 3, "Failed": 1, "Cancelled": 1
 
 
 def job_id_of(scope: Scope, headers: Any) -> str:
-    """The job behind a 202."""
+    """The job behind a 202, which goes on whatever becomes of the server meanwhile."""
     operation = headers["Azure-AsyncOperation"].partition("?")[0].rpartition("/")[2]
-    body = scope.api.get(f"{scope.path}/backupOperations/{operation}")
+    address = f"{scope.path}/backupOperations/{operation}"
+    body = _patiently(lambda: scope.api.get(address), lambda text: click.echo(text, err=True))
     return str((body.get("properties") or {}).get("jobId") or "")
 
 
@@ -75,17 +77,22 @@ def _watch(scope: Scope, job_id: str, *, quiet: bool) -> Body:
 
 
 def _ask(scope: Scope, job_id: str, painter: Painter) -> Body:
-    """The job; a server that is away is asked again for a while."""
+    """The job."""
+    asked = {"waitSeconds": WAIT_SECONDS}
+    return _patiently(lambda: scope.api.get(scope.job(job_id), asked), painter.say)
+
+
+def _patiently(ask: Callable[[], Body], say: Callable[[str], None]) -> Body:
+    """The answer; a server that is away is asked again for a while."""
     give_up, told = time.monotonic() + PATIENCE_SECONDS, False
     while True:
         try:
-            body: Body = scope.api.get(scope.job(job_id), {"waitSeconds": WAIT_SECONDS})
-            return body
+            return ask()
         except HoldfastError as error:
             if error.code not in (UNREACHABLE, FAILED) or time.monotonic() > give_up:
                 raise
             if not told:
-                painter.say("the server does not answer; asking again")
+                say("the server does not answer; asking again")
             told = True
             time.sleep(AWAY_SECONDS)
 
