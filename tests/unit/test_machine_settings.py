@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import machine_settings
 from holdfast.errors import UsageError
 from holdfast.settings import FILE_NAME, load_agent_settings
 
@@ -87,3 +88,9 @@ def test_machines_are_not_read_from_the_environment(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_agent_settings(tmp_path, {"HOLDFAST_MACHINE": "web1"})
     assert "HOLDFAST_MACHINE is no setting" in caught.value.message
+
+
+def test_a_place_where_nobody_may_look_holds_no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain user's agent meets /run/libvirt closed; root only meets names no place can have."""
+    monkeypatch.setattr(machine_settings, "LIBVIRT_SOCKETS", ("/" + "x" * 300,))
+    assert machine_settings.default_libvirt() == ""
