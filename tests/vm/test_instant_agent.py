@@ -35,6 +35,11 @@ def row(site: Site, name: str) -> Any:
     return found[0]["properties"]["holdfast"] if found else None
 
 
+def on_its_own(machine: dict[str, Any]) -> bool:
+    """Reported since its disks changed over: while they do, it has none that can be told."""
+    return machine["runsFromVault"] is None and bool(machine["disks"])
+
+
 def test_from_the_vault_to_local_disks_over_a_killed_agent(site: Site) -> None:
     world = site.world
     site.back_up()
@@ -67,7 +72,7 @@ def test_from_the_vault_to_local_disks_over_a_killed_agent(site: Site) -> None:
     assert {path.name for path in (site.folder / NOW).iterdir()} == {
         *("disk-os.qcow2", "disk-0.qcow2", "machine.json", "machine.toml")
     }
-    eventually(lambda: row(site, NOW)["runsFromVault"] is None, "it is on its own", seconds=30)
+    eventually(lambda: on_its_own(row(site, NOW)), "it is on its own", seconds=30)
     # it is a machine as others are: it is protected again
     world.ok("vm", "protect", NOW, "--policy", "EnhancedPolicy")
     world.ok("vm", "backup", NOW, "--wait")

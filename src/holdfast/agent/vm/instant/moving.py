@@ -56,6 +56,7 @@ def move_disks(
         return _result(done)
     live = _served(restores, target.name, control)
     with ExitStack() as ending:
+        ending.callback(control.machines_changed)  # while disks change over none can be told
         _hold(restores.runner, live.record.uuid, control, ending)
         return _Moving(restores, live, control).run(job, to_path(target.folder))
 
