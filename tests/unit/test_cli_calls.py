@@ -365,6 +365,20 @@ def test_json_with_wait_is_the_ended_job_alone(server: Responder, capsys: Captur
     assert shown.err == ""
 
 
+def test_what_to_type_next_names_another_vault_than_the_usual(
+    server: Responder, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_VAULT", "usual")
+    start(server)
+    group, vault = BACKUP[BACKUP.index("-g") + 1], BACKUP[BACKUP.index("-v") + 1]
+    assert run(BACKUP) == 0
+    assert f"holdfast job wait j1 -g {group} -v {vault}\n" in capsys.readouterr().out
+    monkeypatch.setenv("HOLDFAST_VAULT", vault)
+    monkeypatch.setenv("HOLDFAST_GROUP", group)
+    assert run(BACKUP) == 0
+    assert "holdfast job wait j1\n" in capsys.readouterr().out
+
+
 def test_without_wait_the_job_is_named(server: Responder, capsys: Capture) -> None:
     start(server)
     assert run([*BACKUP, "--retain-until", "2030-01-01"]) == 0

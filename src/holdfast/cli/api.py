@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -287,11 +288,13 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A vault as commands name it; ARM paths below it."""
+    """A vault as commands name it; ARM paths below it. ``flags``: what another command needs to be
+    told to mean the same vault, with a space before."""
 
     api: Api
     group: str
     vault: str
+    flags: str = ""
 
     @property
     def group_path(self) -> str:
@@ -328,8 +331,10 @@ class Scope:
 def find_scope(group: str | None, vault: str | None, *, need_vault: bool = True) -> Scope:
     """From the flags, then HOLDFAST_GROUP and HOLDFAST_VAULT, then the profile."""
     profile = load_profile()
-    group = group or os.environ.get("HOLDFAST_GROUP") or profile.group
-    vault = vault or os.environ.get("HOLDFAST_VAULT") or profile.vault
+    usual_group = os.environ.get("HOLDFAST_GROUP") or profile.group
+    usual_vault = os.environ.get("HOLDFAST_VAULT") or profile.vault
+    flags = _flag("-g", group, usual_group) + _flag("-v", vault, usual_vault)
+    group, vault = group or usual_group, vault or usual_vault
     if not group or (need_vault and not vault):
         import click
 
@@ -337,4 +342,8 @@ def find_scope(group: str | None, vault: str | None, *, need_vault: bool = True)
         raise click.UsageError(
             f"say which {missing}: by the flag, HOLDFAST_GROUP / HOLDFAST_VAULT, or the profile"
         )
-    return Scope(Api(profile), group, vault or "")
+    return Scope(Api(profile), group, vault or "", flags)
+
+
+def _flag(name: str, given: str | None, usual: str | None) -> str:
+    return f" {name} {shlex.quote(given)}" if given and given != usual else ""

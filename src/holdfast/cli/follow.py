@@ -37,14 +37,14 @@ def follow(scope: Scope, job_id: str, *, wait: bool, output: str) -> int:
         if output == "json":
             emit_json(scope.api.get(scope.job(job_id)))
         else:
-            click.echo(f"job {job_id} started; follow it: holdfast job wait {job_id}")
+            click.echo(f"job {job_id} started; follow it: holdfast job wait {job_id}{scope.flags}")
         return 0
     try:
         body = _watch(scope, job_id, quiet=output == "json")
     except KeyboardInterrupt:
         click.echo(
-            f"\ndetached; the job goes on. Follow it: holdfast job wait {job_id}\n"
-            f"cancel it: holdfast job cancel {job_id}",
+            f"\ndetached; the job goes on. Follow it: holdfast job wait {job_id}{scope.flags}\n"
+            f"cancel it: holdfast job cancel {job_id}{scope.flags}",
             err=True,
         )
         return 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from holdfast.cli import follow, options, show
-from holdfast.cli.api import Scope, find_scope
+from holdfast.cli.api import find_scope
 from holdfast.cli.new_files import check_new
 from holdfast.files import read_small, write_whole
 
@@ -114,7 +114,7 @@ def import_(
     where = f"{scope.group_path}/providers/Holdfast.Backup/importVault"
     answer = scope.api.call("POST", where, {"properties": asked})
     made = answer.headers["Azure-AsyncOperation"].partition("/vaults/")[2].partition("/")[0]
-    found = Scope(scope.api, scope.group, made)
+    found = find_scope(group, made)
     job = follow.job_id_of(found, answer.headers)
     code = follow.follow(found, job, wait=True, output=output)
     if code == 0 and output == "table":

@@ -72,8 +72,10 @@ def instant(
     if ready is not None:
         click.echo(f"  from the request to the guest's first answer: {ready:.1f} s")
     made = name or f"{vm}-instant"
-    click.echo(f"  make it independent of the vault: holdfast vm migrate {made} --to STORAGE")
-    click.echo(f"  end it and remove it: holdfast job cancel {job}")
+    click.echo(
+        f"  make it independent of the vault: holdfast vm migrate {made} --to STORAGE{scope.flags}"
+    )
+    click.echo(f"  end it and remove it: holdfast job cancel {job}{scope.flags}")
     return 0
 
 
