@@ -6,7 +6,7 @@ SOURCE ?= /usr/share
 .PHONY: setup demo demo-vm test test-kills soak-kills test-vm test-az lint bench-files bench-vm bench-catalog lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
-PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q -n 2 --basetemp="$$folder/tests"
+PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
 
 setup: $(VENV)/.ready
 
@@ -39,7 +39,7 @@ test-vm: setup
 
 # One worker: az keeps one profile, and the tests share one vault.
 test-az: setup .venv-az/.ready
-	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --basetemp="$$folder/tests" tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
+	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native --basetemp="$$folder/tests" tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 .venv-az/.ready: requirements/az.lock
 	@echo "setting up .venv-az (azure-cli, hash-pinned)"

@@ -24,7 +24,8 @@ class PeakMemory:
 
     def look(self) -> None:
         for root in self._roots:
-            for pid in [root, *children_of(root)]:
+            started = [pid for pid in children_of(root) if words_of(pid) != words_of(root)]
+            for pid in [root, *started]:
                 self.peaks[pid] = max(self.peaks.get(pid, 0), peak_of(pid))
 
 
@@ -36,6 +37,14 @@ def children_of(pid: int) -> list[int]:
             with suppress(FileNotFoundError, ProcessLookupError):
                 found += map(int, (task / "children").read_text().split())
     return found
+
+
+def words_of(pid: int) -> bytes:
+    """How a process was called. One that was forked a moment ago has its parent's, and its parent's
+    memory, until it is the program it was started for."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def peak_of(pid: int) -> int:
