@@ -18,6 +18,7 @@ from holdfast.testing.program_kills import (
     GONE_ON,
     RUNNING,
     TIMES,
+    ask_for_job,
     history_of,
     job_of,
     killed_at,
@@ -41,9 +42,9 @@ def start_job(world: World, kind: str, item: str) -> None:
     named = ("--item", item, "--container", HOST)
     if kind == "restore":
         words = ("restore", *named, "--recovery-point", "latest")
-        world.cli(*words, "--to", world.folder / f"restored-{item}")
+        ask_for_job(world, item, *words, "--to", world.folder / f"restored-{item}")
     else:
-        world.cli("backup", "now", *named)
+        ask_for_job(world, item, "backup", "now", *named)
 
 
 def prepare(world: World, kind: str, item: str, seed: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,32 @@ def restart(world: World, who: str, environment: dict[str, str]) -> None:
     else:
         world.stop_server()
         world.start_server(environment)
+
+
+def ask_for_job(world: World, item: str, *words: str | Path) -> None:
+    """Type a command that begins a job of ``item``, and turn away when the job is there or the
+    server is dead: the command waits for a server that is killed."""
+    known = jobs_of(world, item)
+    quiet = subprocess.DEVNULL
+    typed = [str(world.program), *map(str, words)]
+    asking = subprocess.Popen(typed, env=world.environment, stdin=quiet, stdout=quiet, stderr=quiet)
+    threading.Thread(target=asking.wait).start()
+
+    def begun() -> bool:
+        server = world.server
+        if server is None or server.poll() is not None:
+            return True
+        with suppress(AssertionError):  # it is killed right now
+            return jobs_of(world, item) != known
+        return False
+
+    eventually(begun, f"a job of {item}")
+
+
+def jobs_of(world: World, item: str) -> list[str]:
+    """Newest first."""
+    rows = [row for row in world.jobs() if row["properties"]["entityFriendlyName"] == item]
+    return [str(row["name"]) for row in rows]
 
 
 def job_of(world: World, item: str, operation: str = "") -> str:
