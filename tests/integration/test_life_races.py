@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,8 @@ def test_what_was_stopped_since_the_plan_is_not_expired(here: Premises) -> None:
     with here.platform.catalog.write() as connection:
         spec = JobSpec("expire", here.vault.id, VAULT)
         job = here.parts.engine.ledger.create(connection, spec)
-    plan, apply, _ = ExpireProcedure(here.parts.engine.context).steps
+    going_on = replace(here.parts.engine.context, stopping=lambda: False)
+    plan, apply, _ = ExpireProcedure(going_on).steps
     memory = plan[1](job, {})["keep"]
     assert len(memory["drops"]) == 2
     here.put(protectionState="ProtectionStopped")
