@@ -118,7 +118,7 @@ class Round:
         target = self.work / "files"
         took = self.ours.cli(
             *("vm", "restore-files", "bench", "--recovery-point", "latest"),
-            *("--path", "/data-1", "--to", str(target), "--wait"),
+            *("--path", "/osdisk/data-1", "--to", str(target), "--wait"),
         )
         self._note("one file s", took.wall_seconds)
         found = list(target.rglob("data-1"))
