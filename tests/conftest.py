@@ -21,6 +21,7 @@ from holdfast.testing.watching import WATCHERS, Answered
 from holdfast.testing.world import logs_since
 
 CONTRACT = Contract(Path(__file__).parent / "facts" / "recovery_services.json")
+NO_DATABASE = "file is not a database"
 BEGAN = pytest.StashKey[float]()
 # how long a drawn case takes says something about the machine, not about the code
 settings.register_profile("holdfast", deadline=None)
@@ -44,7 +45,16 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         report.sections += logs_since(item.stash[BEGAN])
+        if NO_DATABASE in str(report.longrepr):
+            report.sections += heads_of(getattr(item, "funcargs", {}).get("tmp_path"))
     return report
+
+
+def heads_of(folder: Path | None) -> Iterator[tuple[str, str]]:
+    """How the SQLite files of a test begin: what was written over one tells who wrote it."""
+    for path in sorted(folder.rglob("*.sqlite*")) if folder is not None else ():
+        with path.open("rb") as file:
+            yield f"the first bytes of {path.name}", file.read(256).hex(" ", 8)
 
 
 def check_answer(answered: Answered) -> None:
