@@ -145,8 +145,8 @@ def test_disks_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
 def kill_converter() -> None:
     """The qemu-img this process started."""
     for listed in Path("/proc/self/task").glob("*/children"):
-        for child in listed.read_text().split():
-            with contextlib.suppress(OSError):  # another one of this process may just have ended
+        with contextlib.suppress(OSError):  # a thread, or another child, may just have ended
+            for child in listed.read_text().split():
                 if Path(f"/proc/{child}/comm").read_text() == "qemu-img\n":
                     os.kill(int(child), signal.SIGKILL)
 
