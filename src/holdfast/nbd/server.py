@@ -254,7 +254,7 @@ class _Listener:
                     return
                 try:
                     sock, _ = self._socket.accept()
-                except OSError:  # it left again, or no descriptor is free for now
+                except OSError:  # it left again, or all descriptors are in use
                     self._stopping.wait(RETRY_SECONDS)
                     continue
                 self._server.accept(sock, self._listed)
