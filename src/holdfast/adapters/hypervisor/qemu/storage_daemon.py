@@ -32,6 +32,7 @@ from holdfast.machine_settings import MachineDisk, MachineEntry
 
 PROGRAM = "qemu-storage-daemon"
 START_SECONDS = 10.0
+STARTS = 3  # it may never greet a client that comes while it sets its monitor up
 POLL_SECONDS = 0.005
 END_SECONDS = 30.0
 
@@ -40,22 +41,29 @@ class StorageDaemon:
     """Started by construction with its socket in ``folder`` (mode 0700); ``close`` it."""
 
     def __init__(self, folder: Path) -> None:
+        self._errors = folder / "qsd.log"
         socket = folder / "qsd.sock"
+        for at in range(1, STARTS + 1):
+            self._process = self._started(socket)
+            try:
+                self.monitor = self._connect(socket)
+            except BaseException as error:
+                self._end()
+                if at == STARTS or not _is_mute(error):
+                    raise
+            else:
+                return
+
+    def _started(self, socket: Path) -> subprocess.Popen[bytes]:
         monitor = f"socket,id=m,path={socket},server=on,wait=off"
         words = (PROGRAM, "--chardev", monitor, "--monitor", "chardev=m")
-        self._errors = folder / "qsd.log"
         with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-I", str(keeper.__file__), *words],
                 stdin=subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,
             )
-        try:
-            self.monitor = self._connect(socket)
-        except BaseException:
-            self._end()
-            raise
 
     def _connect(self, socket: Path) -> QmpConnection:
         """It makes the socket first and listens a moment later."""
@@ -113,6 +121,11 @@ class StorageDaemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _is_mute(error: BaseException) -> bool:
+    """A daemon that took the client and did not greet it. It has opened no disk yet."""
+    return isinstance(error, SourceError) and error.code in ("MonitorBusy", "MonitorUnreachable")
 
 
 def _node(lun: int) -> str:
