@@ -7,10 +7,10 @@ lock at its start (BEGIN IMMEDIATE), so that none fails half way because another
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
 )
 
 from holdfast.catalog.filesystems import refuse_network_folder
+from holdfast.catalog.recall import Recall
 from holdfast.errors import ConflictError, StoreFullError, StoreUnavailableError, UsageError
 
 PRAGMAS = (
@@ -34,6 +35,8 @@ PRAGMAS = (
     "journal_size_limit=67108864",
 )
 _WRITES = "holdfast_writes"
+
+T = TypeVar("T")
 
 
 def _use_sqlite_rules(connection: sqlite3.Connection, _record: object) -> None:
@@ -111,6 +114,7 @@ class Catalog:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._reading = engine.execution_options(**{_WRITES: False})
+        self._recall = Recall()
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -133,8 +137,22 @@ class Catalog:
         ConflictError (CatalogConflict) when a uniqueness rule stops it; UsageError (InvalidText)
         for a text PostgreSQL refuses; StoreUnavailableError (CatalogUnavailable) when the database
         does not answer."""
-        with _translated(), self.engine.begin() as connection:
-            yield connection
+        try:
+            with _translated(), self.engine.begin() as connection:
+                yield connection
+        finally:
+            self._recall.forget()
+
+    def recall(self, key: Hashable, ask: Callable[[Connection], T]) -> T:
+        """What ``ask`` finds in a transaction that only reads, kept until something is written
+        through this door. What another program writes is seen within a second. ``key`` names the
+        question with its arguments; what is found must not be changed."""
+
+        def find() -> T:
+            with self.read() as connection:
+                return ask(connection)
+
+        return self._recall.get(key, find)
 
     def close(self) -> None:
         self.engine.dispose()

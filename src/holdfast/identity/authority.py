@@ -47,8 +47,8 @@ class Principal:
 
 
 class Authority:
-    """Turns a bearer token into a Principal, asking the catalog each time: a revoked client or
-    role is refused at once."""
+    """Turns a bearer token into a Principal, asking the catalog again after every change: a revoked
+    client or role is refused at once."""
 
     def __init__(self, catalog: Catalog, tokens: Tokens) -> None:
         self._catalog = catalog
@@ -64,17 +64,24 @@ class Authority:
                 hint="log in first: holdfast login",
             )
         caller = self._tokens.read(token.strip())
-        with self._catalog.read() as connection:
-            found = rows.get_principal(connection, caller.client_id)
-            revoked = rows.is_spent(connection, caller.token_id)
-            assigned = rows.assignments_of(connection, caller.client_id)
-            current = found is not None and _is_current(connection, found, caller)
-        if found is None or found.disabled_at is not None or revoked or not current:
+        found = self._catalog.recall(("principal", caller), lambda asked: _principal(asked, caller))
+        if found is None:
             raise AuthenticationError(
                 "the login of this token has ended", hint="log in again, or ask an administrator"
             )
-        roles = tuple(Assignment(row.role, row.scope) for row in assigned)
-        return Principal(found.id, found.kind, found.name, found.agent_id or "", roles)
+        return found
+
+
+def _principal(connection: Connection, caller: Caller) -> Principal | None:
+    """Who calls, with its roles; None when its login has ended."""
+    found = rows.get_principal(connection, caller.client_id)
+    if found is None or found.disabled_at is not None:
+        return None
+    if rows.is_spent(connection, caller.token_id) or not _is_current(connection, found, caller):
+        return None
+    assigned = rows.assignments_of(connection, caller.client_id)
+    roles = tuple(Assignment(row.role, row.scope) for row in assigned)
+    return Principal(found.id, found.kind, found.name, found.agent_id or "", roles)
 
 
 def _is_current(connection: Connection, found: rows.PrincipalRow, caller: Caller) -> bool:

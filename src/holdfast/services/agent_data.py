@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from holdfast.catalog import containers, jobs, points, tasks
 from holdfast.catalog.containers import AgentRow, ContainerRow
 from holdfast.catalog.database import Catalog
@@ -145,9 +147,12 @@ class AgentData:
     def _use(self, agent: AgentRow, session_hex: str, kind: str | None = None) -> _Open:
         """The session, if this agent may use it now. NotFoundError (SessionUnknown), ConflictError
         (TaskFenced, SessionClosed), AccessError (SessionKindWrong)."""
-        with self._catalog.read() as connection:
+
+        def ask(connection: Connection) -> tuple[AgentSession | None, TaskRow | None]:
             session = tasks.get_session(connection, session_hex)
-            task = tasks.get_task(connection, session.task_id) if session else None
+            return session, tasks.get_task(connection, session.task_id) if session else None
+
+        session, task = self._catalog.recall(("session", session_hex), ask)
         if session is None or task is None or session.agent_id != agent.id:
             raise NotFoundError(f"there is no session {session_hex[:64]}", code="SessionUnknown")
         if task.agent_id != agent.id or task.fence != session.fence or task.state == tasks.DONE:

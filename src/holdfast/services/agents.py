@@ -126,8 +126,8 @@ def calling_agent(catalog: Catalog, principal: Principal, agent_id: str) -> Agen
             hint="an agent may only call for itself",
         )
     principal.check("Holdfast.Backup/agents/action", agent_scope(principal.agent_id))
-    with catalog.read() as connection:
-        agent = containers.get_agent(connection, principal.agent_id)
+    called = principal.agent_id
+    agent = catalog.recall(("agent", called), lambda asked: containers.get_agent(asked, called))
     if agent is None or agent.revoked_at is not None:
         raise AuthenticationError(
             "this agent was replaced or unregistered",
