@@ -48,13 +48,18 @@ def runs_of(rows: Rows) -> list[Run]:
     return runs
 
 
+def moved() -> IntegrityError:
+    """A frame that left the pack of its birth."""
+    return IntegrityError(
+        "a frame was moved by a newer version", code="FormatTooNew", hint="upgrade Holdfast"
+    )
+
+
 def binding_of(row: np.void, pack: log.PackAdded) -> FrameBinding:
     """What the frame's authenticated data names. IntegrityError for frames that were moved, which
     this version does not write."""
     if int(row["origin"]):
-        raise IntegrityError(
-            "a frame was moved by a newer version", code="FormatTooNew", hint="upgrade Holdfast"
-        )
+        raise moved()
     return FrameBinding(
         pack.header_hash,
         int(row["birth_frame"]),
