@@ -40,8 +40,9 @@ MAX_WAIT_SECONDS, STEPS_A_SECOND = 5, 10
 
 def find_job(found: VaultCall, job_id: str) -> JobRow:
     """NotFoundError (JobNotFound)."""
-    with found.call.platform.catalog.read() as connection:
-        row = jobs.get_job(connection, job_id.lower())
+    wanted = job_id.lower()
+    recall = found.call.platform.catalog.recall
+    row = recall(("job", wanted), lambda asked: jobs.get_job(asked, wanted))
     if row is None or row.vault_id != found.row.id:
         raise NotFoundError(
             f"there is no job {job_id} in vault {found.row.name}",

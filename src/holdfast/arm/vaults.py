@@ -63,8 +63,9 @@ def vault_job(vault: str) -> Answering:
 
 def group_name(call: Call, row: VaultRow) -> str:
     """The group as it was named first."""
-    with call.platform.catalog.read() as connection:
-        found = places.get_group(connection, row.subscription_id, row.group_key)
+    where = (row.subscription_id, row.group_key)
+    recall = call.platform.catalog.recall
+    found = recall(("group", *where), lambda asked: places.get_group(asked, *where))
     return found.name if found else row.group_key
 
 

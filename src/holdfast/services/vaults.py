@@ -51,8 +51,9 @@ def find_vault(connection: Connection, platform: Platform, group: str, name: str
 
 
 def get_vault(platform: Platform, group: str, name: str) -> VaultRow:
-    with platform.catalog.read() as connection:
-        return find_vault(connection, platform, group, name)
+    return platform.catalog.recall(
+        ("vault", group, name), lambda asked: find_vault(asked, platform, group, name)
+    )
 
 
 def create_vault(
