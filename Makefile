@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo demo-vm test test-kills soak-kills test-vm test-az lint bench-files bench-vm bench-catalog lock clean
+.PHONY: setup demo demo-vm test test-kills soak-kills test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
@@ -54,6 +54,9 @@ bench-files: setup
 bench-vm: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	$(BIN)/python bench/bench_vm.py
+
+bench-index: setup
+	$(BIN)/python bench/bench_index.py
 
 bench-catalog: setup
 	$(BIN)/python bench/bench_catalog.py

@@ -129,6 +129,10 @@ class VaultCore:
         state = self.state
         if state.sequence == self._synced:
             return
+        if self._synced < 0:
+            tables = state.tables.items()
+            self.index.open_runs({one: (e.table.base, e.table.rows) for one, e in tables})
+            self._loaded = self.index.tables()
         for table_id, entry in state.tables.items():
             if table_id not in self._loaded:
                 self._load(table_id, entry)
@@ -154,7 +158,7 @@ class VaultCore:
             rows["writer"] = entry.container
             self._rows.put(base, rows)
             self._rows.note_table(table_id, base, count)
-        self.index.add_stored(base, count)
+        self.index.add_stored(base, count, table_id)
 
     def _rows_of(self, table_id: bytes, entry: TableEntry) -> Rows | None:
         built = self._built.get(table_id)

@@ -2,12 +2,14 @@
 
 Rows lie in one array addressed by ordinal (``RowStore``: memory, or a file of the node's cache that
 is mapped). Ids are found through sorted runs of (first 8 bytes of the id, ordinal); a hit counts
-only after the whole 32 bytes match. Runs are merged so that there are about log2(rows) of them.
-Nothing here is truth: all of it is rebuilt from the sealed tables.
+only after the whole 32 bytes match. Runs are merged so that there are about log2(rows) of them; a
+long one over mapped rows lies in a file too, so memory does not grow with the vault and opening it
+reads none of it. Nothing here is truth: all of it is rebuilt from the sealed tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +17,13 @@ import numpy.typing as npt
 
 from holdfast.vaultstore.refset import Ordinals, contains
 from holdfast.vaultstore.rowstore import RowStore
+from holdfast.vaultstore.run_files import RunFiles
+from holdfast.vaultstore.runs import EMPTY, Places, SortedRun, TableSpan, merged, run_of
 from holdfast.vaultstore.table import Bytes2D, Rows
 
 ABSENT = -1
-Places = npt.NDArray[np.int64]
+FILE_ROWS = 65_536  # from here on a run over mapped rows is a file
 Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    prefixes: npt.NDArray[np.uint64]
-    ordinals: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +49,52 @@ class ChunkIndex:
 
     def __init__(self, rows: RowStore) -> None:
         self._rows = rows
-        self._runs: list[_Run] = []
-        self.count = 0
+        self._runs: list[SortedRun] = []
 
-    def add(self, base: int, rows: Rows) -> None:
+    def open_runs(self, live: Mapping[bytes, tuple[int, int]]) -> None:
+        """Take what an earlier process left. ``live``: base and rows of each table."""
+        if self._rows.runs is not None:
+            self._runs = self._rows.runs.open(live, len(self._rows.all()))
+
+    def tables(self) -> set[bytes]:
+        """The tables whose rows are found."""
+        return {one.table_id for run in self._runs for one in run.tables}
+
+    def add(self, base: int, rows: Rows, table_id: bytes = b"") -> None:
         """Add a table's rows (sorted by id; ``pack`` and ``writer`` in the vault's numbers)."""
         self._rows.put(base, rows)
-        self.add_stored(base, len(rows))
+        self.add_stored(base, len(rows), table_id)
 
-    def add_stored(self, base: int, count: int) -> None:
+    def add_stored(self, base: int, count: int, table_id: bytes = b"") -> None:
         """Add a table whose rows already lie in the row store."""
         prefixes = prefixes_of(self._rows.view(base, count)["id"])
-        self._runs.append(_Run(prefixes, np.arange(base, base + count, dtype=np.int64)))
-        self.count += count
-        while len(self._runs) > 1 and len(self._runs[-2].prefixes) < 2 * len(
-            self._runs[-1].prefixes
-        ):
-            newer, older = self._runs.pop(), self._runs.pop()
-            self._runs.append(_merged(older, newer))
+        ordinals = np.arange(base, base + count, dtype=np.int64)
+        before = self._file_names()
+        newest = run_of(prefixes, ordinals, (TableSpan(table_id, base, count),))
+        while self._runs and len(self._runs[-1]) < 2 * len(newest):
+            newest = self._merged(self._runs.pop(), newest)
+        self._runs.append(newest if newest.name else self._merged(newest, EMPTY))
+        if self._rows.runs is not None and self._file_names() != before:
+            self._keep(self._rows.runs)
+
+    def _file_names(self) -> list[str]:
+        return [run.name for run in self._runs if run.name]
+
+    def _keep(self, files: RunFiles) -> None:
+        try:
+            self._rows.sync()
+        except OSError:  # then the next process reads the tables again
+            return
+        files.keep(self._runs)
+
+    def _merged(self, older: SortedRun, newer: SortedRun) -> SortedRun:
+        """Both in one: in a file if that is possible and worth it."""
+        files = self._rows.runs
+        if files is not None and len(older) + len(newer) >= FILE_ROWS:
+            made = files.merge(older, newer)
+            if made is not None:
+                return made
+        return merged(older, newer) if len(newer) else older
 
     def rows(self, ordinals: Places) -> Rows:
         """The rows of these ordinals, as a copy."""
@@ -89,8 +115,8 @@ class ChunkIndex:
             self._find_in(run, _Query(ids, wanted[order], order, usable), found)
         return found
 
-    def _find_in(self, run: _Run, query: _Query, found: Places) -> None:
-        starts = np.searchsorted(run.prefixes, query.prefixes)
+    def _find_in(self, run: SortedRun, query: _Query, found: Places) -> None:
+        starts = run.first(query.prefixes)
         asked = query.order
         prefixes = query.prefixes
         while len(asked):
@@ -130,9 +156,3 @@ class _Query:
 
 def _words(data: Bytes2D) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(data).view(np.uint64)
-
-
-def _merged(older: _Run, newer: _Run) -> _Run:
-    prefixes = np.concatenate((older.prefixes, newer.prefixes))
-    order = np.argsort(prefixes, kind="stable")
-    return _Run(prefixes[order], np.concatenate((older.ordinals, newer.ordinals))[order])

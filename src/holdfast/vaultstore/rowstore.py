@@ -3,18 +3,22 @@
 The file cache belongs to one node and is never truth: ``rows`` holds the rows, ``tables`` one line
 per table that is whole in it (id, base, count, checksum of its rows). A line is written after its
 rows, and a table whose rows do not match its checksum is built again from the sealed table, so a
-crash or a disk that lost a page costs time only.
+crash or a disk that lost a page costs time only. Rows that a long run points to were made durable
+before the run was named, and are not read again when the vault is opened.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from holdfast.errors import StoreFullError
+from holdfast.vaultstore.run_files import RunFiles
 from holdfast.vaultstore.table import ROW, Rows, empty_rows
 
 _FIRST_CAPACITY = 4096
@@ -23,8 +27,13 @@ _FIRST_CAPACITY = 4096
 class RowStore:
     """Rows in plain memory."""
 
+    runs: RunFiles | None = None  # where long runs over these rows are kept
+
     def __init__(self) -> None:
         self._array = empty_rows(0)
+
+    def sync(self) -> None:
+        """Make the rows durable. OSError."""
 
     def all(self) -> Rows:
         """The whole array, indexed by ordinal; unused places are zero."""
@@ -32,7 +41,7 @@ class RowStore:
 
     def put(self, base: int, rows: Rows) -> None:
         if base + len(rows) > len(self._array):
-            self._grow(max(base + len(rows), 2 * len(self._array), _FIRST_CAPACITY))
+            self._grow(base + len(rows))
         self._array[base : base + len(rows)] = rows
 
     def view(self, base: int, count: int) -> Rows:
@@ -48,8 +57,8 @@ class RowStore:
     def note_table(self, table_id: bytes, base: int, count: int) -> None:
         """Remember that the table's rows are whole."""
 
-    def _grow(self, capacity: int) -> None:
-        larger = empty_rows(capacity)
+    def _grow(self, needed: int) -> None:
+        larger = empty_rows(max(needed, 2 * len(self._array), _FIRST_CAPACITY))
         larger[: len(self._array)] = self._array
         self._array = larger
 
@@ -64,6 +73,8 @@ class MappedRowStore(RowStore):
         self._path = folder / "rows"
         self._journal = folder / "tables"
         self._path.touch()
+        self.runs = RunFiles(folder / "runs")
+        self._mapped: mmap.mmap | None = None
         self._known = self._read_journal()
         self._map(self._path.stat().st_size // ROW.itemsize)
 
@@ -92,17 +103,31 @@ class MappedRowStore(RowStore):
                 known[_from_hex(parts[0])] = (int(parts[1]), int(parts[2]), parts[3])
         return known
 
+    def sync(self) -> None:
+        if self._mapped is not None:
+            self._mapped.flush()
+
     def _map(self, capacity: int) -> None:
         if capacity == 0:
-            self._array = empty_rows(0)
             return
         with self._path.open("r+b") as file:
-            if self._path.stat().st_size < capacity * ROW.itemsize:
-                file.truncate(capacity * ROW.itemsize)
-            mapped = mmap.mmap(file.fileno(), capacity * ROW.itemsize)
-        self._array = np.frombuffer(mapped, ROW)
+            self._mapped = mmap.mmap(file.fileno(), capacity * ROW.itemsize)
+        self._array = np.frombuffer(self._mapped, ROW)
 
-    def _grow(self, capacity: int) -> None:
+    def _grow(self, needed: int) -> None:
+        """A file grows by an eighth. Room is taken before it is mapped: a full disk is an error
+        here, not a signal later."""
+        capacity = max(needed, len(self._array) * 9 // 8, _FIRST_CAPACITY)
+        try:
+            with self._path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, capacity * ROW.itemsize)
+        except OSError as error:
+            raise StoreFullError(
+                f"there is no room for the index of a vault in {self._path.parent}: "
+                f"{error.strerror}",
+                code="IndexCacheFull",
+                hint="free space in the server's data folder; nothing committed was lost",
+            ) from error
         self._map(capacity)
 
 

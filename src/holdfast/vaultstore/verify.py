@@ -19,10 +19,11 @@ from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.chain import Chain
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
-from holdfast.vaultstore.index import Flags, Places
+from holdfast.vaultstore.index import Flags
 from holdfast.vaultstore.log import PackAdded
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.rings import damaged_rings
+from holdfast.vaultstore.runs import Places
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
 from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.table import Rows
