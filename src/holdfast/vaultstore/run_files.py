@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import uuid
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -62,15 +62,17 @@ class RunFiles:
     def merge(self, older: SortedRun, newer: SortedRun) -> SortedRun | None:
         """Both in one, in a file; None when there is no room for it."""
         rows = len(older) + len(newer)
-        name = f"{uuid.uuid4().hex}.run"
+        path = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write(self._folder / name, rows, pieces_of(older, newer))
+            fd, name = tempfile.mkstemp(".run", dir=self._folder)
+            path = Path(name)
+            _write(fd, rows, pieces_of(older, newer))
         except OSError:
-            with suppress(OSError):
-                (self._folder / name).unlink()
+            if path is not None:
+                path.unlink(missing_ok=True)
             return None
-        found = self._mapped(name, rows, (*older.tables, *newer.tables))
+        found = self._mapped(path.name, rows, (*older.tables, *newer.tables))
         return found[0] if found else None
 
     def keep(self, runs: Iterable[SortedRun]) -> None:
@@ -115,9 +117,8 @@ class RunFiles:
                     path.unlink()
 
 
-def _write(path: Path, rows: int, pieces: Iterable[tuple[Prefixes, Places]]) -> None:
-    """A durable run file. OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+def _write(fd: int, rows: int, pieces: Iterable[tuple[Prefixes, Places]]) -> None:
+    """Make the open file a durable run, and close it. OSError."""
     try:
         os.posix_fallocate(fd, 0, _size(rows))
         with mmap.mmap(fd, _size(rows)) as mapped:
