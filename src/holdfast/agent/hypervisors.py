@@ -9,8 +9,10 @@ from pathlib import Path
 from holdfast.adapters.appliance import ApplianceLooker
 from holdfast.adapters.disk_format import SystemDiskFiles
 from holdfast.adapters.hypervisor.joined import JoinedHypervisor
+from holdfast.adapters.image_copy import ReflinkCopies
 from holdfast.adapters.key_vault import FolderKeyVault
 from holdfast.agent.vm.executor import Running, VmExecutor
+from holdfast.agent.vm.kept.copies import KeptCopies
 from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.recovery import NoHypervisor
 from holdfast.agent.vm_work import VmWork
@@ -66,6 +68,7 @@ def find_vms(
         looker,
         write_latency_ms=settings.guest_write_latency_ms,
         keys=host_keys(settings),
+        kept=KeptCopies(ReflinkCopies(), data / "machines", clock),
     )
     found.start()
     return found

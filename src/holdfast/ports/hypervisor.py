@@ -172,6 +172,24 @@ class ScratchUse:
     broken: bool
 
 
+class AtRest(Protocol):
+    """Something that is done with a machine's images in its point in time, while nothing writes to
+    them. Nothing here raises: the backup goes on whatever becomes of it."""
+
+    def prepare(self, disks: Sequence[Disk], *, runs: bool) -> None:
+        """Before the guest is frozen, so it may take its time. ``runs``: virtual CPUs stand still
+        for ``take``."""
+        ...
+
+    def take(self) -> None:
+        """Until this returns nothing writes to the images, and what was written is in them."""
+        ...
+
+    def spoil(self, why: str) -> None:
+        """It was not so after all."""
+        ...
+
+
 class Snapshot(Protocol):
     """A point in time, held until commit or rollback. Safe to use from several threads."""
 
@@ -220,9 +238,15 @@ class Hypervisor(Protocol):
         ...
 
     def begin(
-        self, machine: str, disks: Sequence[int], wish: Wish, bitmaps: Generations
+        self,
+        machine: str,
+        disks: Sequence[int],
+        wish: Wish,
+        bitmaps: Generations,
+        at_rest: AtRest | None = None,
     ) -> Snapshot:
         """One point in time over the disks of these LUNs; the guest runs on before it returns.
+        ``at_rest`` is not called where nothing stops the writes to the images.
 
         NotFoundError (MachineNotFound, DiskNotFound), ConflictError (SnapshotInProgress: settle
         first), LimitError (ScratchTooSmall), SourceError (MachineUnreachable,

@@ -24,6 +24,7 @@ SILENT = "GuestAgentSilent"  # the finding that a guest did not answer
 MAX_MACHINES, MAX_DISKS, MAX_LUN = 2000, 64, 63
 MAX_SCRIPT, MAX_SCREENSHOT = 32_768, 350_000  # characters; the second in base64
 TAG_OF, TAG_POINT, TAG_JOB = "holdfast:instantOf", "holdfast:instantPoint", "holdfast:instantJob"
+MAX_KEPT = 1000  # local copies of a machine
 MAX_KEYS = MAX_DISKS + 1  # of one machine: of each disk, and of all
 MAX_PATHS, MAX_ROWS = 100, 1000  # of files asked for, and listed at a time
 
@@ -57,6 +58,21 @@ class DiskSeen(Shape, frozen=True, kw_only=True):
     problem: Text = ""
 
 
+class KeptSeen(Shape, frozen=True, kw_only=True):
+    """Local copies of a machine's disks in one point in time. ``point``: the recovery point that
+    has the same in the vault, "" without one; ``job_id``: of the backup that made them; times in
+    ISO 8601."""
+
+    token: Word
+    taken_at: Word
+    until: Word
+    point: Word = ""
+    job_id: Word = ""
+    consistency: Word = ""
+    reason: Text = ""
+    luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+
+
 class MachineSeen(Shape, frozen=True, kw_only=True):
     """A virtual machine as its host has it. ``agent_state``: of the guest agent in it."""
 
@@ -73,6 +89,7 @@ class MachineSeen(Shape, frozen=True, kw_only=True):
         dict[Annotated[str, msgspec.Meta(min_length=1, max_length=512)], Word],
         msgspec.Meta(max_length=50),
     ] = {}
+    kept: Annotated[tuple[KeptSeen, ...], msgspec.Meta(max_length=MAX_KEPT)] = ()
 
 
 class Inventory(Shape, frozen=True, kw_only=True):
@@ -94,7 +111,8 @@ class VmBackup(Shape, frozen=True, kw_only=True):
     ``wish``: the consistency to try first; falling below ``minimum`` fails the task with
     ConsistencyNotReached, and ``minimum_by`` says in words who asks for it. ``parent_point``: the
     item's latest recovery point, to be incremental to. ``audit_share``: part of the clean blocks
-    that is read and compared all the same."""
+    that is read and compared all the same. ``instant_days``: for how long copies of the disks are
+    kept beside them, 0 for none; ``job_id``: the job this is for."""
 
     uuid: Uuid
     name: Name
@@ -106,6 +124,8 @@ class VmBackup(Shape, frozen=True, kw_only=True):
     audit_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
     throttle_bytes_per_second: int | None = None
     retain_until: str | None = None
+    instant_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 0
+    job_id: str = ""
 
 
 class DiskBackedUp(Shape, frozen=True, kw_only=True):
@@ -123,11 +143,21 @@ class DiskBackedUp(Shape, frozen=True, kw_only=True):
     full: Text = ""
 
 
+class InstantCopy(Shape, frozen=True, kw_only=True):
+    """``until``: when the local copies of the disks go, ISO 8601; ``reason``: why there are
+    none."""
+
+    kept: bool
+    until: Word = ""
+    reason: Text = ""
+
+
 class VmBackedUp(Shape, frozen=True, kw_only=True):
     """``consistency`` reached and, below the wish, why. ``freeze_ms``: how long the guest's file
     systems were frozen; ``stop_ms``: how long its processors stood still; ``waited_ms``: how long
     reads of its disks were held back for its sake; ``guest_write_ms``: the longest its own writes
-    took meanwhile, averaged over a second."""
+    took meanwhile, averaged over a second. ``instant``: of the copies kept beside the disks, None
+    when none were asked for."""
 
     recovery_point_id: str
     consistency: Level
@@ -136,6 +166,7 @@ class VmBackedUp(Shape, frozen=True, kw_only=True):
     stop_ms: Milliseconds = 0.0
     waited_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     guest_write_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    instant: InstantCopy | None = None
     disks: Annotated[tuple[DiskBackedUp, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
 
 
@@ -246,12 +277,14 @@ class KeyRestored(KeyShown, frozen=True, kw_only=True):
 
 class DiskRestored(Shape, frozen=True, kw_only=True):
     """``path``: the image file on the host, as ``encode_path`` writes it; so are all paths of a
-    restore's result."""
+    restore's result. ``local_copy``: it came from one beside the machine's disks, not from the
+    vault."""
 
     lun: Lun
     path: Text
     logical_bytes: Size
     written_bytes: Size = 0
+    local_copy: bool = False
 
 
 class FileRow(Shape, frozen=True, kw_only=True):

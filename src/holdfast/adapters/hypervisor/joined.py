@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from holdfast.errors import HoldfastError
 from holdfast.ports.hypervisor import (
+    AtRest,
     Generations,
     Hypervisor,
     Machine,
@@ -79,9 +80,14 @@ class JoinedHypervisor:
             log.warning("its machines are left out until they can be listed: %s", error.message)
 
     def begin(
-        self, machine: str, disks: Sequence[int], wish: Wish, bitmaps: Generations
+        self,
+        machine: str,
+        disks: Sequence[int],
+        wish: Wish,
+        bitmaps: Generations,
+        at_rest: AtRest | None = None,
     ) -> Snapshot:
-        return self._home(machine).begin(machine, disks, wish, bitmaps)
+        return self._home(machine).begin(machine, disks, wish, bitmaps, at_rest)
 
     def clear(self, machine: str) -> None:
         self._home(machine).clear(machine)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from holdfast import crashpoint
 from holdfast.agent.vm.easing import Easing
+from holdfast.agent.vm.kept.copies import BackupCopy, KeptCopies
 from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.seen import to_description
 from holdfast.agent.vm.watch import Watch
@@ -61,7 +62,8 @@ MAX_REASON = 1000  # [characters] of a reason that is told
 class Means:
     """What backups work with. ``host``: the name of this one. ``find``: a machine by its UUID.
     ``write_latency_ms``: when a guest's writes take longer, its disks are read more slowly; 0 for
-    never. ``keys``: of this host's machines."""
+    never. ``keys``: of this host's machines; ``kept``: copies of their disks beside these, None
+    where none are made."""
 
     hypervisor: Hypervisor
     find: Callable[[str], Machine]
@@ -70,6 +72,7 @@ class Means:
     host: str
     write_latency_ms: float = 0.0
     keys: HostKeys = field(default_factory=HostKeys)
+    kept: KeptCopies | None = None
 
 
 class MachineBackup:
@@ -81,6 +84,7 @@ class MachineBackup:
         self._means, self._asked = means, asked
         self._session, self._control = session, control
         self._grids: dict[int, int] = {}  # by LUN, of the point before
+        self._copy: BackupCopy | None = None
         self._easing = Easing(means.write_latency_ms, means.clock, control.wait)
 
     def run(self) -> VmBackedUp:
@@ -88,18 +92,26 @@ class MachineBackup:
         machine = self._means.find(self._asked.uuid)
         snapshot = self._begin()
         try:
+            if self._copy is not None:
+                disks = [export.disk for export in snapshot.exports]
+                self._copy.stand(to_description(machine, disks), snapshot.outcome)
             crashpoint.reach("agent.vm.taken")
             self._control.check()
             result = self._transfer(machine, snapshot)
-        except BaseException:
+        except BaseException as error:
+            self._leave_copy(error)
             self._end(snapshot.rollback)
             raise
         crashpoint.reach("agent.vm.committed")
         point = self._session.grant.parent
         if point is not None and point.rp_id == result.recovery_point_id:
             self._end(snapshot.rollback)  # this job had made its point before it was interrupted
+            if self._copy is not None:
+                self._copy.give_up("its recovery point is of an earlier moment")
         else:
             self._end(snapshot.commit)
+            if self._copy is not None:
+                self._copy.in_vault(result.recovery_point_id)
         return self._outcome(snapshot, result)
 
     def _begin(self) -> Snapshot:
@@ -109,18 +121,45 @@ class MachineBackup:
         known = parent_disks(self._session)
         self._grids = {disk.lun: disk.grid_exponent for disk in known}
         before = {disk.lun: disk for disk in known if TOKEN.fullmatch(disk.token) and disk.identity}
-        hypervisor.settle(asked.uuid, _newest(before))
+        newest, point = _newest(before), self._session.grant.parent
+        if newest and point is not None and self._means.kept is not None:
+            self._means.kept.heal(newest, point.rp_id)
+        hypervisor.settle(asked.uuid, newest)
         self._control.check()
         levels = LEVELS[asked.wish], LEVELS[asked.minimum]
         wish = Wish(*levels, asked.minimum_by) if asked.minimum_by else Wish(*levels)
         parents = {lun: Parent(disk.token, disk.identity) for lun, disk in before.items()}
         generations = Generations(self._means.rng.token(16).hex(), parents)
-        luns = [disk.lun for disk in asked.disks]
-        snapshot = hypervisor.begin(asked.uuid, luns, wish, generations)
+        snapshot = self._take(wish, generations)
         reached = snapshot.outcome
         told = (asked.name, reached.level.azure_name, reached.freeze_ms, reached.stop_ms)
         log.info("point in time of %s: %s, frozen %.0f ms, stopped %.0f ms", *told)
         return snapshot
+
+    def _take(self, wish: Wish, generations: Generations) -> Snapshot:
+        """With a local copy, where the policy wants one and the host can."""
+        asked, means = self._asked, self._means
+        luns = [disk.lun for disk in asked.disks]
+        if means.kept is None or not asked.instant_days:
+            return means.hypervisor.begin(asked.uuid, luns, wish, generations)
+        copy = means.kept.begin(asked, generations.token)
+        try:
+            snapshot = means.hypervisor.begin(asked.uuid, luns, wish, generations, copy.at_rest)
+        except BaseException:
+            copy.give_up()
+            raise
+        self._copy = copy
+        return snapshot
+
+    def _leave_copy(self, error: BaseException) -> None:
+        """A local copy outlives a transfer that failed: it is a recovery point of its own. One of a
+        backup that was cancelled, or is done again, does not."""
+        if self._copy is not None and not (
+            self._copy.standing
+            and isinstance(error, HoldfastError)
+            and not isinstance(error, CancelledError)
+        ):
+            self._copy.give_up()
 
     def _transfer(self, machine: Machine, snapshot: Snapshot) -> DisksResult:
         """SourceError with the reason (ScratchFull, MachineLost) when the point in time is lost."""
@@ -213,6 +252,7 @@ class MachineBackup:
             stop_ms=round(outcome.stop_ms, 1),
             waited_ms=round(self._easing.waited_ms, 1),
             guest_write_ms=round(self._easing.worst_ms, 2),
+            instant=self._copy.told() if self._copy is not None else None,
             disks=tuple(_backed_up(disk, whys[disk.lun]) for disk in result.disks),
         )
 

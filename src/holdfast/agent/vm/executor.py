@@ -15,6 +15,7 @@ from holdfast.agent.vm.files import list_files, restore_files
 from holdfast.agent.vm.instant.moving import move_disks
 from holdfast.agent.vm.instant.restore import InstantRestores
 from holdfast.agent.vm.instant.trial import Trial
+from holdfast.agent.vm.kept.copies import KeptCopies
 from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.replace import replace_disks
 from holdfast.agent.vm.restore import PointDisks, RestoreMeans, to_folder, to_new_machine
@@ -31,6 +32,7 @@ from holdfast.ports.vm_tasks import (
     FilesListed,
     FilesOut,
     InstantMachine,
+    KeptSeen,
     MachineSeen,
     MoveDisks,
     NewMachine,
@@ -61,7 +63,8 @@ class Running:
 class VmExecutor:
     """See ``VmWork``. ``host``: the name of this one; ``running``: None on a host where no machine
     is started from the vault; ``looker``: reads file systems of points, if this host can;
-    ``write_latency_ms``: see ``backup.Means``; ``keys``: of encrypted volumes of its machines."""
+    ``write_latency_ms``, ``kept``: see ``backup.Means``; ``keys``: of encrypted volumes of its
+    machines."""
 
     def __init__(
         self,
@@ -75,12 +78,13 @@ class VmExecutor:
         *,
         write_latency_ms: float = 0.0,
         keys: HostKeys | None = None,
+        kept: KeptCopies | None = None,
     ) -> None:
         self._hypervisor = hypervisor
         self._looker = looker
         keys = keys or HostKeys()
-        self._means = Means(hypervisor, self._find, clock, rng, host, write_latency_ms, keys)
-        self._restores = RestoreMeans(files, self._look, rng, keys)
+        self._means = Means(hypervisor, self._find, clock, rng, host, write_latency_ms, keys, kept)
+        self._restores = RestoreMeans(files, self._look, rng, keys, kept)
         self._room = threading.BoundedSemaphore(BACKUPS_AT_ONCE)
         self._looks = threading.BoundedSemaphore(LOOKS_AT_ONCE)
         self._lock = threading.Lock()
@@ -124,7 +128,18 @@ class VmExecutor:
             self._machines = {machine.id: machine for machine in known}
         self._tell_misnamed(known)
         tags = self._instant.tags() if self._instant is not None else {}
-        return [to_seen(machine, tags.get(machine.id, {})) for machine in known]
+        copies = self._copies()
+        return [
+            to_seen(machine, tags.get(machine.id, {}), copies.get(machine.id, ()))
+            for machine in known
+        ]
+
+    def _copies(self) -> dict[str, tuple[KeptSeen, ...]]:
+        """By machine; those whose time is over go first."""
+        if self._means.kept is None:
+            return {}
+        self._means.kept.tidy()
+        return self._means.kept.told()
 
     def _tell_misnamed(self, known: Sequence[Machine]) -> None:
         """Keys of machines that are not here are backed up with none."""
@@ -167,7 +182,7 @@ class VmExecutor:
     def _restore_disks(
         self, asked: VmRestore, session: VmSession, control: VmControl
     ) -> VmRestored:
-        disks = PointDisks(self._restores.files, asked, session, control)
+        disks = PointDisks(self._restores, asked, session, control)
         match asked.target:
             case FolderTarget() as target:
                 return to_folder(self._restores, asked, disks, target)

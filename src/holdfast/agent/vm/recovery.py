@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from holdfast.ports.hypervisor import Generations, Machine, Wish, unknown_machine
+from holdfast.ports.hypervisor import AtRest, Generations, Machine, Wish, unknown_machine
 
 
 class NoHypervisor:
@@ -15,7 +15,12 @@ class NoHypervisor:
         return []
 
     def begin(
-        self, machine: str, disks: Sequence[int], wish: Wish, bitmaps: Generations
+        self,
+        machine: str,
+        disks: Sequence[int],
+        wish: Wish,
+        bitmaps: Generations,
+        at_rest: AtRest | None = None,
     ) -> NoReturn:
         raise unknown_machine(machine)
 

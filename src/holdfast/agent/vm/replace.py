@@ -54,7 +54,7 @@ def replace_disks(
         keys = disks.put_keys(means.keys, in_place=True)
         kept = [_swap(one, asked.recovery_point_id) for one in swaps]
     return VmRestored(
-        disks=tuple(restored(one.entry, one.place) for one in swaps),
+        disks=tuple(restored(disks, one.entry, one.place) for one in swaps),
         machine_uuid=machine.id,
         kept=tuple(told_path(path) for path in kept if path is not None),
         keys=keys,

@@ -3,6 +3,7 @@ disks (``replace``)."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from holdfast.agent.vm.definition import Definition, DiskFile, described_disk
+from holdfast.agent.vm.kept.copies import KeptCopies
 from holdfast.agent.vm.keys import HostKeys, put_back
 from holdfast.agent.vm.places import beside_original, plain_name
 from holdfast.agent.vm.staging import free_name, publish, staged_folder
@@ -21,6 +23,7 @@ from holdfast.ports.block_device import BlockTarget
 from holdfast.ports.clock import Random
 from holdfast.ports.disk_format import DiskFiles, DiskFormat
 from holdfast.ports.hypervisor import Machine
+from holdfast.ports.image_copy import NotCopiedError
 from holdfast.ports.vm_tasks import (
     CREATE_PHASE,
     DOWNLOAD_PHASE,
@@ -38,18 +41,20 @@ from holdfast.workloads.vm.disks.point_disk import PointDisk
 from holdfast.workloads.vm.disks.restore import DiskRestore
 from holdfast.workloads.vm.disks.values import Progress, stream_name
 
+log = logging.getLogger("holdfast.agent")
 IMAGES = ("qcow2", "raw")  # what machines run from
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreMeans:
     """What restores work with. ``look``: a machine of this host as it is now. ``keys``: of its
-    machines' encrypted volumes."""
+    machines' encrypted volumes; ``kept``: copies of their disks on this host."""
 
     files: DiskFiles
     look: Callable[[str], Machine]
     rng: Random
     keys: HostKeys = field(default_factory=HostKeys)
+    kept: KeptCopies | None = None
 
 
 class PointDisks:
@@ -57,9 +62,10 @@ class PointDisks:
     IntegrityError."""
 
     def __init__(
-        self, files: DiskFiles, asked: VmRestore, session: VmSession, control: VmControl
+        self, means: RestoreMeans, asked: VmRestore, session: VmSession, control: VmControl
     ) -> None:
-        self._files, self._control = files, control
+        self._files, self._kept, self._control = means.files, means.kept, control
+        self.local: set[int] = set()  # LUNs that came from a copy on this host
         self._asked, self._grant = asked, session.grant
         self._point = MachinePoint(ChunkFetcher(session))
         described = self._point.machine().get("machine")
@@ -84,7 +90,9 @@ class PointDisks:
     def write(self, entry: DiskEntry, target: Path, form: str) -> None:
         """Make ``target`` hold a disk; see ports.disk_format.DiskFiles."""
         kind = DiskFormat(form)
-        if self._files.takes_blocks(kind):
+        if self._clone(entry, target, form):
+            self.local.add(entry.lun)
+        elif self._files.takes_blocks(kind):
             with self._files.create(target, kind, entry.size) as made:
                 self._fill(entry, made)
         else:
@@ -97,6 +105,21 @@ class PointDisks:
                     cancelled=lambda: self._control.stopped,
                 )
         self._reached(entry, entry.size)
+
+    def _clone(self, entry: DiskEntry, target: Path, form: str) -> bool:
+        """From the local copy of the same point in time, if it is there and shares its blocks with
+        ``target``'s file system."""
+        if self._kept is None or not entry.token:
+            return False
+        found = self._kept.disks_of(entry.token).get(entry.lun)
+        if found is None or (found.format, found.size) != (form, entry.size):
+            return False
+        try:
+            self._kept.clone(found, target)
+        except (NotCopiedError, OSError) as error:
+            log.info("disk %d comes from the vault, not from its local copy: %s", entry.lun, error)
+            return False
+        return True
 
     def _fill(self, entry: DiskEntry, made: BlockTarget) -> None:
         figures = Progress(total_bytes=entry.size)
@@ -194,7 +217,7 @@ def _restored(
 ) -> VmRestored:
     return VmRestored(
         disks=tuple(
-            restored(entry, final / file.name)
+            restored(disks, entry, final / file.name)
             for entry, file in zip(disks.entries, written, strict=True)
         ),
         machine_uuid=made.uuid,
@@ -203,12 +226,13 @@ def _restored(
     )
 
 
-def restored(entry: DiskEntry, path: Path) -> DiskRestored:
+def restored(disks: PointDisks, entry: DiskEntry, path: Path) -> DiskRestored:
     return DiskRestored(
         lun=entry.lun,
         path=told_path(path),
         logical_bytes=entry.size,
         written_bytes=entry.data_bytes,
+        local_copy=entry.lun in disks.local,
     )
 
 

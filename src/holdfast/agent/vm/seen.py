@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from holdfast.ports.hypervisor import Disk, Machine, PowerState, Startup
-from holdfast.ports.vm_tasks import DiskSeen, MachineSeen
+from holdfast.ports.vm_tasks import DiskSeen, KeptSeen, MachineSeen
 from holdfast.ports.vm_tasks import PowerState as Power
 
 HYPERVISOR = "qemu"
@@ -35,7 +35,9 @@ def remembered(machine: Machine, before: Machine | None) -> Machine:
     )
 
 
-def to_seen(machine: Machine, tags: Mapping[str, str]) -> MachineSeen:
+def to_seen(
+    machine: Machine, tags: Mapping[str, str], kept: tuple[KeptSeen, ...] = ()
+) -> MachineSeen:
     return MachineSeen(
         uuid=machine.id,
         name=machine.name,
@@ -50,6 +52,7 @@ def to_seen(machine: Machine, tags: Mapping[str, str]) -> MachineSeen:
             for disk in machine.disks
         ),
         tags=dict(tags),
+        kept=kept,
     )
 
 

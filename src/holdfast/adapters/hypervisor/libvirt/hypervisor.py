@@ -23,7 +23,7 @@ from holdfast.adapters.hypervisor.libvirt.taking import Place, Taking
 from holdfast.adapters.hypervisor.qemu import bitmaps
 from holdfast.errors import ConflictError, NotFoundError, SourceError
 from holdfast.machine_settings import LibvirtEntry
-from holdfast.ports.hypervisor import Generations, Machine, Snapshot, Wish
+from holdfast.ports.hypervisor import AtRest, Generations, Machine, Snapshot, Wish
 
 ASKED_AT_ONCE = 8
 RUN = Path("/run")
@@ -64,8 +64,15 @@ class LibvirtHypervisor:
         return found
 
     def begin(
-        self, machine: str, disks: Sequence[int], wish: Wish, bitmaps: Generations
+        self,
+        machine: str,
+        disks: Sequence[int],
+        wish: Wish,
+        bitmaps: Generations,
+        at_rest: AtRest | None = None,
     ) -> Snapshot:
+        """Never at rest: the transaction of QEMU's is the moment, and no virtual CPU stops for it.
+        See ports.hypervisor.Hypervisor."""
         check_tokens(bitmaps)
         domain = self._connection.domain(machine)
         with ExitStack() as ending:

@@ -19,7 +19,7 @@ from holdfast.adapters.hypervisor.qemu.snapshot import QemuSnapshot
 from holdfast.adapters.hypervisor.qemu.taking import Place, take
 from holdfast.errors import ConflictError
 from holdfast.machine_settings import MachineEntry
-from holdfast.ports.hypervisor import Generations, Machine, Wish, unknown_machine
+from holdfast.ports.hypervisor import AtRest, Generations, Machine, Wish, unknown_machine
 
 ASKED_AT_ONCE = 8
 RUN = Path("/run")
@@ -78,7 +78,12 @@ class QemuHypervisor:
             yield
 
     def begin(
-        self, machine: str, disks: Sequence[int], wish: Wish, bitmaps: Generations
+        self,
+        machine: str,
+        disks: Sequence[int],
+        wish: Wish,
+        bitmaps: Generations,
+        at_rest: AtRest | None = None,
     ) -> QemuSnapshot:
         entry = self._entry(machine)
         _check_tokens(bitmaps)
@@ -90,7 +95,8 @@ class QemuHypervisor:
             chosen = opened.select(disks)
             kept = ending.pop_all()
             try:
-                place = Place(sockets, self._scratch(entry), self._note(entry), kept.close)
+                folder, note = self._scratch(entry), self._note(entry)
+                place = Place(sockets, folder, note, kept.close, at_rest)
                 return take(opened, chosen, wish, bitmaps, place)
             except BaseException:
                 kept.close()

@@ -18,7 +18,7 @@ from holdfast.adapters.hypervisor.qemu.quiesce import Quiesce
 from holdfast.adapters.hypervisor.qemu.scratch import ScratchArea
 from holdfast.adapters.hypervisor.qemu.snapshot import QemuSnapshot, Turn, take_down
 from holdfast.errors import ConflictError, SourceError
-from holdfast.ports.hypervisor import DiskExport, Generations, SnapshotOutcome, Wish
+from holdfast.ports.hypervisor import AtRest, DiskExport, Generations, SnapshotOutcome, Wish
 
 NBD_SOCKET = "nbd.sock"
 
@@ -26,12 +26,13 @@ NBD_SOCKET = "nbd.sock"
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a snapshot keeps things: ``sockets`` (short path), ``scratch``, and the guard's
-    ``note``. ``let_go`` is called when the snapshot ends."""
+    ``note``. ``let_go`` is called when the snapshot ends; ``at_rest`` in its moment."""
 
     sockets: Path
     scratch: Path
     note: Path
     let_go: Callable[[], None]
+    at_rest: AtRest | None = None
 
 
 def take(
@@ -53,7 +54,7 @@ def take(
         if opened.live:
             outcome = _take_live(opened, turns, wish, place, undo)
         else:
-            outcome = _take_off(opened, turns, wish)
+            outcome = _take_off(opened, turns, wish, place)
         shown = [_export(opened, turn, place) for turn in turns]
         undo.pop_all()
     token, monitor = generations.token, opened.monitor
@@ -71,11 +72,14 @@ def _turn(opened: Opened, drive: Drive, generations: Generations) -> Turn:
     return Turn(drive, new, old.name if old else None, why)
 
 
-def _take_off(opened: Opened, turns: Sequence[Turn], wish: Wish) -> SnapshotOutcome:
+def _take_off(opened: Opened, turns: Sequence[Turn], wish: Wish, place: Place) -> SnapshotOutcome:
     """Nothing writes, so the moment is any moment."""
     record = FreezeRecord(why_not="the machine was off")
     outcome = judge(record, wish, len(turns), 0.0)
     _rotate(opened, turns)
+    if place.at_rest is not None:
+        _prepare(place.at_rest, turns, runs=False)
+        place.at_rest.take()
     return outcome
 
 
@@ -110,14 +114,16 @@ def _take_live(
     monitor, entry = opened.monitor, opened.entry
     quiesce = Quiesce(entry, wish)
     undo.callback(quiesce.close)
-    running = monitor.execute("query-status")["status"] == "running"
+    running = _runs(opened)
+    if place.at_rest is not None:
+        _prepare(place.at_rest, turns, runs=running)
     if running:
         quiesce.prepare(monitor)
         stop_ms = _guarded(opened, turns, quiesce, place)
         quiesce.finish()
     else:
         quiesce.record.why_not = "the machine was paused"
-        _one_moment(opened, turns)
+        _one_moment(opened, turns, place)
         stop_ms = 0.0
     quiesce.close()
     outcome = judge(quiesce.record, wish, len(turns), stop_ms)
@@ -132,31 +138,44 @@ def _guarded(opened: Opened, turns: Sequence[Turn], quiesce: Quiesce, place: Pla
     try:
         try:
             quiesce.freeze()
-            return _stopped(opened, turns, guard)
+            return _stopped(opened, turns, guard, place)
         finally:
             quiesce.thaw(heard=not guard.stands)
     finally:
         guard.end(thawed=not quiesce.owed)
 
 
-def _stopped(opened: Opened, turns: Sequence[Turn], guard: Guard) -> float:
+def _stopped(opened: Opened, turns: Sequence[Turn], guard: Guard, place: Place) -> float:
     """A call that is not answered may still be carried out: ``guard`` is told first, and that the
     guest goes on only when QEMU said so."""
     began = time.monotonic()
     guard.stands = True
     try:
         opened.monitor.execute("stop")  # also waits for writes in flight
-        _one_moment(opened, turns)
+        _one_moment(opened, turns, place)
     finally:
         opened.monitor.execute("cont")
         guard.stands = False
     return (time.monotonic() - began) * 1000
 
 
-def _one_moment(opened: Opened, turns: Sequence[Turn]) -> None:
+def _one_moment(opened: Opened, turns: Sequence[Turn], place: Place) -> None:
+    """The machine stands still, and ``stop`` has flushed all that was written."""
     _rotate(opened, turns)
     for turn in turns:
         filters.insert(opened.monitor, turn.drive)
+    if place.at_rest is not None:
+        place.at_rest.take()
+        if _runs(opened):
+            place.at_rest.spoil("somebody let the machine go on meanwhile")
+
+
+def _prepare(at_rest: AtRest, turns: Sequence[Turn], *, runs: bool) -> None:
+    at_rest.prepare([turn.drive.disk for turn in turns], runs=runs)
+
+
+def _runs(opened: Opened) -> bool:
+    return bool(opened.monitor.execute("query-status")["status"] == "running")
 
 
 def _rotate(opened: Opened, turns: Sequence[Turn]) -> None:

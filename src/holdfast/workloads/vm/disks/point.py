@@ -18,13 +18,14 @@ from holdfast.workloads.vm.disks.values import MACHINE_STREAM, MAX_MACHINE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class DiskEntry:
-    """A disk as the point has it. Sizes in bytes."""
+    """A disk as the point has it. Sizes in bytes; ``token``: of the point in time it is of."""
 
     lun: int
     size: int
     data_bytes: int
     sector_bytes: int
     identity: str
+    token: str = ""
 
 
 def is_machine(root: Root) -> bool:
@@ -62,6 +63,7 @@ class MachinePoint:
             data_bytes=stream.logical_bytes,
             sector_bytes=sector if isinstance(sector, int) else 512,
             identity=str(stream.parameters.get("identity", "")),
+            token=str(stream.parameters.get("token", "")),
         )
 
     def open(self, lun: int) -> DiskMap:

@@ -1,0 +1,191 @@
+"""All local copies of a host: made with a backup, found by their point, removed by a plan."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from holdfast.agent.vm.kept.records import Kept, KeptDisk, Records
+from holdfast.agent.vm.kept.taking import CopyTaking
+from holdfast.domain.instant_tier import Drop, Held, Space, plan_drops
+from holdfast.ports.clock import Clock
+from holdfast.ports.hypervisor import SnapshotOutcome
+from holdfast.ports.image_copy import ImageCopies, NotCopiedError
+from holdfast.ports.vm_tasks import InstantCopy, KeptSeen, VmBackup
+
+log = logging.getLogger("holdfast.agent")
+
+
+class KeptCopies:
+    """Thread safe. ``folder``: where the agent notes them."""
+
+    def __init__(self, images: ImageCopies, folder: Path, clock: Clock) -> None:
+        self.images, self.records = images, Records(folder / "kept")
+        self._clock = clock
+        self._lock = threading.Lock()  # guards what follows, and one tidying at a time
+        self._busy: set[str] = set()
+
+    def begin(self, asked: VmBackup, token: str) -> BackupCopy:
+        """For a backup that is about to take its point in time."""
+        self.tidy()
+        now = self._clock.now()
+        until = now + timedelta(days=asked.instant_days)
+        kept = Kept(token=token, uuid=asked.uuid, job=asked.job_id, taken_at=now, until=until)
+        with self._lock:
+            self._busy.add(token)
+        return BackupCopy(self, kept)
+
+    def let_go(self, token: str) -> None:
+        with self._lock:
+            self._busy.discard(token)
+
+    def disks_of(self, token: str) -> dict[int, KeptDisk]:
+        """By LUN, the copies of that point in time which were not touched since."""
+        for kept in self.records.all():
+            if kept.standing and kept.token == token:
+                return {disk.lun: disk for disk in kept.disks if self._is_whole(disk)}
+        return {}
+
+    def heal(self, token: str, point: str) -> None:
+        """The point in time ``token`` is in the vault as ``point``, whoever was to note that."""
+        for kept in self.records.all():
+            if kept.token == token and not kept.point:
+                self._note_point(kept, point)
+
+    def _note_point(self, kept: Kept, point: str) -> None:
+        with suppress(OSError):
+            self.records.put(msgspec.structs.replace(kept, point=point))
+
+    def clone(self, disk: KeptDisk, target: Path) -> None:
+        """A file ``target`` that holds a copy's disk. NotCopiedError, OSError."""
+        if disk.mark is None:
+            raise NotCopiedError("it is not whole")
+        self.images.clone(disk.place, disk.mark, target)
+
+    def told(self) -> dict[str, tuple[KeptSeen, ...]]:
+        """By machine, what the server is told."""
+        found: dict[str, tuple[KeptSeen, ...]] = {}
+        for kept in self.records.all():
+            if kept.standing and all(self._is_whole(disk) for disk in kept.disks):
+                found[kept.uuid] = (*found.get(kept.uuid, ()), _seen(kept))
+        return found
+
+    def tidy(self) -> None:
+        """Remove those whose time is over, by a plan that is told first."""
+        with self._lock:
+            every = {kept.token: kept for kept in self.records.all()}
+            for drop in self._plan(list(every.values())):
+                self._remove(every[drop.token], drop)
+
+    def remove(self, kept: Kept, why: str) -> None:
+        with self._lock:
+            self._remove(kept, Drop(kept.token, why))
+
+    def _plan(self, every: Sequence[Kept]) -> list[Drop]:
+        spaces: dict[int, Space] = {}
+        held = [self._held(kept, spaces) for kept in every]
+        return plan_drops(held, spaces, self._clock.now(), self._busy)
+
+    def _held(self, kept: Kept, spaces: dict[int, Space]) -> Held:
+        device = 0
+        for disk in kept.disks:
+            with suppress(OSError):
+                room = self.images.room(disk.place.parent)
+                device = room.device
+                spaces[device] = Space(room.free, room.total)
+        return Held(
+            token=kept.token,
+            machine=kept.uuid,
+            point=kept.point,
+            job=kept.job,
+            taken_at=kept.taken_at,
+            until=kept.until,
+            standing=kept.standing,
+            device=device,
+        )
+
+    def _remove(self, kept: Kept, drop: Drop) -> None:
+        """The record last: until then an interrupted removal is gone on with."""
+        log.info("the local copy %s of machine %s is removed: %s", kept.token, kept.uuid, drop.why)
+        try:
+            for disk in kept.disks:
+                self.images.remove(disk.place)
+            self.records.remove(kept.token)
+        except (OSError, NotCopiedError) as error:
+            log.warning("the local copy %s could not be removed: %s", kept.token, error)
+
+    def _is_whole(self, disk: KeptDisk) -> bool:
+        return disk.mark is not None and self.images.is_whole(disk.place, disk.mark)
+
+
+class BackupCopy:
+    """The local copy a backup makes, or why it makes none."""
+
+    def __init__(self, copies: KeptCopies, kept: Kept) -> None:
+        self._copies, self._kept = copies, kept
+        self.at_rest = CopyTaking(copies.images, kept, copies.records.put)
+        self.standing = False
+
+    def stand(self, described: Mapping[str, Any], outcome: SnapshotOutcome) -> None:
+        """The point in time is there: from now on the copies outlive this process."""
+        disks = self.at_rest.finish()
+        if not disks:
+            self._forget()
+            return
+        self._kept = msgspec.structs.replace(
+            self._kept,
+            disks=disks,
+            described=dict(described),
+            consistency=outcome.level.azure_name,
+            reason=outcome.reason,
+        )
+        try:
+            self._copies.records.put(self._kept)
+        except OSError as error:
+            self.give_up(f"it could not be noted ({error.strerror})")
+            return
+        self.standing = True
+        self._copies.let_go(self._kept.token)
+
+    def in_vault(self, point: str) -> None:
+        """The same is in the vault as a recovery point now."""
+        if self.standing:
+            self._copies.heal(self._kept.token, point)
+
+    def give_up(self, why: str = "the backup did not go on") -> None:
+        """There was no point in time, or nobody wants it."""
+        self.at_rest.spoil(why)
+        self.at_rest.close()
+        self.standing = False
+        self._forget()
+
+    def told(self) -> InstantCopy:
+        if self.standing:
+            return InstantCopy(kept=True, until=self._kept.until.isoformat())
+        return InstantCopy(kept=False, reason=self.at_rest.why_not)
+
+    def _forget(self) -> None:
+        self._copies.remove(self._kept, self.at_rest.why_not or "it is not wanted")
+        with suppress(OSError):
+            self._copies.records.remove(self._kept.token)
+        self._copies.let_go(self._kept.token)
+
+
+def _seen(kept: Kept) -> KeptSeen:
+    return KeptSeen(
+        token=kept.token,
+        point=kept.point,
+        job_id=kept.job,
+        taken_at=kept.taken_at.isoformat(),
+        until=kept.until.isoformat(),
+        consistency=kept.consistency,
+        reason=kept.reason[:1000],
+        luns=tuple(disk.lun for disk in kept.disks),
+    )
