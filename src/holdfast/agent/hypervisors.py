@@ -68,10 +68,16 @@ def find_vms(
         looker,
         write_latency_ms=settings.guest_write_latency_ms,
         keys=host_keys(settings),
-        kept=KeptCopies(ReflinkCopies(), data / "machines", clock),
+        kept=_kept_copies(data, clock),
     )
     found.start()
     return found
+
+
+def _kept_copies(data: Path, clock: Clock) -> KeptCopies:
+    from holdfast.adapters.hypervisor.qemu import read_image
+
+    return KeptCopies(ReflinkCopies(), data / "machines", clock, read_image)
 
 
 def appliance_of(settings: AgentSettings, data: Path) -> Path:

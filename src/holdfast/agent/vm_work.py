@@ -137,3 +137,8 @@ class VmWork(Protocol):
         are moved, or test it. TargetError (UserErrorVmNotShutDown, TargetUnavailable, ...);
         CancelledError."""
         ...
+
+    def restore_local(self, asked: VmRestore, control: VmControl) -> VmRestored:
+        """Bring disks back of a point that only this host has. Errors as ``restore``; SourceError
+        (LocalCopyGone)."""
+        ...

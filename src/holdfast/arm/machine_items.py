@@ -85,8 +85,9 @@ def _in_force(view: ItemView) -> Body:
     return {WISH: found.wish, LEAST: found.minimum, f"{LEAST}By": found.by}
 
 
-def machine_point(row: PointRow, *, mounted: bool) -> Body:
-    """What a recovery point of a machine has beside what all have."""
+def machine_point(row: PointRow, *, mounted: bool, local: bool) -> Body:
+    """What a recovery point of a machine has beside what all have. ``local``: its host has copies
+    of its disks."""
     machine = row.details.get("machine") or {}
     disks = machine.get("disks") or []
     encryption = row.details.get("encryption")
@@ -100,10 +101,19 @@ def machine_point(row: PointRow, *, mounted: bool) -> Body:
         "isManagedVirtualMachine": True,
         "originalStorageAccountOption": False,
         "isPrivateAccessEnabledOnAnyDisk": False,
-        "recoveryPointTierDetails": [{"type": "HardenedRP", "status": "Valid"}],
+        "recoveryPointTierDetails": _tiers(row, local=local),
         "recoveryPointDiskConfiguration": _configuration(disks),
         "zones": None,
     }
+
+
+def _tiers(row: PointRow, *, local: bool) -> list[Body]:
+    """As in Azure: the tier a point never was in is not named, one it has left is Deleted."""
+    instant = (row.details.get("measured") or {}).get("instant") or {}
+    tiers = [{"type": "HardenedRP", "status": "Valid"}]
+    if local or instant.get("kept"):
+        tiers.insert(0, {"type": "InstantRP", "status": "Valid" if local else "Deleted"})
+    return tiers
 
 
 def _key_and_secret(encryption: Body | None) -> Body:

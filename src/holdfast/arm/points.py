@@ -31,6 +31,7 @@ from holdfast.errors import UsageError
 from holdfast.services import items as service
 from holdfast.services import machine_restore, recovery
 from holdfast.services.item_views import view_item
+from holdfast.services.kept_copies import copies_of, copy_of
 from holdfast.services.rates import RESTORES, VM_RESTORES, within
 
 KIND = f"{ITEMS}/recoveryPoints"
@@ -57,6 +58,7 @@ def list_points(
             connection, row.id, since=since, until=until, limit=PAGE_ROWS, token=call.skip_token
         )
         mounted = recoveries.open_points(connection, row.id, call.platform.now())
+        copies = copies_of(connection, row)
     newest = latest.rp_id if latest else ""
     rows = [
         wire.point_body(
@@ -65,6 +67,7 @@ def list_points(
             found.id,
             newest=point.rp_id == newest,
             mounted=point.rp_id in mounted,
+            local=copy_of(point, copies) is not None,
         )
         for point in page.rows
     ]
@@ -91,8 +94,11 @@ def get_point(
         one = recovery.find_point(connection, found.row, row, point)
         latest = points.latest_point(connection, row.id)
         mounted = recoveries.open_points(connection, row.id, found.call.platform.now())
+        local = copy_of(one, copies_of(connection, row)) is not None
     newest = latest is not None and latest.rp_id == one.rp_id
-    return wire.point_body(one, view, found.id, newest=newest, mounted=one.rp_id in mounted)
+    return wire.point_body(
+        one, view, found.id, newest=newest, mounted=one.rp_id in mounted, local=local
+    )
 
 
 @post(POINT + "/restore", opt=needs(f"{KIND}/restore/action"), status_code=202)

@@ -273,9 +273,16 @@ def _remarks(view: ItemView) -> list[str]:
 
 
 def point_body(
-    row: PointRow, view: ItemView, vault: str, *, newest: bool, mounted: bool = False
+    row: PointRow,
+    view: ItemView,
+    vault: str,
+    *,
+    newest: bool,
+    mounted: bool = False,
+    local: bool = False,
 ) -> Body:
-    """``mounted``: it is open for reading files out of it."""
+    """``mounted``: it is open for reading files out of it; ``local``: a host has copies of its
+    disks."""
     expires, rule = None, ""
     if view.parsed is not None:
         expires, rule = expiry_of(point_facts(row), view.parsed.rules)
@@ -306,7 +313,7 @@ def point_body(
                 "ruleName": rule,
                 "isSoftDeleted": row.purge_at is not None,
             },
-            **(machine_point(row, mounted=mounted) if machine else _files_point(view)),
+            **(machine_point(row, mounted=mounted, local=local) if machine else _files_point(view)),
             "holdfast": ours,
         },
     }

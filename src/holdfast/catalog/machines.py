@@ -40,7 +40,8 @@ class MachineRow:
 @dataclass(frozen=True, slots=True)
 class ReportRow:
     """A machine as one host (``container_id``) has it. ``disks``: {lun, name, sizeBytes, format,
-    problem} each, by LUN."""
+    problem} each, by LUN; ``kept``: local copies of them, as ``ports.vm_tasks.KeptSeen`` has
+    them."""
 
     container_id: str
     uuid: str
@@ -54,6 +55,7 @@ class ReportRow:
     memory_bytes: int
     disks: list[dict[str, Any]]
     tags: dict[str, str]
+    kept: list[dict[str, Any]]
     reported_at: datetime
 
 

@@ -15,6 +15,18 @@ def _bytes(name: str) -> show.Column:
     return name, lambda row: show.size(read(row))
 
 
+TIERS = {"InstantRP": "snapshot", "HardenedRP": "vault"}  # as az calls them
+
+
+def _tiers(row: show.Body) -> list[str]:
+    """Where a point is now; of files it is always the vault."""
+    told = row["properties"].get("recoveryPointTierDetails")
+    if told is None:
+        return ["vault"]
+    valid = [one["type"] for one in told if one["status"] == "Valid"]
+    return [TIERS.get(kind, kind) for kind in valid]
+
+
 _SOFT_DELETED = show.prop("recoveryPointProperties", "isSoftDeleted")
 COLUMNS: list[show.Column] = [
     ("recovery point", lambda row: row["name"]),
@@ -27,6 +39,7 @@ COLUMNS: list[show.Column] = [
     ("expires (UTC)", show.when("recoveryPointProperties", "expiryTime")),
     ("soft-deleted", lambda row: "yes" if _SOFT_DELETED(row) else ""),
     ("consistency", show.prop("recoveryPointType")),
+    ("tiers", lambda row: ", ".join(_tiers(row))),
 ]
 
 
@@ -102,8 +115,20 @@ def show_(
         click.echo(f"kept by: {rule or 'its policy'}; made by job {ours['jobId']}")
         if show.prop("recoveryPointAdditionalInfo")(body):
             click.echo(f"consistency: {show.prop('recoveryPointAdditionalInfo')(body)}")
-        for line in _keys(ours.get("encryption")):
+        for line in [*_snapshot(body), *_keys(ours.get("encryption"))]:
             click.echo(line)
+
+
+def _snapshot(body: show.Body) -> list[str]:
+    """What a point of a machine says of the copies beside its disks."""
+    told = (body["properties"]["holdfast"].get("measured") or {}).get("instant")
+    if not told:
+        return []
+    if not told["kept"]:
+        return [f"snapshot: none, for {told['reason']}"]
+    if "snapshot" not in _tiers(body):
+        return ["snapshot: gone"]
+    return [f"snapshot: beside the machine's disks until {show.moment(told['until'])} UTC"]
 
 
 def _keys(encryption: show.Body | None) -> list[str]:

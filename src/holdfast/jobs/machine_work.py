@@ -16,6 +16,7 @@ from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.machines import ReportRow
 from holdfast.catalog.tasks import TaskRow
 from holdfast.domain.consistency import in_force, own_wish
+from holdfast.domain.instant_tier import instant_days
 from holdfast.domain.virtual_machines import WORKLOAD, Exclusion, claim_error, claim_of
 from holdfast.errors import ConflictError, InternalError, UsageError
 from holdfast.ports.key_vault import NAME
@@ -108,9 +109,16 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
         "parentPoint": item.latest_point_id or None,
         "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
         "retainUntil": job.parameters.get("retainUntil"),
+        "instantDays": _instant_days(connection, item),
+        "jobId": job.id,
     }
     body = to_body(msgspec.convert(asked, VmBackup))
     return body | {DESCRIBED: _described(report, [disk.lun for disk in disks])}
+
+
+def _instant_days(connection: Connection, item: ItemRow) -> int:
+    policy = policies.get_policy(connection, item.policy_id or "")
+    return instant_days(policy.properties) if policy is not None else 0
 
 
 def _levels(connection: Connection, item: ItemRow) -> tuple[str, str, str]:
@@ -231,5 +239,6 @@ def measured_of(result: Body) -> Body:
         "stopMs": told.stop_ms,
         "waitedMs": told.waited_ms,
         "guestWriteMs": told.guest_write_ms,
+        **({"instant": msgspec.to_builtins(told.instant)} if told.instant is not None else {}),
         "disks": [msgspec.to_builtins(disk) for disk in told.disks],
     }

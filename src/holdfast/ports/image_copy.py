@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -71,6 +72,11 @@ class ImageCopies(Protocol):
 
     def is_whole(self, copy: Path, mark: Mark) -> bool:
         """Whether it is there, and nobody touched it since ``finish``."""
+        ...
+
+    def opened(self, copy: Path, mark: Mark) -> AbstractContextManager[Path]:
+        """A path by which this process and its children read the copy, whoever changes names
+        meanwhile. NotCopiedError when it is not whole; OSError."""
         ...
 
     def clone(self, copy: Path, mark: Mark, target: Path) -> None:

@@ -249,7 +249,8 @@ Target = (
 class VmRestore(Shape, frozen=True, kw_only=True):
     """``uuid`` and ``name``: of the machine the point is of. ``luns``: the disks to restore, all of
     the point's when empty. ``job_id``: the job this is for. ``restore_keys``: put the keys of its
-    encrypted volumes into the host's key vault."""
+    encrypted volumes into the host's key vault. ``local_token``: of the host's own copies, when the
+    point has nothing else; only disks are restored of it."""
 
     recovery_point_id: str
     uuid: Uuid
@@ -258,6 +259,7 @@ class VmRestore(Shape, frozen=True, kw_only=True):
     job_id: str = ""
     luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
     restore_keys: bool = False
+    local_token: Word = ""
 
 
 class KeyShown(Shape, frozen=True, kw_only=True):

@@ -131,6 +131,7 @@ def _report(agent: AgentRow, seen: MachineSeen, now: datetime) -> ReportRow:
         memory_bytes=seen.memory_bytes,
         disks=[msgspec.to_builtins(disk) for disk in disks],
         tags=dict(seen.tags),
+        kept=[msgspec.to_builtins(one) for one in seen.kept],
         reported_at=now,
     )
 

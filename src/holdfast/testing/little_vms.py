@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from holdfast.adapters.clock import SystemClock, SystemRandom
 from holdfast.agent.client import AgentClient
 from holdfast.agent.hypervisors import recovery_host
@@ -50,7 +52,9 @@ from holdfast.ports.vm_tasks import (
     FileRow,
     FilesListed,
     FilesOut,
+    InstantCopy,
     InstantMachine,
+    KeptSeen,
     MachineSeen,
     MoveDisks,
     NewMachine,
@@ -68,6 +72,7 @@ from holdfast.workloads.files.restore import FilesRestore, RestorePlan
 from holdfast.workloads.files.restore_fetch import ChunkFetcher
 
 PICTURE = b"a picture"
+UNTIL = "2099-01-01T00:00:00+00:00"  # when local copies go
 
 
 class LittleVm:
@@ -81,7 +86,8 @@ class LittleVm:
 
 class LittleVms:
     """Keeps ``VmWork``. ``reaches``: the consistency a backup comes to; ``hold``: backups wait for
-    it after their snapshot, ``before``: before it. ``refuses``: what backups fail with."""
+    it after their snapshot, ``before``: before it. ``refuses``: what backups fail with. ``kept``:
+    local copies, by machine; made by backups while ``keeps``, and then also by one that fails."""
 
     def __init__(self, folder: Path, *machines: LittleVm) -> None:
         self.folder = folder
@@ -93,6 +99,8 @@ class LittleVms:
         self.taken: list[VmBackup | VmRestore] = []
         self.granted = b""  # what unwraps keys, in the latest restore's session
         self.refuses: HoldfastError | None = None
+        self.keeps = False
+        self.kept: dict[str, list[KeptSeen]] = {}
 
     def inventory(self) -> Sequence[MachineSeen]:
         return [
@@ -108,6 +116,7 @@ class LittleVms:
                     DiskSeen(lun=lun, name=f"disk{lun}", size_bytes=len(content))
                     for lun, content in sorted(one.disks.items())
                 ),
+                kept=tuple(self.kept.get(one.uuid, ())),
             )
             for one in self.machines.values()
         ]
@@ -119,6 +128,7 @@ class LittleVms:
         if machine is None:
             raise SourceError("the machine is gone", code="UserErrorVmNotFoundV2")
         self._wait(self.before, control)
+        token = self._keep(asked, control)
         if self.refuses is not None:
             raise self.refuses
         content = {f"disk{one.lun}".encode(): machine.disks[one.lun] for one in asked.disks}
@@ -131,6 +141,7 @@ class LittleVms:
         claims = {"consistency": level, "consistencyReason": reason, "transferredBytes": 1}
         point = session.commit(run.receipts, root, claims)
         control.show(UPLOAD_PHASE, _figures(asked, content, done=True))
+        self._name_copy(asked, token, point, control)
         disks = [
             DiskBackedUp(lun=one.lun, logical_bytes=len(machine.disks[one.lun]), full="first")
             for one in asked.disks
@@ -141,8 +152,37 @@ class LittleVms:
             consistency_reason=reason,
             freeze_ms=12.5,
             stop_ms=1.5,
+            instant=InstantCopy(
+                kept=bool(token),
+                until=UNTIL if token else "",
+                reason="" if token else "its file system cannot share blocks",
+            ),
             disks=tuple(disks),
         )
+
+    def _keep(self, asked: VmBackup, control: VmControl) -> str:
+        """The token of a local copy made; "" for none."""
+        if not self.keeps or not asked.instant_days:
+            return ""
+        token = SystemRandom().token(16).hex()
+        made = KeptSeen(
+            token=token,
+            taken_at=SystemClock().now().isoformat(),
+            until=UNTIL,
+            job_id=asked.job_id,
+            consistency=self.reaches[0],
+            luns=tuple(one.lun for one in asked.disks),
+        )
+        self.kept.setdefault(asked.uuid, []).append(made)
+        control.machines_changed()
+        return token
+
+    def _name_copy(self, asked: VmBackup, token: str, point: str, control: VmControl) -> None:
+        self.kept[asked.uuid] = [
+            msgspec.structs.replace(one, point=point) if one.token == token else one
+            for one in self.kept.get(asked.uuid, ())
+        ]
+        control.machines_changed()
 
     def _wait(self, event: threading.Event, control: VmControl) -> None:
         while not event.wait(0.05):

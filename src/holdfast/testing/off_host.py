@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.adapters.clock import SystemClock, SystemRandom
 from holdfast.adapters.disk_format import SystemDiskFiles
-from holdfast.adapters.hypervisor.qemu import QemuHypervisor
+from holdfast.adapters.hypervisor.qemu import QemuHypervisor, read_image
 from holdfast.adapters.image_copy import ReflinkCopies
 from holdfast.agent.vm.executor import VmExecutor
 from holdfast.agent.vm.kept.copies import KeptCopies
@@ -71,7 +71,9 @@ class Host:
         entry = msgspec.structs.replace(self.entry, disk=disks)
         hypervisor = QemuHypervisor([entry], self.folder / "agent")
         clock, files = self.vault.files.clock, SystemDiskFiles()
-        self.kept = KeptCopies(ReflinkCopies(), self.folder / "agent" / "machines", self.clock)
+        self.kept = KeptCopies(
+            ReflinkCopies(), self.folder / "agent" / "machines", self.clock, read_image
+        )
         self.executor = VmExecutor(
             hypervisor, files, clock, SystemRandom(), "host1", kept=self.kept
         )

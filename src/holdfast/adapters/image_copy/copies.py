@@ -57,6 +57,13 @@ class ReflinkCopies:
         except (OSError, NotCopiedError):
             return False
 
+    @contextmanager
+    def opened(self, copy: Path, mark: Mark) -> Iterator[Path]:
+        with _opened(copy) as fd:
+            if mark_of(fd) != mark:
+                raise NotCopiedError("it is not as it was left")
+            yield Path(f"/proc/{os.getpid()}/fd/{fd}")
+
     def clone(self, copy: Path, mark: Mark, target: Path) -> None:
         with _opened(copy) as source:
             if mark_of(source) != mark:

@@ -16,9 +16,10 @@ from holdfast.agent.vm.instant.moving import move_disks
 from holdfast.agent.vm.instant.restore import InstantRestores
 from holdfast.agent.vm.instant.trial import Trial
 from holdfast.agent.vm.kept.copies import KeptCopies
+from holdfast.agent.vm.kept.restoring import LocalDisks
 from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.replace import replace_disks
-from holdfast.agent.vm.restore import PointDisks, RestoreMeans, to_folder, to_new_machine
+from holdfast.agent.vm.restore import Disks, PointDisks, RestoreMeans, to_folder, to_new_machine
 from holdfast.agent.vm.seen import remembered, to_seen
 from holdfast.agent.vm_work import VmControl, VmSession
 from holdfast.errors import ConflictError, HoldfastError, InternalError, SourceError
@@ -151,8 +152,12 @@ class VmExecutor:
 
     def back_up(self, asked: VmBackup, session: VmSession, control: VmControl) -> VmBackedUp:
         self._wait_tidy(control)
-        with _place(self._room, control):
-            return MachineBackup(self._means, asked, session, control).run()
+        try:
+            with _place(self._room, control):
+                return MachineBackup(self._means, asked, session, control).run()
+        finally:
+            if asked.instant_days:
+                control.machines_changed()  # the server is to hear of the local copy
 
     def _wait_tidy(self, control: VmControl) -> None:
         """CancelledError."""
@@ -182,7 +187,17 @@ class VmExecutor:
     def _restore_disks(
         self, asked: VmRestore, session: VmSession, control: VmControl
     ) -> VmRestored:
-        disks = PointDisks(self._restores, asked, session, control)
+        return self._put_disks(asked, PointDisks(self._restores, asked, session, control), control)
+
+    def restore_local(self, asked: VmRestore, control: VmControl) -> VmRestored:
+        kept = self._means.kept
+        if kept is None:
+            raise InternalError("this host keeps no local copies")
+        return self._put_disks(
+            asked, LocalDisks(kept, self._restores.files, asked, control), control
+        )
+
+    def _put_disks(self, asked: VmRestore, disks: Disks, control: VmControl) -> VmRestored:
         match asked.target:
             case FolderTarget() as target:
                 return to_folder(self._restores, asked, disks, target)

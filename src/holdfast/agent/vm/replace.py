@@ -14,7 +14,7 @@ from pathlib import Path
 
 from holdfast.adapters.disk_format.partial import failed
 from holdfast.agent.vm.definition import described_disk
-from holdfast.agent.vm.restore import IMAGES, PointDisks, RestoreMeans, restored, told_path
+from holdfast.agent.vm.restore import IMAGES, Disks, RestoreMeans, restored, told_path
 from holdfast.agent.vm.staging import FILE, FOLDER, free_name, give, opened, staged_folder
 from holdfast.agent.vm_work import VmControl
 from holdfast.errors import ConflictError, TargetError
@@ -33,7 +33,7 @@ class _Swap:
 
 
 def replace_disks(
-    means: RestoreMeans, asked: VmRestore, disks: PointDisks, control: VmControl
+    means: RestoreMeans, asked: VmRestore, disks: Disks, control: VmControl
 ) -> VmRestored:
     """ConflictError (UserErrorVmNotShutDown, DiskNotReplaceable), SourceError
     (UserErrorVmNotFoundV2), TargetError, CancelledError: then the machine's disks are as they
@@ -72,7 +72,7 @@ def _off(means: RestoreMeans, asked: VmRestore) -> Machine:
     )
 
 
-def _place(machine: Machine, disks: PointDisks, entry: DiskEntry) -> tuple[Path, str]:
+def _place(machine: Machine, disks: Disks, entry: DiskEntry) -> tuple[Path, str]:
     """Path and format of a disk's image: of the settings, or where it lay when the point was made
     if that is known of none and nothing lies there."""
     own = next((disk for disk in machine.disks if disk.lun == entry.lun), None)

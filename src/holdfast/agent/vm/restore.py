@@ -13,12 +13,13 @@ from uuid import UUID
 
 from holdfast.agent.vm.definition import Definition, DiskFile, described_disk
 from holdfast.agent.vm.kept.copies import KeptCopies
+from holdfast.agent.vm.kept.restoring import LocalDisks, write_copy
 from holdfast.agent.vm.keys import HostKeys, put_back
 from holdfast.agent.vm.places import beside_original, plain_name
 from holdfast.agent.vm.staging import free_name, publish, staged_folder
 from holdfast.agent.vm_work import VmControl, VmSession
 from holdfast.domain.path_text import decode_path, encode_path
-from holdfast.errors import ConflictError, NotFoundError, TargetError
+from holdfast.errors import ConflictError, NotFoundError, SourceError, TargetError
 from holdfast.ports.block_device import BlockTarget
 from holdfast.ports.clock import Random
 from holdfast.ports.disk_format import DiskFiles, DiskFormat
@@ -90,7 +91,7 @@ class PointDisks:
     def write(self, entry: DiskEntry, target: Path, form: str) -> None:
         """Make ``target`` hold a disk; see ports.disk_format.DiskFiles."""
         kind = DiskFormat(form)
-        if self._clone(entry, target, form):
+        if self._from_copy(entry, target, form):
             self.local.add(entry.lun)
         elif self._files.takes_blocks(kind):
             with self._files.create(target, kind, entry.size) as made:
@@ -106,17 +107,24 @@ class PointDisks:
                 )
         self._reached(entry, entry.size)
 
-    def _clone(self, entry: DiskEntry, target: Path, form: str) -> bool:
-        """From the local copy of the same point in time, if it is there and shares its blocks with
-        ``target``'s file system."""
-        if self._kept is None or not entry.token:
-            return False
-        found = self._kept.disks_of(entry.token).get(entry.lun)
-        if found is None or (found.format, found.size) != (form, entry.size):
+    def _from_copy(self, entry: DiskEntry, target: Path, form: str) -> bool:
+        """From the local copy of the same point in time, if there is one. TargetError,
+        CancelledError."""
+        found = self._kept.find(entry.token) if self._kept is not None and entry.token else None
+        disks = {disk.lun: disk for disk in found.disks} if found is not None else {}
+        if self._kept is None or entry.lun not in disks or disks[entry.lun].size != entry.size:
             return False
         try:
-            self._kept.clone(found, target)
-        except (NotCopiedError, OSError) as error:
+            write_copy(
+                self._kept,
+                self._files,
+                disks[entry.lun],
+                target,
+                form,
+                progress=lambda done: self._reached(entry, done),
+                cancelled=lambda: self._control.stopped,
+            )
+        except (NotCopiedError, SourceError) as error:
             log.info("disk %d comes from the vault, not from its local copy: %s", entry.lun, error)
             return False
         return True
@@ -142,8 +150,11 @@ class PointDisks:
         self._control.show(DOWNLOAD_PHASE, shown)
 
 
+Disks = PointDisks | LocalDisks
+
+
 def to_folder(
-    means: RestoreMeans, asked: VmRestore, disks: PointDisks, target: FolderTarget
+    means: RestoreMeans, asked: VmRestore, disks: Disks, target: FolderTarget
 ) -> VmRestored:
     """A folder NAME-POINT in the one asked for. TargetError, ConflictError, CancelledError."""
     parent = Path(os.fsdecode(decode_path(target.folder)))
@@ -161,7 +172,7 @@ def to_folder(
 def to_new_machine(
     means: RestoreMeans,
     asked: VmRestore,
-    disks: PointDisks,
+    disks: Disks,
     target: NewMachine,
     control: VmControl,
 ) -> VmRestored:
@@ -188,7 +199,7 @@ def to_new_machine(
     return _restored(final, disks, written, made)
 
 
-def _fill(staged: Path, disks: PointDisks, forms: dict[int, str]) -> list[DiskFile]:
+def _fill(staged: Path, disks: Disks, forms: dict[int, str]) -> list[DiskFile]:
     written = []
     for entry in disks.entries:
         form = forms[entry.lun]
@@ -201,7 +212,7 @@ def _fill(staged: Path, disks: PointDisks, forms: dict[int, str]) -> list[DiskFi
 def _definition(
     means: RestoreMeans,
     asked: VmRestore,
-    disks: PointDisks,
+    disks: Disks,
     written: list[DiskFile],
     name: str,
     final: Path,
@@ -212,9 +223,7 @@ def _definition(
     return Definition(name, fresh, point, disks.described, written, final, keys)
 
 
-def _restored(
-    final: Path, disks: PointDisks, written: list[DiskFile], made: Definition
-) -> VmRestored:
+def _restored(final: Path, disks: Disks, written: list[DiskFile], made: Definition) -> VmRestored:
     return VmRestored(
         disks=tuple(
             restored(disks, entry, final / file.name)
@@ -226,7 +235,7 @@ def _restored(
     )
 
 
-def restored(disks: PointDisks, entry: DiskEntry, path: Path) -> DiskRestored:
+def restored(disks: Disks, entry: DiskEntry, path: Path) -> DiskRestored:
     return DiskRestored(
         lun=entry.lun,
         path=told_path(path),
@@ -241,12 +250,12 @@ def told_path(path: Path) -> str:
     return encode_path(os.fsencode(path))
 
 
-def _image_format(disks: PointDisks, lun: int) -> str:
+def _image_format(disks: Disks, lun: int) -> str:
     found = described_disk(disks.described, lun).get("format")
     return str(found) if found in IMAGES else IMAGES[0]
 
 
-def _home(disks: PointDisks, target: NewMachine) -> Path:
+def _home(disks: Disks, target: NewMachine) -> Path:
     """Where machines lie: as asked, or beside the original's folder. TargetError."""
     if target.folder is not None:
         return Path(os.fsdecode(decode_path(target.folder)))

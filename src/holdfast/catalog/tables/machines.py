@@ -6,9 +6,17 @@ that two hosts report has two.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, UniqueConstraint, text
 
-from holdfast.catalog.columns import BIG, ID_CHARS, document, identifier, metadata, moment
+from holdfast.catalog.columns import (
+    BIG,
+    DOCUMENT,
+    ID_CHARS,
+    document,
+    identifier,
+    metadata,
+    moment,
+)
 
 virtual_machines = Table(
     "hf_virtual_machines",
@@ -40,6 +48,7 @@ machine_reports = Table(
     Column("memory_bytes", BIG, nullable=False),
     document("disks"),
     document("tags"),
+    Column("kept", DOCUMENT, nullable=False, server_default=text("'[]'")),
     moment("reported_at"),
     Index("ix_hf_machine_reports_vault_id_uuid", "vault_id", "uuid"),
 )

@@ -11,11 +11,13 @@
     exports, snapshot    what is served, and how it ends
     booting, running     machines of ours that run from the vault; moving: their disks to local
     runner               storage; the port's calls for them
+    reading              an image that no machine has, as a disk
 
 docs/design/virtual-machines.md tells the sequence and what a crash at each step leaves.
 """
 
 from holdfast.adapters.hypervisor.qemu.hypervisor import QemuHypervisor
+from holdfast.adapters.hypervisor.qemu.reading import read_image
 from holdfast.adapters.hypervisor.qemu.runner import QemuRunner
 
-__all__ = ["QemuHypervisor", "QemuRunner"]
+__all__ = ["QemuHypervisor", "QemuRunner", "read_image"]

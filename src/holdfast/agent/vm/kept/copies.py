@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,25 @@ import msgspec
 from holdfast.agent.vm.kept.records import Kept, KeptDisk, Records
 from holdfast.agent.vm.kept.taking import CopyTaking
 from holdfast.domain.instant_tier import Drop, Held, Space, plan_drops
+from holdfast.ports.block_device import BlockSource
 from holdfast.ports.clock import Clock
 from holdfast.ports.hypervisor import SnapshotOutcome
 from holdfast.ports.image_copy import ImageCopies, NotCopiedError
 from holdfast.ports.vm_tasks import InstantCopy, KeptSeen, VmBackup
 
+ImageReader = Callable[[Path, str], AbstractContextManager[BlockSource]]
 log = logging.getLogger("holdfast.agent")
 
 
 class KeptCopies:
-    """Thread safe. ``folder``: where the agent notes them."""
+    """Thread safe. ``folder``: where the agent notes them; ``read``: an image of a format as a
+    disk."""
 
-    def __init__(self, images: ImageCopies, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self, images: ImageCopies, folder: Path, clock: Clock, read: ImageReader | None = None
+    ) -> None:
         self.images, self.records = images, Records(folder / "kept")
+        self._read = read
         self._clock = clock
         self._lock = threading.Lock()  # guards what follows, and one tidying at a time
         self._busy: set[str] = set()
@@ -46,12 +52,12 @@ class KeptCopies:
         with self._lock:
             self._busy.discard(token)
 
-    def disks_of(self, token: str) -> dict[int, KeptDisk]:
-        """By LUN, the copies of that point in time which were not touched since."""
+    def find(self, token: str) -> Kept | None:
+        """The copies of a point in time, when they are whole and nobody touched them since."""
         for kept in self.records.all():
-            if kept.standing and kept.token == token:
-                return {disk.lun: disk for disk in kept.disks if self._is_whole(disk)}
-        return {}
+            if kept.token == token and self._is_standing(kept):
+                return kept
+        return None
 
     def heal(self, token: str, point: str) -> None:
         """The point in time ``token`` is in the vault as ``point``, whoever was to note that."""
@@ -69,11 +75,22 @@ class KeptCopies:
             raise NotCopiedError("it is not whole")
         self.images.clone(disk.place, disk.mark, target)
 
+    @contextmanager
+    def opened(self, disk: KeptDisk) -> Iterator[BlockSource]:
+        """A copy as a disk to read. NotCopiedError, SourceError."""
+        if disk.mark is None or self._read is None:
+            raise NotCopiedError("it cannot be read here")
+        with (
+            self.images.opened(disk.place, disk.mark) as path,
+            self._read(path, disk.format) as source,
+        ):
+            yield source
+
     def told(self) -> dict[str, tuple[KeptSeen, ...]]:
         """By machine, what the server is told."""
         found: dict[str, tuple[KeptSeen, ...]] = {}
         for kept in self.records.all():
-            if kept.standing and all(self._is_whole(disk) for disk in kept.disks):
+            if self._is_standing(kept):
                 found[kept.uuid] = (*found.get(kept.uuid, ()), _seen(kept))
         return found
 
@@ -121,8 +138,11 @@ class KeptCopies:
         except (OSError, NotCopiedError) as error:
             log.warning("the local copy %s could not be removed: %s", kept.token, error)
 
-    def _is_whole(self, disk: KeptDisk) -> bool:
-        return disk.mark is not None and self.images.is_whole(disk.place, disk.mark)
+    def _is_standing(self, kept: Kept) -> bool:
+        return kept.standing and all(
+            disk.mark is not None and self.images.is_whole(disk.place, disk.mark)
+            for disk in kept.disks
+        )
 
 
 class BackupCopy:
