@@ -13,8 +13,15 @@ from typing import Any
 import pytest
 
 from holdfast.agent.vm_work import VmControl
-from holdfast.errors import CancelledError, StoreUnavailableError
-from holdfast.ports.vm_tasks import DiskFiles, KeptSeen, NewMachine, ReplaceDisks, VmRestored
+from holdfast.errors import CancelledError, SourceError, StoreUnavailableError
+from holdfast.ports.vm_tasks import (
+    DiskFiles,
+    KeptSeen,
+    NewMachine,
+    ReplaceDisks,
+    VmRestore,
+    VmRestored,
+)
 from holdfast.testing.guest import guest_folder
 from holdfast.testing.loop_volume import volume, volume_missing
 from holdfast.testing.off_host import MIB, NEEDED, Host
@@ -93,7 +100,7 @@ def test_the_copy_and_the_vault_hold_the_same(host: Host) -> None:
     for copy in host.folder.glob(".holdfast-copies/*"):
         os.utime(copy)
     slow = host.restore(folder_in(host.folder, "slow"))
-    assert (local(quick), local(slow)) == ([True, False], [False, False])  # raw, asked as qcow2
+    assert (local(quick), local(slow)) == ([True, True], [False, False])
     for one, other in zip(quick.disks, slow.disks, strict=True):
         host.qemu("qemu-img", "compare", one.path, other.path)
     assert told(host) == []  # somebody touched them
@@ -138,10 +145,26 @@ def test_a_copy_outlives_a_transfer_that_fails(host: Host) -> None:
     assert (left.point, left.consistency) == ("", "CrashConsistent")
     (copy,) = host.folder.glob(f".holdfast-copies/{left.token}-0.raw")
     assert copy.read_bytes() == moment
+    asked = VmRestore(
+        recovery_point_id=left.token,
+        uuid=host.entry.id,
+        name="web1",
+        target=folder_in(host.folder, "alone"),
+        local_token=left.token,
+    )
+    alone = host.executor.restore_local(asked, VmControl(lambda: False))
+    saved = host.folder / "moment.raw"
+    saved.write_bytes(moment)
+    host.qemu("qemu-img", "compare", "-F", "raw", alone.disks[1].path, str(saved))
+    assert local(alone) == [True, True]
     third = host.back_up().recovery_point_id
     assert [seen.point for seen in told(host)] == [first, "", third]
     done = host.restore(NewMachine(name="web3"))
     host.check_same(done.disks[1].path, "raw")
+    host.clock.ahead = timedelta(days=2, minutes=1)
+    assert told(host) == []
+    with pytest.raises(SourceError, match="not there any more"):
+        host.executor.restore_local(asked, VmControl(lambda: False))
 
 
 def test_a_cancelled_backup_leaves_none(host: Host) -> None:

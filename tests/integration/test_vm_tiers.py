@@ -4,13 +4,15 @@ agent program, machines in memory."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from holdfast.errors import SourceError
 from holdfast.testing.live_server import LiveServer
-from holdfast.testing.vm_farm import WEB, Farm, vm_farm
+from holdfast.testing.vm_farm import DATA, WEB, Farm, vm_farm
 from holdfast.testing.vm_typing import Type, typist
 from holdfast.testing.wait import eventually
 
@@ -98,3 +100,50 @@ def test_a_copy_nobody_named_is_known_by_its_job(field: Farm) -> None:
     look_again(field)
     field.back_up("web")
     eventually(lambda: tiers(field, point)[0] == instant("Valid"), "it is still there")
+
+
+def test_a_point_outlives_a_transfer_that_fails_and_is_restored(
+    field: Farm, typed: Type, tmp_path: Path
+) -> None:
+    before = {row["name"] for row in listed(field)}
+    field.vms.refuses = SourceError("the machine is lost", code="MachineLost")
+    job = field.job(field.start_backup("web"))
+    field.vms.refuses = None
+    assert job["status"] == "Failed"
+    token = field.vms.kept[WEB][-1].token
+    eventually(lambda: token in {row["name"] for row in listed(field)}, "it is listed")
+    assert {row["name"] for row in listed(field)} == before | {token}
+    assert listed(field)[0]["name"] == token, "newest first"
+    told = field.point("web", token)
+    assert told["recoveryPointTierDetails"] == [instant("Valid")]
+    assert told["recoveryPointProperties"]["expiryTime"].startswith("2099-01-01")
+    assert told["recoveryPointDiskConfiguration"]["numberOfDisksIncludedInBackup"] == 2
+    assert "snapshot: beside" in shown(field, typed, token)
+    field.vms.machines[WEB].disks[0] = b"other"
+    account = field.account("tiers1", tmp_path)
+    done = field.job(field.restore("web", token, "RestoreDisks", storageAccountId=account))
+    assert done["status"] == "Completed", done
+    assert (tmp_path / "disk0").read_bytes() == DATA
+    assert getattr(field.vms.taken[-1], "local_token", "") == token
+    new = field.spot.resource("web-copy")
+    assert field.job(field.restore("web", token, "AlternateLocation", targetVirtualMachineId=new))
+    code, _, err = typed("vm", "instant", "web", "--recovery-point", token)
+    assert (code != 0, "RecoveryPointNotInVault" in err) == (True, True), err
+    assert field.point("web", "latest")["recoveryPointTierDetails"][-1] == VAULT
+    field.vms.machines[WEB].disks[0] = DATA
+
+
+def test_a_copy_is_a_point_before_it_is_in_the_vault_and_stays_the_same_one(field: Farm) -> None:
+    before = len(field.vms.kept[WEB])
+    field.vms.hold.clear()
+    answer = field.start_backup("web")
+    eventually(lambda: len(field.vms.kept[WEB]) > before, "the snapshot stands")
+    token = field.vms.kept[WEB][-1].token
+    eventually(lambda: token in {row["name"] for row in listed(field)}, "it is a point")
+    assert field.job(answer, ended=False)["status"] == "InProgress"
+    field.vms.hold.set()
+    point = field.job(answer)["holdfast"]["result"]["recoveryPointId"]
+    eventually(lambda: tiers(field, point) == [instant("Valid"), VAULT], "in both")
+    address = f"{field.spot.item('web')}/recoveryPoints/{token}"
+    assert field.server.ok("GET", address)["name"] == point
+    assert token not in {row["name"] for row in listed(field)}

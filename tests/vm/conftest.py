@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.adapters.hypervisor.qemu import QemuHypervisor
 from holdfast.machine_settings import MachineDisk, MachineEntry
-from holdfast.ports.hypervisor import Generations, Parent, Snapshot, Wish
+from holdfast.ports.hypervisor import AtRest, Generations, Parent, Snapshot, Wish
 from holdfast.testing.guest import (
     GuestDisk,
     GuestFiles,
@@ -54,12 +54,18 @@ class Place:
         self.entry = entry
         self.hypervisor = QemuHypervisor([entry], self.folder / "agent")
 
-    def begin(self, wish: Wish | None = None, luns: Sequence[int] | None = None) -> Snapshot:
+    def begin(
+        self,
+        wish: Wish | None = None,
+        luns: Sequence[int] | None = None,
+        at_rest: AtRest | None = None,
+    ) -> Snapshot:
         """Settle, then the next point in time."""
         self._count += 1
         self.hypervisor.settle(self.entry.id, self.committed)
         wanted = Generations(f"p{self._count}", self.parents)
-        return self.hypervisor.begin(self.entry.id, luns or self.luns, wish or Wish(), wanted)
+        luns, wish = luns or self.luns, wish or Wish()
+        return self.hypervisor.begin(self.entry.id, luns, wish, wanted, at_rest)
 
     def finish(self, snapshot: Snapshot) -> list[int]:
         """Read all disks and commit; the bytes read of each."""
@@ -113,11 +119,15 @@ def files() -> GuestFiles:
 
 @pytest.fixture
 def make(files: GuestFiles) -> Iterator[Callable[..., Place]]:
-    """Boots a guest: ``make("kernel words", wait=False, image="raw", ...)``."""
+    """Boots a guest: ``make("kernel words", wait=False, image="raw", ...)``. ``room``: its folder,
+    of a short path."""
     with ExitStack() as ending:
 
-        def made(words: str = "", *, wait: bool = True, **options: Any) -> Place:
-            place = Place(ending.enter_context(guest_folder()), files, words, **options)
+        def made(
+            words: str = "", *, wait: bool = True, room: Path | None = None, **options: Any
+        ) -> Place:
+            folder = room or ending.enter_context(guest_folder())
+            place = Place(folder, files, words, **options)
             ending.callback(place.guest.kill)
             place.guest.boot(files, wait=wait)
             return place

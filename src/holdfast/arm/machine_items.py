@@ -18,6 +18,7 @@ from holdfast.domain.virtual_machines import (
     names_in,
 )
 from holdfast.services.item_views import ItemView
+from holdfast.services.kept_copies import LOCAL_ONLY
 from holdfast.services.machine_items import EXCLUSION
 
 Body = dict[str, Any]
@@ -111,6 +112,8 @@ def _tiers(row: PointRow, *, local: bool) -> list[Body]:
     """As in Azure: the tier a point never was in is not named, one it has left is Deleted."""
     instant = (row.details.get("measured") or {}).get("instant") or {}
     tiers = [{"type": "HardenedRP", "status": "Valid"}]
+    if LOCAL_ONLY in row.details:
+        return [{"type": "InstantRP", "status": "Valid"}]
     if local or instant.get("kept"):
         tiers.insert(0, {"type": "InstantRP", "status": "Valid" if local else "Deleted"})
     return tiers
@@ -131,10 +134,11 @@ def _key_and_secret(encryption: Body | None) -> Body:
 def without_screenshot(details: Body) -> Body:
     """What lists show of a point: pictures are large."""
     told = details.get("restoreTest")
+    shown = {key: one for key, one in details.items() if key != LOCAL_ONLY}
     if not told:
-        return details
+        return shown
     return {
-        **details,
+        **shown,
         "restoreTest": {key: one for key, one in told.items() if key != "screenshot"},
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,13 +26,14 @@ from holdfast.arm.items import ITEM, answering
 from holdfast.arm.items import KIND as ITEMS
 from holdfast.arm.vaults import VaultCall, vault_call
 from holdfast.catalog import points, recoveries
+from holdfast.catalog.points import PointRow
 from holdfast.domain.access import RESTORE_ELSEWHERE
 from holdfast.domain.virtual_machines import is_machine
 from holdfast.errors import UsageError
 from holdfast.services import items as service
 from holdfast.services import machine_restore, recovery
 from holdfast.services.item_views import view_item
-from holdfast.services.kept_copies import copies_of, copy_of
+from holdfast.services.kept_copies import copies_of, copy_of, local_points
 from holdfast.services.rates import RESTORES, VM_RESTORES, within
 
 KIND = f"{ITEMS}/recoveryPoints"
@@ -59,6 +61,7 @@ def list_points(
         )
         mounted = recoveries.open_points(connection, row.id, call.platform.now())
         copies = copies_of(connection, row)
+        alone = [] if call.skip_token else local_points(connection, row, copies)
     newest = latest.rp_id if latest else ""
     rows = [
         wire.point_body(
@@ -69,9 +72,24 @@ def list_points(
             mounted=point.rp_id in mounted,
             local=copy_of(point, copies) is not None,
         )
-        for point in page.rows
+        for point in _by_time(page.rows, alone, since, until)
     ]
     return listed(rows, call, page.next_token)
+
+
+def _by_time(
+    rows: Sequence[PointRow],
+    alone: Sequence[PointRow],
+    since: datetime | None,
+    until: datetime | None,
+) -> list[PointRow]:
+    """Points of the vault with those their hosts alone have, newest first."""
+    wanted = [
+        row
+        for row in alone
+        if (since is None or row.time >= since) and (until is None or row.time <= until)
+    ]
+    return sorted([*rows, *wanted], key=lambda row: row.time, reverse=True)
 
 
 @get(POINT, opt=READ)
@@ -91,7 +109,7 @@ def get_point(
     with found.call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
         view = view_item(found.call.platform, connection, row)
-        one = recovery.find_point(connection, found.row, row, point)
+        one = recovery.find_any_point(connection, found.row, row, point)
         latest = points.latest_point(connection, row.id)
         mounted = recoveries.open_points(connection, row.id, found.call.platform.now())
         local = copy_of(one, copies_of(connection, row)) is not None

@@ -141,6 +141,7 @@ def restore_payload(job: JobRow, item: ItemRow) -> Body:
         "jobId": job.id,
         "luns": job.parameters.get("luns") or [],
         "restoreKeys": bool(job.parameters.get("restoreKeys")),
+        "localToken": str(job.parameters.get("localToken") or ""),
     }
     return to_body(msgspec.convert(asked, VmRestore))
 

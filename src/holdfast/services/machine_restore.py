@@ -19,11 +19,12 @@ from holdfast.jobs.machine_work import host_of
 from holdfast.ports.vm_tasks import DiskFiles, Format, NewMachine, ReplaceDisks
 from holdfast.services.accounts import AccountView, account_of_id
 from holdfast.services.items import find_item
+from holdfast.services.kept_copies import LOCAL_ONLY
 from holdfast.services.machine_items import HOST
 from holdfast.services.machines import find_machine
 from holdfast.services.platform import Platform
 from holdfast.services.point_jobs import submit_on_point
-from holdfast.services.recovery import find_point
+from holdfast.services.recovery import find_any_point
 
 Body = dict[str, Any]
 KINDS = ("AlternateLocation", "OriginalLocation", "RestoreDisks")
@@ -34,7 +35,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 class RestorePlan:
     """``host``: the container that does it; ``elsewhere``: it is not the machine's own;
     ``safety``: a recovery point of the machine as it is is made before. ``keys``: those of its
-    encrypted volumes are put into the host's key vault."""
+    encrypted volumes are put into the host's key vault. ``local``: the token of the host's own
+    copy, when the point has nothing else."""
 
     item: ItemRow
     point: PointRow
@@ -45,6 +47,7 @@ class RestorePlan:
     elsewhere: bool
     safety: bool = False
     keys: bool = False
+    local: str = ""
 
 
 def plan_restore(
@@ -60,7 +63,7 @@ def plan_restore(
     InvalidDiskList, InvalidFormat, InvalidName, InvalidRestoreKeys, UserErrorDisksExcluded);
     NotFoundError;
     ConflictError (UserErrorVmNotShutDown, UserErrorTargetVmExists, UserErrorVmClaimedByTwoHosts,
-    UserErrorVmMoved, TargetHostUnknown, SafetyPointNotPossible)."""
+    UserErrorVmMoved, TargetHostUnknown, SafetyPointNotPossible, RecoveryPointElsewhere)."""
     kind = properties.get("recoveryType") or "AlternateLocation"
     if kind not in KINDS:
         raise UsageError(
@@ -100,7 +103,7 @@ def _plan_kind(
 ) -> RestorePlan:
     with platform.catalog.read() as connection:
         _, item = find_item(connection, vault, *names)
-        found = find_point(connection, vault, item, point)
+        found = find_any_point(connection, vault, item, point)
         luns = _luns(properties, found, kind)
         account = _account(connection, vault, properties)
         own = containers.get_container(connection, str(item.properties.get(HOST) or ""))
@@ -133,7 +136,21 @@ def _plan(
     own: ContainerRow | None,
 ) -> RestorePlan:
     name = account.row.name if account is not None else ""
-    return RestorePlan(item, point, host, target, luns, name, own is None or own.id != host.id)
+    elsewhere = own is None or own.id != host.id
+    local = _local(point, host)
+    return RestorePlan(item, point, host, target, luns, name, elsewhere, local=local)
+
+
+def _local(point: PointRow, host: ContainerRow) -> str:
+    """ConflictError (RecoveryPointElsewhere) for a point that another host alone has."""
+    holder = point.details.get(LOCAL_ONLY)
+    if holder is None or holder == host.id:
+        return point.rp_id if holder else ""
+    raise ConflictError(
+        f"recovery point {point.rp_id} is not in the vault, and not on {host.friendly_name}",
+        code="RecoveryPointElsewhere",
+        hint="restore it on the machine's own host, or restore a point that is in the vault",
+    )
 
 
 def start_restore(platform: Platform, vault: VaultRow, plan: RestorePlan, by: str) -> str:
@@ -147,6 +164,7 @@ def start_restore(platform: Platform, vault: VaultRow, plan: RestorePlan, by: st
         storageAccount=plan.account,
         safetyPoint=plan.safety,
         restoreKeys=plan.keys,
+        localToken=plan.local,
     )
 
 

@@ -21,6 +21,7 @@ from holdfast.errors import NotFoundError, UsageError
 from holdfast.jobs.safety import is_safety_point
 from holdfast.ports.jobs import JobSpec
 from holdfast.services.items import find_container, find_item
+from holdfast.services.kept_copies import find_copied, in_vault
 from holdfast.services.platform import Platform
 from holdfast.vaultstore.entries import Entry, EntryType
 
@@ -97,15 +98,23 @@ def _is_absolute(path: Any) -> bool:
 
 
 def find_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str) -> PointRow:
-    """A live point by id, or the latest that is no safety point: a restore that is asked again is
-    not to bring back what the first replaced. NotFoundError (RecoveryPointNotFound); ConflictError
-    (UserErrorItemSoftDeleted) while the item's data is deleted."""
+    """A live point of the vault; see ``find_any_point``. ConflictError (RecoveryPointNotInVault)
+    for one that its host alone has."""
+    return in_vault(find_any_point(connection, vault, item, name))
+
+
+def find_any_point(connection: Connection, vault: VaultRow, item: ItemRow, name: str) -> PointRow:
+    """A live point by id, or the latest in the vault that is no safety point: a restore that is
+    asked again is not to bring back what the first replaced. One that a host alone has is found by
+    the copy's token, and so is what became of it. NotFoundError (RecoveryPointNotFound);
+    ConflictError (UserErrorItemSoftDeleted) while the item's data is deleted."""
     if item.deleted_at is not None:
         raise soft_deleted(item.friendly_name)
     if name.lower() == LATEST:
         row = _latest(connection, item)
     else:
         row = points.get_point(connection, vault.id, name)
+        row = row or find_copied(connection, item, name)
     if row is None or row.item_id != item.id:
         raise NotFoundError(
             f"{item.friendly_name} has no recovery point {name}",

@@ -101,6 +101,7 @@ class LittleVms:
         self.refuses: HoldfastError | None = None
         self.keeps = False
         self.kept: dict[str, list[KeptSeen]] = {}
+        self._copied: dict[str, dict[int, bytes]] = {}  # by token
 
     def inventory(self) -> Sequence[MachineSeen]:
         return [
@@ -174,6 +175,7 @@ class LittleVms:
             luns=tuple(one.lun for one in asked.disks),
         )
         self.kept.setdefault(asked.uuid, []).append(made)
+        self._copied[token] = dict(self.machines[asked.uuid].disks)
         control.machines_changed()
         return token
 
@@ -254,6 +256,15 @@ class LittleVms:
         found = {int(file.name.removeprefix("disk")): file for file in staged.rglob("disk*")}
         wanted = {lun: found[lun].read_bytes() for lun in asked.luns or found}
         shutil.rmtree(staged)
+        return self._put(asked, wanted, control)
+
+    def restore_local(self, asked: VmRestore, control: VmControl) -> VmRestored:
+        self.taken.append(asked)
+        control.show(DOWNLOAD_PHASE)
+        copied = self._copied[asked.local_token]
+        return self._put(asked, {lun: copied[lun] for lun in asked.luns or copied}, control)
+
+    def _put(self, asked: VmRestore, wanted: dict[int, bytes], control: VmControl) -> VmRestored:
         target = asked.target
         if isinstance(target, DiskFiles):
             folder = Path(os.fsdecode(decode_path(target.folder)))

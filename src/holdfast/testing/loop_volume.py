@@ -40,12 +40,12 @@ def btrfs_volume(folder: Path) -> AbstractContextManager[Path]:
 
 
 @contextmanager
-def volume(folder: Path, kind: str) -> Iterator[Path]:
-    """A new volume mounted at ``folder/volume``, which lets files share their blocks; unmounted at
-    the end. AssertionError when it cannot be made."""
+def volume(folder: Path, kind: str, megabytes: int = 0) -> Iterator[Path]:
+    """A new volume of that size, or a small one, mounted at ``folder/volume``, which lets files
+    share their blocks; unmounted at the end. AssertionError when it cannot be made."""
     image, where = folder / "volume.img", folder / "volume"
     with image.open("wb") as out:
-        out.truncate(VOLUME_BYTES[kind])
+        out.truncate(megabytes * MIB or VOLUME_BYTES[kind])
     where.mkdir()
     assert run(f"mkfs.{kind}", "-q", str(image)), "the image was not formatted"
     assert run("mount", "-o", "loop", str(image), str(where)), "the image was not mounted"

@@ -95,6 +95,7 @@ class MachineBackup:
             if self._copy is not None:
                 disks = [export.disk for export in snapshot.exports]
                 self._copy.stand(to_description(machine, disks), snapshot.outcome)
+                self._control.machines_changed()  # it is a recovery point already
             crashpoint.reach("agent.vm.taken")
             self._control.check()
             result = self._transfer(machine, snapshot)

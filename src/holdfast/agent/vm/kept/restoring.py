@@ -27,8 +27,8 @@ def write_copy(
     cancelled: Callable[[], bool],
 ) -> None:
     """Make ``target`` hold a copy's disk: by sharing its blocks, or by reading it where ``target``
-    has another format or lies elsewhere. NotCopiedError: the copy is not as it was left; SourceError,
-    and as ports.disk_format.DiskFiles; nothing is left then."""
+    has another format or lies elsewhere. NotCopiedError: the copy is not as it was left;
+    SourceError, and as ports.disk_format.DiskFiles; nothing is left then."""
     if disk.format == form:
         try:
             kept.clone(disk, target)
