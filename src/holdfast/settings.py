@@ -87,6 +87,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     libvirt_freeze_seconds: int = 60
     appliance_dir: str = ""
     guest_write_latency_ms: float = 50.0
+    machine_copies: bool = True
     machine: list[MachineEntry] = []
     key_vault: KeyVaultEntry | None = None
 
@@ -177,6 +178,9 @@ DESCRIPTIONS: dict[str, str] = {
     "libvirt_freeze_seconds": "How long a guest may take to freeze, its scripts included.",
     "guest_write_latency_ms": "When a guest's writes take longer than this during a backup, and "
     "clearly longer than before it, its disks are read more slowly; 0 for never.",
+    "machine_copies": "Whether backups leave copies of machines' disks beside them, for the days "
+    "their policy says, where the file system lets files share blocks; see "
+    "[virtual machines](../virtual-machines.md#snapshots-beside-the-disks).",
     "key_vault": "`[key_vault]` table, in the file only: where keys of guests' encrypted volumes "
     "are kept, and whose they are; see "
     "[virtual machines](../virtual-machines.md#encrypted-guests).",

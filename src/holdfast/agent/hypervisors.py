@@ -68,7 +68,7 @@ def find_vms(
         looker,
         write_latency_ms=settings.guest_write_latency_ms,
         keys=host_keys(settings),
-        kept=_kept_copies(data, clock),
+        kept=_kept_copies(data, clock) if settings.machine_copies else None,
     )
     found.start()
     return found

@@ -38,6 +38,7 @@ from holdfast.ports.vm_tasks import (
     UPLOAD_PHASE,
     DiskBackedUp,
     DiskProgress,
+    InstantCopy,
     VmBackedUp,
     VmBackup,
 )
@@ -55,6 +56,7 @@ from holdfast.workloads.vm.disks.values import (
 log = logging.getLogger("holdfast.agent")
 TOKEN = re.compile(r"[a-z0-9-]{1,64}")
 LEVELS = {level.azure_name: level for level in Consistency}
+SET_TO_NONE = "its host is set to keep none"
 MAX_REASON = 1000  # [characters] of a reason that is told
 
 
@@ -242,6 +244,11 @@ class MachineBackup:
                 "removes them",
             )
 
+    def _copied(self) -> InstantCopy | None:
+        if self._copy is not None:
+            return self._copy.told()
+        return InstantCopy(kept=False, reason=SET_TO_NONE) if self._asked.instant_days else None
+
     def _outcome(self, snapshot: Snapshot, result: DisksResult) -> VmBackedUp:
         outcome = snapshot.outcome
         whys = {export.disk.lun: export.why_full for export in snapshot.exports}
@@ -253,7 +260,7 @@ class MachineBackup:
             stop_ms=round(outcome.stop_ms, 1),
             waited_ms=round(self._easing.waited_ms, 1),
             guest_write_ms=round(self._easing.worst_ms, 2),
-            instant=self._copy.told() if self._copy is not None else None,
+            instant=self._copied(),
             disks=tuple(_backed_up(disk, whys[disk.lun]) for disk in result.disks),
         )
 

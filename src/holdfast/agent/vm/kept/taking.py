@@ -18,7 +18,7 @@ from holdfast.domain.instant_tier import Space, is_short
 from holdfast.ports.hypervisor import OS_DISK_LUN, Disk
 from holdfast.ports.image_copy import ImageCopies, ImageCopy, NotCopiedError
 
-STOP_SECONDS = 0.04  # that copies may add to the time a guest stands still
+STOP_SECONDS = 0.03  # that copies may add to the time a guest stands still
 ROUNDS = 4  # at most, of bringing copies up to date before the moment
 NEVER_AT_REST = "its hypervisor gives no moment in which nothing writes to the images"
 
