@@ -138,11 +138,14 @@ def test_a_copy_outlives_a_transfer_that_fails(host: Host) -> None:
     first = host.back_up().recovery_point_id
     host.write("raw", 5, MIB)
     moment = host.images["raw"].read_bytes()
+    control = VmControl(lambda: False)
     with pytest.raises(StoreUnavailableError):
-        host.back_up(through=Broken)
+        host.back_up(control, through=Broken)
     host.write("raw", 6, MIB)
     _, left = told(host)
     assert (left.point, left.consistency) == ("", "CrashConsistent")
+    (told_of,) = [one for one in control.findings.all() if one.code == "SnapshotStands"]
+    assert left.token in told_of.message
     (copy,) = host.folder.glob(f".holdfast-copies/{left.token}-0.raw")
     assert copy.read_bytes() == moment
     asked = VmRestore(

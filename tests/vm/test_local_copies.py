@@ -13,7 +13,8 @@ import pytest
 from holdfast.adapters.clock import SystemClock
 from holdfast.adapters.hypervisor.qemu import taking
 from holdfast.adapters.image_copy import ReflinkCopies
-from holdfast.agent.vm.kept.copies import BackupCopy, KeptCopies
+from holdfast.agent.vm.kept.backup_copy import BackupCopy
+from holdfast.agent.vm.kept.copies import KeptCopies
 from holdfast.ports.hypervisor import Consistency, Wish
 from holdfast.ports.vm_tasks import DiskAsked, VmBackup
 from holdfast.testing.guest import flatten, guest_folder
@@ -43,9 +44,8 @@ def room(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def copying(place: Any, kept: KeptCopies, token: str) -> BackupCopy:
     disks = tuple(DiskAsked(lun=lun, name=str(lun)) for lun in place.luns)
-    return kept.begin(
-        VmBackup(uuid=place.entry.id, name="web1", disks=disks, instant_days=1), token
-    )
+    asked = VmBackup(uuid=place.entry.id, name="web1", disks=disks, instant_days=1)
+    return BackupCopy(kept, asked, token)
 
 
 @pytest.mark.parametrize(("room", "image"), [("xfs", "qcow2"), ("btrfs", "raw")], indirect=["room"])

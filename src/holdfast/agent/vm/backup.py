@@ -12,7 +12,8 @@ from pathlib import Path
 
 from holdfast import crashpoint
 from holdfast.agent.vm.easing import Easing
-from holdfast.agent.vm.kept.copies import BackupCopy, KeptCopies
+from holdfast.agent.vm.kept.backup_copy import BackupCopy
+from holdfast.agent.vm.kept.copies import KeptCopies
 from holdfast.agent.vm.keys import HostKeys
 from holdfast.agent.vm.seen import to_description
 from holdfast.agent.vm.watch import Watch
@@ -102,7 +103,8 @@ class MachineBackup:
             self._control.check()
             result = self._transfer(machine, snapshot)
         except BaseException as error:
-            self._leave_copy(error)
+            if self._copy is not None:
+                self._copy.leave(error, self._control)
             self._end(snapshot.rollback)
             raise
         crashpoint.reach("agent.vm.committed")
@@ -145,7 +147,7 @@ class MachineBackup:
         luns = [disk.lun for disk in asked.disks]
         if means.kept is None or not asked.instant_days:
             return means.hypervisor.begin(asked.uuid, luns, wish, generations)
-        copy = means.kept.begin(asked, generations.token)
+        copy = BackupCopy(means.kept, asked, generations.token)
         try:
             snapshot = means.hypervisor.begin(asked.uuid, luns, wish, generations, copy.at_rest)
         except BaseException:
@@ -153,16 +155,6 @@ class MachineBackup:
             raise
         self._copy = copy
         return snapshot
-
-    def _leave_copy(self, error: BaseException) -> None:
-        """A local copy outlives a transfer that failed: it is a recovery point of its own. One of a
-        backup that was cancelled, or is done again, does not."""
-        if self._copy is not None and not (
-            self._copy.standing
-            and isinstance(error, HoldfastError)
-            and not isinstance(error, CancelledError)
-        ):
-            self._copy.give_up()
 
     def _transfer(self, machine: Machine, snapshot: Snapshot) -> DisksResult:
         """SourceError with the reason (ScratchFull, MachineLost) when the point in time is lost."""

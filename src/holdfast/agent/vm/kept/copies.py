@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from holdfast.agent.vm.kept.records import Kept, KeptDisk, Records
-from holdfast.agent.vm.kept.taking import CopyTaking
 from holdfast.domain.instant_tier import Drop, Held, Space, plan_drops
 from holdfast.ports.block_device import BlockSource
 from holdfast.ports.clock import Clock
-from holdfast.ports.hypervisor import SnapshotOutcome
 from holdfast.ports.image_copy import ImageCopies, NotCopiedError
-from holdfast.ports.vm_tasks import InstantCopy, KeptSeen, VmBackup
+from holdfast.ports.vm_tasks import KeptSeen, VmBackup
 
 ImageReader = Callable[[Path, str], AbstractContextManager[BlockSource]]
 log = logging.getLogger("holdfast.agent")
@@ -38,15 +35,16 @@ class KeptCopies:
         self._lock = threading.Lock()  # guards what follows, and one tidying at a time
         self._busy: set[str] = set()
 
-    def begin(self, asked: VmBackup, token: str) -> BackupCopy:
-        """For a backup that is about to take its point in time."""
+    def begin(self, asked: VmBackup, token: str) -> Kept:
+        """The record of copies that are about to be made, which nothing removes until they are let
+        go."""
         self.tidy()
         now = self._clock.now()
         until = now + timedelta(days=asked.instant_days)
         kept = Kept(token=token, uuid=asked.uuid, job=asked.job_id, taken_at=now, until=until)
         with self._lock:
             self._busy.add(token)
-        return BackupCopy(self, kept)
+        return kept
 
     def let_go(self, token: str) -> None:
         with self._lock:
@@ -143,59 +141,6 @@ class KeptCopies:
             disk.mark is not None and self.images.is_whole(disk.place, disk.mark)
             for disk in kept.disks
         )
-
-
-class BackupCopy:
-    """The local copy a backup makes, or why it makes none."""
-
-    def __init__(self, copies: KeptCopies, kept: Kept) -> None:
-        self._copies, self._kept = copies, kept
-        self.at_rest = CopyTaking(copies.images, kept, copies.records.put)
-        self.standing = False
-
-    def stand(self, described: Mapping[str, Any], outcome: SnapshotOutcome) -> None:
-        """The point in time is there: from now on the copies outlive this process."""
-        disks = self.at_rest.finish()
-        if not disks:
-            self._forget()
-            return
-        self._kept = msgspec.structs.replace(
-            self._kept,
-            disks=disks,
-            described=dict(described),
-            consistency=outcome.level.azure_name,
-            reason=outcome.reason,
-        )
-        try:
-            self._copies.records.put(self._kept)
-        except OSError as error:
-            self.give_up(f"it could not be noted ({error.strerror})")
-            return
-        self.standing = True
-        self._copies.let_go(self._kept.token)
-
-    def in_vault(self, point: str) -> None:
-        """The same is in the vault as a recovery point now."""
-        if self.standing:
-            self._copies.heal(self._kept.token, point)
-
-    def give_up(self, why: str = "the backup did not go on") -> None:
-        """There was no point in time, or nobody wants it."""
-        self.at_rest.spoil(why)
-        self.at_rest.close()
-        self.standing = False
-        self._forget()
-
-    def told(self) -> InstantCopy:
-        if self.standing:
-            return InstantCopy(kept=True, until=self._kept.until.isoformat())
-        return InstantCopy(kept=False, reason=self.at_rest.why_not)
-
-    def _forget(self) -> None:
-        self._copies.remove(self._kept, self.at_rest.why_not or "it is not wanted")
-        with suppress(OSError):
-            self._copies.records.remove(self._kept.token)
-        self._copies.let_go(self._kept.token)
 
 
 def _seen(kept: Kept) -> KeptSeen:
