@@ -47,20 +47,23 @@ class ReflinkCopy:
 
     def follow(self) -> float:
         began = time.monotonic()
+        try:
+            self._follow()
+        except OSError as error:
+            raise NotCopiedError(
+                f"its file system cannot share blocks between files ({error.strerror})"
+            ) from error
+        return time.monotonic() - began
+
+    def _follow(self) -> None:
         size = os.fstat(self._source).st_size
         if os.fstat(self._target).st_size != size:
             os.ftruncate(self._target, size)
             self._map = None
         before = self._map if self._map is not None else read_map(self._target, size)
         self._map = None
-        try:
-            for at, length in differing(read_map(self._source, size), before, size):
-                share(self._source, self._target, at, length)
-        except OSError as error:
-            raise NotCopiedError(
-                f"its file system cannot share blocks between files ({error.strerror})"
-            ) from error
-        return time.monotonic() - began
+        for at, length in differing(read_map(self._source, size), before, size):
+            share(self._source, self._target, at, length)
 
     def ready(self) -> None:
         self._map = read_map(self._target, os.fstat(self._target).st_size)

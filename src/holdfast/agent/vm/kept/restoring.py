@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.agent.vm.kept.copies import KeptCopies
@@ -30,20 +31,20 @@ def write_copy(
     has another format or lies elsewhere. NotCopiedError: the copy is not as it was left;
     SourceError, and as ports.disk_format.DiskFiles; nothing is left then."""
     if disk.format == form:
-        try:
+        with suppress(NotCopiedError, OSError):  # another file system
             kept.clone(disk, target)
-        except NotCopiedError:
-            pass
-        else:
             return
-    with kept.opened(disk) as source:
-        files.write(
-            source,
-            target,
-            DiskFormat(form),
-            progress=lambda done, _total: progress(done),
-            cancelled=cancelled,
-        )
+    try:
+        with kept.opened(disk) as source:
+            files.write(
+                source,
+                target,
+                DiskFormat(form),
+                progress=lambda done, _total: progress(done),
+                cancelled=cancelled,
+            )
+    except OSError as error:
+        raise NotCopiedError(f"it cannot be read ({error.strerror})") from error
 
 
 class LocalDisks:
