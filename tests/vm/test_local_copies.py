@@ -50,7 +50,7 @@ def copying(place: Any, kept: KeptCopies, token: str) -> BackupCopy:
 
 @pytest.mark.parametrize(("room", "image"), [("xfs", "qcow2"), ("btrfs", "raw")], indirect=["room"])
 def test_a_copy_is_of_the_moment_of_its_backup(
-    make: Callable[..., Any], room: Path, image: str, monkeypatch: pytest.MonkeyPatch
+    room: Path, make: Callable[..., Any], image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = make(room=room, image=image)
     truth: dict[int, bytes] = {}

@@ -52,4 +52,5 @@ def volume(folder: Path, kind: str, megabytes: int = 0) -> Iterator[Path]:
     try:
         yield where
     finally:
-        run("umount", str(where))
+        if not run("umount", str(where)):
+            run("umount", "--lazy", str(where))  # somebody holds a file: no volume is left behind
