@@ -145,9 +145,11 @@ DESCRIPTIONS: dict[str, str] = {
     "max_protection_changes_a_day": "Items protected, changed or stopped in one vault on a day. "
     "Raise it for the day of a larger roll-out.",
     "max_backups_a_day": "Backups of one folder item on demand on a day.",
-    "max_restores_a_day": "Restores of one folder item on a day.",
+    "max_restores_a_day": "Restores of one folder item on a day; of one virtual machine, restores "
+    "of files, runs from the vault and tests together.",
     "max_vm_backups_a_day": "Backups of one virtual machine on demand on a day.",
-    "max_vm_restores_a_day": "Restores of one virtual machine on a day.",
+    "max_vm_restores_a_day": "Restores of one virtual machine's disks, or of the whole machine, on "
+    "a day.",
     "alert_check_seconds": "How often silent agents, missed schedules and failed stores are looked "
     "for.",
     "agent_lost_hours": "After how many hours of silence an agent whose machine is protected has "

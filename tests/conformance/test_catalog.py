@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.event import listen
 
 from holdfast.catalog import (
+    daily,
     items,
     jobs,
     migrate,
@@ -356,6 +357,28 @@ def test_writers_wait_for_each_other_instead_of_failing(catalog: Catalog, estate
         found = vaults.get_vault(connection, estate.vault.id)
     assert found is not None
     assert found.head_sequence == 50
+
+
+def test_many_who_ask_at_once_get_as_many_as_a_day_has(catalog: Catalog) -> None:
+    got: list[bool] = []
+    gate = threading.Barrier(6)
+
+    def ask() -> None:
+        gate.wait()
+        with catalog.write() as connection:
+            got.append(daily.take_one(connection, "item", "restore", NOW.date(), 2))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [False] * 4 + [True] * 2
+    with catalog.write() as connection:
+        daily.give_back(connection, "item", "restore", NOW.date())
+        again = [daily.take_one(connection, "item", "restore", NOW.date(), 2) for _ in range(2)]
+        assert again == [True, False]
+        assert daily.take_one(connection, "item", "restore", NOW.date() + timedelta(days=1), 2)
 
 
 def test_a_failed_transaction_leaves_nothing(catalog: Catalog, estate: Estate) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from holdfast.catalog import alerts, jobs, points, policies, vaults
@@ -20,7 +21,7 @@ from holdfast.testing.in_process import InProcess, Reply, in_process
 from holdfast.testing.job_yard import JobYard
 from holdfast.testing.live_server import live_server
 from holdfast.testing.ports import MovableClock, SeededRandom
-from holdfast.testing.vm_place import VmPlace, machine
+from holdfast.testing.vm_farm import Farm, vm_farm
 from holdfast.testing.wait import eventually
 
 NOON = datetime(2026, 3, 7, 12, tzinfo=UTC)
@@ -177,23 +178,48 @@ def test_the_schedule_goes_on_over_the_limit_and_an_alert_tells(yard: JobYard) -
     eventually(lambda: not told() and idle(), "it is over when the next run finds fewer")
 
 
+def too_often(answer: httpx2.Response, setting: str) -> None:
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (429, "CloudDosAbsoluteLimitReached")
+    assert setting in error["hint"]
+
+
 def test_machines_have_limits_of_their_own(tmp_path: Path) -> None:
     few = {
         "HOLDFAST_RESERVE_BYTES": "0",
+        "HOLDFAST_TICK_SECONDS": "0.1",
         "HOLDFAST_MAX_POLICY_VMS": "1",
         "HOLDFAST_MAX_VM_BACKUPS_A_DAY": "1",
+        "HOLDFAST_MAX_VM_RESTORES_A_DAY": "1",
+        "HOLDFAST_MAX_RESTORES_A_DAY": "1",
     }
-    with live_server(tmp_path / "server", few) as server:
-        spot = VmPlace(server, "few")
-        spot.report(machine("one", 1), machine("two", 2))
-        spot.protect("one")
-        error = spot.put("two").json()["error"]
+    with (
+        live_server(tmp_path / "server", few) as server,
+        vm_farm(server, tmp_path / "farm", "few") as farm,
+    ):
+        farm.spot.protect("web")
+        error = farm.spot.put("off").json()["error"]
         assert (error["code"], "max_policy_vms" in error["hint"]) == ("QuotaExceeded", True)
-        spot.protect("two", "EnhancedPolicy")
-        again = f"{spot.item('one')}/backup"
+        farm.spot.protect("off", "EnhancedPolicy")
+        point = farm.back_up("web")
         asked = {"properties": {"objectType": "IaasVMBackupRequest"}}
-        assert server.call("POST", again, asked).status_code == 202
-        answer = server.call("POST", again, asked)
-        error = answer.json()["error"]
-        assert (answer.status_code, error["code"]) == (429, "CloudDosAbsoluteLimitReached")
-        assert "max_vm_backups_a_day" in error["hint"]
+        again = server.call("POST", f"{farm.spot.item('web')}/backup", asked)
+        too_often(again, "max_vm_backups_a_day")
+        _restores_are_limited(farm, point, tmp_path)
+
+
+def _restores_are_limited(farm: Farm, point: str, folder: Path) -> None:
+    account = farm.account("few1", folder / "back")
+    bad = farm.restore("web", point, "RestoreDisks", storageAccountId="/nowhere")
+    assert bad.status_code == 400
+    answer = farm.restore("web", point, "RestoreDisks", storageAccountId=account)
+    assert answer.status_code == 202, "what was refused does not count"
+    again = farm.restore("web", point, "RestoreDisks", storageAccountId=account)
+    too_often(again, "max_vm_restores_a_day")
+    assert farm.job(answer)["operation"] == "Restore"
+    kinds = [row["properties"]["operation"] for row in farm.spot.rows("backupJobs")]
+    assert kinds.count("Restore") == 1, "no job of what was refused"
+    test = f"{farm.spot.vault}/providers/Holdfast.Backup/virtualMachines/web/testRestore"
+    tried = {"properties": {"recoveryPointId": point}}
+    assert farm.server.call("POST", test, tried).status_code == 202, "has a limit of its own"
+    too_often(farm.server.call("POST", test, tried), "max_restores_a_day")

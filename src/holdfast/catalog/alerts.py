@@ -8,10 +8,19 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.catalog import tables as t
-from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
+from holdfast.catalog.rows import (
+    Page,
+    insert,
+    insert_new,
+    many,
+    one,
+    page,
+    remove,
+    selecting,
+    update,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +82,7 @@ _IS_FIRED = cast("ColumnElement[bool]", text(t.FIRED_SQL))
 def add_alert(connection: Connection, row: AlertRow) -> bool:
     """Insert; False when another server raised the same a moment ago."""
     values = {name: getattr(row, name) for name in AlertRow.__slots__}
-    kind = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    adding = kind(t.alerts).values(**values).on_conflict_do_nothing().returning(_C.id)
-    return connection.execute(adding).first() is not None
+    return insert_new(connection, t.alerts, values)
 
 
 def fired(connection: Connection, vault_id: str, rule: str, about: str) -> AlertRow | None:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, delete, select, tuple_
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_table
+from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.errors import UsageError
 
@@ -51,6 +52,14 @@ def insert(connection: Connection, table: Table, row: Any) -> None:
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         connection.execute(insert_into(table), list(rows))
+
+
+def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless it collides with one; False when it does."""
+    kind = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    (key, *_) = table.primary_key.columns
+    adding = kind(table).values(**values).on_conflict_do_nothing().returning(key)
+    return connection.execute(adding).first() is not None
 
 
 def update(

@@ -1,6 +1,7 @@
 """How often a day something may be asked for, as an operator sets it; Azure has such limits too.
 
-Whoever is refused is told when the next day (UTC) begins. Only what was done is counted."""
+Whoever is refused is told when the next day (UTC) begins. Only what was done is counted: one is
+taken before and given back when it failed, so that many at once get no more than there are."""
 
 from __future__ import annotations
 
@@ -62,15 +63,20 @@ def within(platform: Platform, rate: DailyRate, subject_id: str) -> Iterator[Non
     (CloudDosAbsoluteLimitReached) instead when it was done too often today."""
     most = int(getattr(platform.settings, rate.setting))
     now = platform.now().astimezone(UTC)
-    if most:
-        with platform.catalog.read() as connection:
-            count = daily.count_on(connection, subject_id, rate.kind, now.date())
-        if count >= most:
-            raise DailyLimitError(rate, most, _until_midnight(now))
-    yield
-    if most:
+    if not most:
+        yield
+        return
+    counted = (subject_id, rate.kind, now.date())
+    with platform.catalog.write() as connection:
+        taken = daily.take_one(connection, *counted, most)
+    if not taken:
+        raise DailyLimitError(rate, most, _until_midnight(now))
+    try:
+        yield
+    except BaseException:
         with platform.catalog.write() as connection:
-            daily.count_one(connection, subject_id, rate.kind, now.date())
+            daily.give_back(connection, *counted)
+        raise
 
 
 def _until_midnight(now: datetime) -> int:
