@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from azure.core.rest import HttpRequest
 
-from holdfast.testing.azure_sdk import Sdk
-from holdfast.testing.world import GROUP, HOST, ITEM, VAULT
+from holdfast.testing.azure_sdk import Sdk, admin
+from holdfast.testing.world import GROUP, HOST, ITEM, VAULT, World
 
 NO_ENDPOINT = "private endpoints belong to Azure's network"
 NO_GUARD = "multi-user authorisation is not part of this release"
@@ -66,6 +67,14 @@ REFUSED = {
     "backup.resource_guard_proxy.unlock_delete": NO_GUARD,
     "backup.security_pins.get": "there is no PIN; roles say who may delete",
 }
+# what az looks up of other providers and no SDK of Azure Backup has
+_OF_A_GROUP = "GET /subscriptions/{sub}/resourceGroups/{group}/providers"
+REFUSED_REQUESTS = {
+    f"{_OF_A_GROUP}/Microsoft.ClassicStorage/storageAccounts/{{name}}": (
+        "there is no classic storage; az then looks in Microsoft.Storage"
+    ),
+    f"{_OF_A_GROUP}/Microsoft.Network/virtualNetworks/{{name}}": "networks are the hosts' own",
+}
 NAMES = {
     "resource_group_name": GROUP,
     "vault_name": VAULT,
@@ -103,3 +112,11 @@ def test_it_is_refused_in_arms_shape(sdk: Sdk, operation: str) -> None:
     assert refused.value.status_code in (400, 404, 405), refused.value
     assert refused.value.error.code
     assert refused.value.error.message
+
+
+@pytest.mark.parametrize("asked", sorted(REFUSED_REQUESTS))
+def test_what_other_providers_have_is_not_found(sdk: Sdk, world: World, asked: str) -> None:
+    method, _, template = asked.partition(" ")
+    path = template.format(sub=admin(world)["subscription_id"], group=GROUP, name="some-name")
+    answer = sdk.vaults.send_request(HttpRequest(method, f"{path}?api-version=2021-04-01"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "ResourceNotFound")

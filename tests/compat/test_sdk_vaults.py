@@ -217,10 +217,16 @@ def test_a_deleted_vault_comes_back(sdk: Sdk) -> None:
 
 @pytest.mark.sdk(
     "backup.backup_resource_storage_configs_non_crr.get",
+    "backup.backup_resource_encryption_configs.get",
+)
+@pytest.mark.sdk(
     "backup.backup_resource_storage_configs_non_crr.update",
     "backup.backup_resource_storage_configs_non_crr.patch",
-    "backup.backup_resource_encryption_configs.get",
+    partly="LocallyRedundant alone; no second copies are made",
+)
+@pytest.mark.sdk(
     "backup.backup_resource_encryption_configs.update",
+    partly="MicrosoftManaged alone; keys of your own are not used",
 )
 def test_storage_and_encryption(sdk: Sdk) -> None:
     storage = sdk.backup.backup_resource_storage_configs_non_crr
@@ -282,23 +288,63 @@ def test_an_unknown_summary(sdk: Sdk) -> None:
     assert refused.value.error.code == "InvalidFilter"
 
 
-EMPTY: dict[str, tuple[Any, ...]] = {
-    "vaults.replication_usages.list": (GROUP, VAULT),
-    "vaults.private_link_resources.list": (GROUP, VAULT),
-    "backup.backup_engines.list": (VAULT, GROUP),
-    "backup.backup_protectable_items.list": (VAULT, GROUP),
-    "backup.backup_protection_intent.list": (VAULT, GROUP),
-    "backup.protectable_containers.list": (VAULT, GROUP, "Azure"),
-    "backup.resource_guard_proxies.get": (VAULT, GROUP),
+EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "vaults.replication_usages.list": ((GROUP, VAULT), "nothing is replicated"),
+    "vaults.private_link_resources.list": ((GROUP, VAULT), "private endpoints are Azure's"),
+    "backup.backup_engines.list": ((VAULT, GROUP), "there are no backup servers (DPM)"),
+    "backup.backup_protection_intent.list": ((VAULT, GROUP), "intents belong to databases"),
+    "backup.protectable_containers.list": (
+        (VAULT, GROUP, "Azure"),
+        "machines register themselves",
+    ),
+    "backup.resource_guard_proxies.get": ((VAULT, GROUP), "there are no resource guards"),
 }
 
 
 @pytest.mark.parametrize(
-    "operation", [pytest.param(name, marks=pytest.mark.sdk(name)) for name in EMPTY]
+    "operation",
+    [
+        pytest.param(name, marks=pytest.mark.sdk(name, partly=f"always an empty list: {why}"))
+        for name, (_, why) in EMPTY.items()
+    ],
 )
 def test_lists_of_what_other_workloads_have_are_empty(sdk: Sdk, operation: str) -> None:
     client, group, method = operation.split(".")
-    assert list(getattr(getattr(getattr(sdk, client), group), method)(*EMPTY[operation])) == []
+    assert list(getattr(getattr(getattr(sdk, client), group), method)(*EMPTY[operation][0])) == []
+
+
+@pytest.mark.sdk("backup.backup_protectable_items.list")
+def test_a_vault_without_hosts_has_no_machine_to_protect(sdk: Sdk) -> None:
+    assert list(sdk.backup.backup_protectable_items.list(VAULT, GROUP)) == []
+
+
+@pytest.mark.sdk(
+    "vaults.vaults.begin_create_or_update",
+    "vaults.vaults.begin_update",
+    partly="vaults that are immutable or under a key of your own are refused; GeoRedundant is "
+    "taken and shown as LocallyRedundant, for no second copy is made",
+)
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"securitySettings": {"immutabilitySettings": {"state": "Unlocked"}}},
+        {"encryption": {"keyVaultProperties": {"keyUri": "https://keys.invalid/keys/one"}}},
+    ],
+    ids=["immutable", "own key"],
+)
+def test_a_protection_that_is_not_given_is_refused(sdk: Sdk, properties: dict[str, Any]) -> None:
+    before = sdk.vaults.vaults.get(GROUP, VAULT)
+    body = {"location": "local", "sku": {"name": "Standard"}, "properties": properties}
+    for name in ("sdk-safer", VAULT):
+        with pytest.raises(HttpResponseError) as made:
+            sdk.vaults.vaults.begin_create_or_update(GROUP, name, body).result()
+        assert made.value.error.code == "UserErrorNotSupported"
+    with pytest.raises(HttpResponseError) as changed:
+        sdk.vaults.vaults.begin_update(GROUP, VAULT, {"properties": properties}).result()
+    assert changed.value.error.code == "UserErrorNotSupported"
+    with pytest.raises(ResourceNotFoundError):
+        sdk.vaults.vaults.get(GROUP, "sdk-safer")
+    assert sdk.vaults.vaults.get(GROUP, VAULT).etag == before.etag
 
 
 @pytest.mark.sdk("vaults.recovery_services.check_name_availability")

@@ -13,6 +13,7 @@ import click
 from holdfast.cli.main import root
 from holdfast.domain.alerts import RULES, severity_name
 from holdfast.testing import compatibility
+from holdfast.testing.api_routes import all_routes
 
 ROOT = Path(__file__).parents[2]
 USER_FACING = ("UsageError", "AuthenticationError", "AccessError", "NotFoundError", "LimitError")
@@ -49,6 +50,27 @@ def test_every_request_of_az_is_of_a_command_in_the_page() -> None:
     covered = compatibility.az_coverage(ROOT / "tests")
     assert set(compatibility.az_requests(ROOT / "tests")) <= set(covered)
     assert len([name for name in covered if name.startswith("backup ")]) >= 66
+
+
+def test_what_only_az_asks_for_is_not_said_to_work_where_it_is_refused() -> None:
+    """Routes for what other providers of Azure would have answer 404 always."""
+    rows = compatibility.rows(ROOT / "tests")
+    absent = {str(one) for one in all_routes() if one.doc.startswith("Resources of other")}
+    shown = {name: row.covered for name, row in rows.items() if name in absent}
+    assert shown
+    assert {str(covered).partition(":")[0] for covered in shown.values()} == {"refused"}
+    known = set(map(str, all_routes()))
+    assert set(compatibility.refused_requests(ROOT / "tests")) <= known
+
+
+def test_operations_are_what_the_tests_of_all_their_callers_say() -> None:
+    works = compatibility.Covered()
+    partly = compatibility.Covered("partly", frozenset({"folders alone"}))
+    refused = compatibility.Covered("refused", frozenset({"no tier"}))
+    assert str(works | works) == "works"
+    assert str(works | partly) == "partly: folders alone"
+    assert str(refused | refused) == "refused: no tier"
+    assert str(refused | works) == "partly: no tier"
 
 
 def test_words_of_an_address_go_before_names() -> None:

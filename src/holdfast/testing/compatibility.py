@@ -1,8 +1,10 @@
 """Which clients' operations the tests cover: read off the tests' own marks, for the page of
 docs/reference that users look things up in.
 
-``sdk`` marks name operations that work. ``az`` marks name commands; with a ``note`` the command
-does not do its work, and ``instead`` is what does.
+``sdk`` marks name operations that work; with ``partly``, what of them does. ``az`` marks name
+commands; with a ``note`` the command does not do its work, and ``instead`` is what does. What is
+refused stands in the lists of the tests that try it: ``REFUSED`` by operation of an SDK,
+``REFUSED_REQUESTS`` by request.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from azure.mgmt.recoveryservices import RecoveryServicesClient
@@ -110,13 +113,44 @@ def operations() -> set[str]:
     return found
 
 
-def sdk_coverage(tests: Path) -> dict[str, str]:
-    """Operation to "" when it works, or to the reason why it is refused."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What the tests say of an operation: ``works``, ``partly`` or ``refused``, with the reasons
+    of the last two."""
+
+    how: str = "works"
+    why: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.how}: {'; '.join(sorted(self.why))}" if self.why else self.how
+
+    def __or__(self, other: Covered) -> Covered:
+        """Of two that ask for one operation."""
+        same = self.how == other.how
+        return Covered(self.how if same else "partly", self.why | other.why)
+
+
+def sdk_coverage(tests: Path) -> dict[str, Covered]:
+    """By operation: ``client.group.method``."""
+    refused: dict[str, Covered] = {}
+    found: dict[str, Covered] = {}
     for module in _modules(tests / "compat"):
-        found.update(getattr(module, "REFUSED", {}))
+        reasons = getattr(module, "REFUSED", {})
+        refused |= {name: Covered("refused", frozenset({why})) for name, why in reasons.items()}
         for mark in _marks(module, "sdk"):
-            found.update(dict.fromkeys(mark.args, ""))
+            why = mark.kwargs.get("partly")
+            said = Covered("partly", frozenset({why})) if why else Covered()
+            for name in mark.args:
+                found[name] = found.get(name, said) | said
+    return refused | found
+
+
+def refused_requests(tests: Path) -> dict[str, Covered]:
+    """What no SDK asks for and is refused: ``METHOD /path/{name}``, as our routes write it."""
+    found: dict[str, Covered] = {}
+    for module in _modules(tests / "compat"):
+        reasons = getattr(module, "REFUSED_REQUESTS", {})
+        found |= {name: Covered("refused", frozenset({why})) for name, why in reasons.items()}
     return found
 
 
@@ -199,29 +233,26 @@ def _is_name(part: str) -> bool:
 
 @dataclass
 class Row:
-    """A REST operation with who asks for it."""
+    """A REST operation with who asks for it, and what the tests say of it."""
 
     az: set[str] = field(default_factory=set)
-    sdk: dict[str, str] = field(default_factory=dict)  # method to "" or why it is refused
-
-    def verdict(self) -> str:
-        """What the tests of its clients say of it."""
-        refused = {why for why in self.sdk.values() if why}
-        if self.sdk and all(self.sdk.values()):
-            return f"refused: {'; '.join(sorted(refused))}"
-        return f"partly: {'; '.join(sorted(refused))}" if refused else "works"
+    sdk: set[str] = field(default_factory=set)
+    covered: Covered | None = None
 
 
 def rows(tests: Path) -> dict[str, Row]:
     """Every REST operation that a client of Azure Backup has, by method and address."""
     found: dict[str, Row] = defaultdict(Row)
-    coverage = sdk_coverage(tests)
+    coverage, refused = sdk_coverage(tests), refused_requests(tests)
     for name, request in sdk_requests().items():
         label, _, method = name.partition(".")
-        found[request].sdk[f"{SHORT[label]}{method}"] = coverage[name]
+        row, said = found[request], coverage[name]
+        row.sdk.add(f"{SHORT[label]}{method}")
+        row.covered = said if row.covered is None else row.covered | said
     for command, requests in az_requests(tests).items():
         for request in requests:
             found[request].az.add(command)
+            found[request].covered = found[request].covered or refused.get(request, Covered())
     return found
 
 
@@ -244,28 +275,48 @@ def _shorter(operation: str) -> str:
     return operation
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+def _listed(names: Iterable[str], less: Mapping[str, str] = MappingProxyType({})) -> str:
+    """``less``: what is said behind a name."""
+    return ", ".join(f"`{name}`{less.get(name, '')}" for name in sorted(names)) or "none"
+
+
+def _locked(tests: Path, lock: str, package: str) -> str:
+    """A package and the version that tests run with."""
+    text = (tests.parent / "requirements" / lock).read_text()
+    (found,) = re.findall(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
+    return f"{package} {found}"
 
 
 def page(tests: Path) -> str:
     """The reference page."""
     az = az_coverage(tests)
+    less = {name: f" ({of})" for name in az if (of := az[name].partition(":")[0]) != "works"}
     lines = [
         "# Compatibility with clients of Azure Backup",
         "",
         "Made from the tests: each command and method is called by a test, unmodified, and what it",
         "asks for is what it asked the server. How to point a client here:",
-        "[use your az scripts](../how-to/use-your-az-scripts.md).",
+        "[use your az scripts](../how-to/use-your-az-scripts.md). Tried with",
+        f"{_locked(tests, 'az.lock', 'azure-cli')},",
+        f"{_locked(tests, 'dev.lock', 'azure-mgmt-recoveryservices')} and",
+        f"{_locked(tests, 'dev.lock', 'azure-mgmt-recoveryservicesbackup')}.",
+        "",
+        "Folders and virtual machines are protected. Databases and file shares of Azure are not:",
+        "lists of them are empty, and requests about them are refused.",
         "",
         "## Operations",
+        "",
+        "- **works**: it does for folders, virtual machines and vaults what it does in Azure;",
+        "- **partly**: it does some of it, and what, is said; the rest is refused;",
+        "- **refused**: with an error body of Azure's shape that says why.",
+        "",
+        "Whether a *command* does its work is in the [table below](#commands-of-az): it may ask",
+        "for several operations. Here it has (partly) or (no) behind it where it does not.",
         "",
         "Addresses are of azure-mgmt-recoveryservicesbackup, and of azure-mgmt-recoveryservices",
         "(`vaults:`). `S` is `/subscriptions/{subscriptionId}`, `V` a vault's address,",
         "`C` is `V/backupFabrics/{fabricName}/protectionContainers/{containerName}`,",
-        "`I` is `C/protectedItems/{protectedItemName}`. What is refused says so with an error body",
-        "of Azure's shape. A command may ask for several operations; whether it does its work is",
-        "in the table below.",
+        "`I` is `C/protectedItems/{protectedItemName}`.",
         "",
         "| operation | az | SDK | verdict |",
         "|---|---|---|---|",
@@ -273,15 +324,15 @@ def page(tests: Path) -> str:
     shown = {_shorter(name): row for name, row in rows(tests).items()}
     for name in sorted(shown, key=lambda one: one.partition(" ")[::-1]):
         row = shown[name]
-        cells = (f"`{name}`", _listed(row.az), _listed(row.sdk), row.verdict())
+        cells = (f"`{name}`", _listed(row.az, less), _listed(row.sdk), str(row.covered))
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         "## Commands of az",
         "",
         "Every command of `az backup`, and others that scripts need. Folders are of backup",
-        "management type MAB, virtual machines of AzureIaasVM: for these the verbs that do nothing",
-        "for folders work.",
+        "management type MAB, virtual machines of AzureIaasVM: for these the verbs that az does",
+        "not send for folders work. `ITEM` is the address of an item (`I` above).",
         "",
         "| command | verdict | the same with ours |",
         "|---|---|---|",
