@@ -24,12 +24,13 @@ USER, PASSWORD = "alerts", "a password for tests"
 
 @dataclass
 class MailBox:
-    """``refusing``: answers that refuse the next messages, in order. ``port`` stays the same over
-    ``start`` and ``stop``."""
+    """``raw``: the bytes of what was ``taken``. ``refusing``: answers that refuse the next
+    messages, in order. ``port`` stays the same over ``start`` and ``stop``."""
 
     port: int
     ca: Path
     taken: list[EmailMessage] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     refusing: list[str] = field(default_factory=list)
@@ -43,6 +44,7 @@ class MailBox:
         assert isinstance(content, bytes)
         mail: Any = message_from_bytes(content, policy=default)
         self.taken.append(mail)
+        self.raw.append(content)
         self.receivers += envelope.rcpt_tos
         self.encrypted.append(session.ssl is not None)
         return "250 taken"

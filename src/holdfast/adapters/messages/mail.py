@@ -7,12 +7,16 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from email.header import Header
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from typing import Any, Literal
 
 from holdfast.adapters.messages import not_sent
 
 SECONDS = 20.0
+LINE_CHARS = 76  # of an encoded header, and what fits into one line as it is
+NAME_CHARS = 200  # of a name in a subject; the text has all of it
 Security = Literal["starttls", "tls", "none"]
 
 
@@ -78,14 +82,39 @@ class MailChannel:
         return context
 
 
+class _Whole(EmailPolicy):
+    """Subjects arrive as they were written. The library's own folding of them loses blanks between
+    the words it encodes, and may put nothing into the first line."""
+
+    def fold(self, name: str, value: str) -> str:
+        if name.lower() != "subject":
+            return str(super().fold(name, value))
+        short = len(f"{name}: {value}") <= LINE_CHARS and value.isascii() and "=?" not in value
+        shown = value if short else self._encoded(name, value)
+        return f"{name}: {shown}{self.linesep}"
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name.lower() != "subject":
+            return super().fold_binary(name, value)
+        return self.fold(name, value).encode("ascii")
+
+    def _encoded(self, name: str, value: str) -> str:
+        """All of it, so that no blank is a border's."""
+        return Header(str(value), "utf-8", LINE_CHARS, header_name=name).encode(
+            linesep=self.linesep
+        )
+
+
 def compose(
     sender: str, target: str, key: str, at: datetime, message: Mapping[str, Any]
 ) -> EmailMessage:
     """The mail. Names of items may hold anything; nothing of them ends a header."""
     over = message["event"] == "resolved"
     head = f"{'Resolved' if over else message['severity']}: {message['title']}"
-    mail = EmailMessage()
-    mail["Subject"] = _line(f"[Holdfast] {head}: {message['subject']} ({message['vault']})")
+    mail = EmailMessage(policy=_Whole())
+    subject = f"[Holdfast] {head}: {_name(message)} ({message['vault']})"
+    # a header is decoded when it is set, and a name may look encoded
+    mail["Subject"] = Header(subject, "utf-8").encode(maxlinelen=0)
     mail["From"] = sender
     mail["To"] = target
     mail["Date"] = at
@@ -114,6 +143,11 @@ def _text(message: Mapping[str, Any]) -> str:
     lines += [f"resolved at: {message['at']}"] if over else []
     lines += [f"alert: holdfast alert show {message['alertId']}"]
     return "\n".join(lines) + "\n"
+
+
+def _name(message: Mapping[str, Any]) -> str:
+    name = _line(str(message["subject"]))
+    return name if len(name) <= NAME_CHARS else f"{name[: NAME_CHARS - 1]}…"
 
 
 def _line(text: str) -> str:
