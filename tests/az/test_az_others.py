@@ -15,10 +15,14 @@ from holdfast.testing.world import World
 
 TESTS = Path(__file__).parents[1]
 HERE, NAMED = ("-g", "rg1", "-v", "v1"), ("-g", "rg1", "-n", "v1")
+SAFER = ("-g", "rg1", "-n", "az-safer")
 NONE = "there are none: this release protects folders and virtual machines"
 NO_KEY = "keys of your own are not used"
 NO_GUARD = "multi-user authorisation is not part of this release"
 NO_TIER = "there is no archive tier"
+NO_LOCK = "vaults that are immutable are refused"
+NO_COPY = "no second copy is made: --backup-storage-redundancy and --cross-region-restore-flag are "
+NO_COPY += "taken and change nothing"
 BUILT = ""  # it works on what there is
 DATABASE_AT = ("-c", "vmappcontainer;compute;rg1;vm1", "-i", "sqldatabase;mssqlserver;db")
 OF_SQL = ("--workload-type", "MSSQL")
@@ -80,6 +84,12 @@ REFUSED: dict[tuple[str, ...], tuple[int, str, str]] = {
      "--encryption-key-id", "https://kv.vault.azure.net/keys/k/1"): (
         1, "Please enable identities", NO_KEY,
     ),
+    ("backup", "vault", "create", *SAFER, "-l", "local", "--immutability-state", "Unlocked"): (
+        1, "immutable vaults are not supported", NO_LOCK,
+    ),
+    ("backup", "vault", "update", *NAMED, "--immutability-state", "Locked"): (
+        1, "immutable vaults are not supported", NO_LOCK,
+    ),
     ("backup", "vault", "resource-guard-mapping", "show", *NAMED): (
         3, "ResourceNotFound", NO_GUARD,
     ),
@@ -110,6 +120,16 @@ REFUSED: dict[tuple[str, ...], tuple[int, str, str]] = {
 def test_it_is_refused(az: Az, words: tuple[str, ...]) -> None:
     code, said, _ = REFUSED[words]
     assert said in az.run(*words, code=code).err
+
+
+@pytest.mark.az("backup vault backup-properties set", note=NO_COPY)
+def test_a_second_copy_is_not_shown_as_made(az: Az) -> None:
+    asked = ("--backup-storage-redundancy", "GeoRedundant", "--cross-region-restore-flag", "True")
+    properties = ("backup", "vault", "backup-properties")
+    az.run(*properties, "set", *NAMED, *asked)
+    shown = {row["name"]: row["properties"] for row in az.json(*properties, "show", *NAMED)}
+    assert shown["vaultstorageconfig"]["storageModelType"] == "LocallyRedundant"
+    assert not shown["vaultstorageconfig"]["crossRegionRestoreFlag"]
 
 
 @pytest.mark.az("backup protectable-item show", note=NONE)
