@@ -64,6 +64,9 @@ def test_missing_source_path_fails_the_job_and_keeps_points(world: World, tmp_pa
     assert len(world.points("gone")) == 1
     lines = [json.loads(line) for line in world.log(HOST).splitlines() if line.startswith("{")]
     job = world.jobs()[0]["name"]
+    (error,) = world.ask("job", "show", job)["properties"]["errorDetails"]
+    assert (error["errorCode"], bool(error["recommendations"])) == ("SourcePathMissing", True)
+    assert str(gone) in error["errorString"]
     told = [line["message"] for line in lines if line.get("job_id") == job]
     assert "files-backup" in told[0]
     assert "SourcePathMissing" in told[-1]

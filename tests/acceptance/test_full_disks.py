@@ -29,6 +29,19 @@ def details(world: World, job: str) -> dict[str, Any]:
     return found
 
 
+def check_told(world: World, job: str, code: str, word: str) -> None:
+    """A job that cannot go on says why and what to do, at the command line and over REST."""
+    eventually(lambda: code in str(details(world, job)), f"{code} is told")
+    eventually(lambda: details(world, job).get("errorDetails"), "and what to do")
+    told = details(world, job)
+    (error,) = told["errorDetails"]
+    assert (told["status"], error["errorCode"]) == ("InProgress", code)
+    assert word in error["errorString"] + error["recommendations"][0]
+    shown = world.ok("job", "show", job)
+    assert f"code: {code}" in shown.err
+    assert f"what to do: {error['recommendations'][0]}" in shown.err
+
+
 def check_restored(world: World, tree: str, item: str = "") -> None:
     out = world.folder / f"restored-{tree}"
     world.restore(out, item=item or tree)
@@ -53,9 +66,7 @@ def test_a_full_vault_keeps_its_points_and_goes_on_when_there_is_room(
     bare.protect(second, item="second")
     bare.ok(*NOW, "second")
     job = job_of(bare, "second")
-    eventually(lambda: "StoreFull" in str(details(bare, job)), "the full vault is told")
-    told = details(bare, job)
-    assert told["status"] == "InProgress"
+    check_told(bare, job, "StoreFull", "space")
     assert bare.points("second") == []
     assert bare.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
     check_restored(bare, "first")
@@ -78,8 +89,7 @@ def test_a_full_disk_of_the_agent_is_told_and_costs_no_point(bare: World, disk: 
     ballast = disk.fill(leave=4096)
     bare.ok(*NOW, "docs")
     job = job_of(bare, "docs")
-    eventually(lambda: "SpoolFull" in str(details(bare, job)), "the full disk is told")
-    assert details(bare, job)["status"] == "InProgress"
+    check_told(bare, job, "SpoolFull", "data folder")
     assert len(bare.points()) == 1
     ballast.unlink()
     eventually(lambda: status(bare, job) == "Completed", "it goes on by itself", seconds=120)

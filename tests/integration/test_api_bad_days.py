@@ -151,6 +151,38 @@ def test_an_agent_that_is_offline(days: Days) -> None:
     assert "holdfast agent start" in told(shown(), "AgentOffline")
 
 
+@pytest.mark.parametrize("code", ["StoreFull", "SpoolFull"])
+def test_a_full_disk_is_told_while_the_job_is_tried_again(days: Days, code: str) -> None:
+    place = ArmPlace(days.server, code.lower(), days.now, point=False)
+    started = place.start_backup(ITEM)
+
+    def shown() -> dict[str, Any]:
+        (row,) = place.rows("backupJobs", **{"$filter": "operation eq 'Backup'"})
+        found: dict[str, Any] = row["properties"]
+        return found
+
+    def phase() -> str:
+        return str(shown()["holdfast"]["progress"]["phase"])
+
+    place.machine.fail(place.machine.next_task(), code)
+    eventually(lambda: phase() == "Retrying", "it is to be tried again")
+    found = shown()
+    assert (found["status"], found["holdfast"]["errorCode"]) == ("InProgress", code)
+    (error,) = found["errorDetails"]
+    assert (error["errorString"], error["recommendations"]) == ("it is gone", ["bring it back"])
+    address = started.headers["Azure-AsyncOperation"]
+    bearer = {"Authorization": f"Bearer {days.server.token()}"}
+    operation = days.server.raw("GET", address, headers=bearer)
+    assert operation.json().get("error") is None, "pollers take an error for the end"
+    days.pass_time(timedelta(seconds=11))
+    task = place.machine.next_task()
+    assert task, "the next attempt"
+    eventually(lambda: "errorDetails" not in shown(), "it works again")
+    place.machine.fail(task)
+    eventually(lambda: shown()["status"] == "Failed", "what never passes ends it")
+    assert told(shown(), "SourcePathMissing") == "bring it back"
+
+
 def test_a_damaged_vault(days: Days) -> None:
     server = days.server
     vault = server.make_vault("damaged")

@@ -23,6 +23,7 @@ def refused(answer: httpx2.Response, status: int, code: str) -> None:
     error = answer.json()["error"]
     assert error["code"] == code, error
     assert error["message"]
+    assert error["hint"], error
     assert "Traceback" not in answer.text
     assert answer.headers["x-ms-request-id"]
 
@@ -249,6 +250,11 @@ def test_tokens_of_odd_shapes(live: LiveServer) -> None:
             headers={"Authorization": header.encode("latin-1")},
         )
         assert answer.status_code in (400, 401, 431), answer.text
+    wrong = live.raw(
+        "GET", f"{live.vault()}?api-version=1", headers={"Authorization": "Bearer a.b.c"}
+    )
+    refused(wrong, 401, "InvalidAuthenticationToken")
+    assert "holdfast login" in wrong.json()["error"]["hint"]
     for form in ({}, {"grant_type": "client_credentials"}, {"grant_type": ["a", "b"]}):
         answer = live.raw("POST", "/adfs/oauth2/token", data=form)
         assert answer.status_code in (400, 401), answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import os
@@ -101,6 +102,23 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def machine_failed(error: OSError) -> HoldfastError:
+    """What a server is told of an error of the machine itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        return HoldfastError(
+            f"the agent's machine has no room for what a backup keeps there{where}",
+            code="SpoolFull",
+            hint="free space on the disk of the agent's data folder; the job goes on by itself "
+            "when it is tried again",
+        )
+    return HoldfastError(
+        f"the agent's machine failed: {error}",
+        code="AgentFailed",
+        hint="look into the agent's log and its data folder's disk",
+    )
+
+
 class TaskRun:
     """One task on its own thread. ``cancel`` asks it to stop; ``lost`` makes it forget the task,
     because the server handed it to somebody else."""
@@ -178,13 +196,8 @@ class TaskRun:
             log.warning("task %s failed: %s (%s)", self.task.task_id, error.message, error.code)
             return "failed", {}, error
         except OSError as error:
-            failed = HoldfastError(
-                f"the agent's machine failed: {error}",
-                code="SpoolFull" if error.errno == 28 else "AgentFailed",
-                hint="look into the agent's log and its data folder's disk",
-            )
             log.exception("task %s failed", self.task.task_id)
-            return "failed", {}, failed
+            return "failed", {}, machine_failed(error)
         except Exception as error:
             log.exception("task %s met a defect", self.task.task_id)
             name = type(error).__name__

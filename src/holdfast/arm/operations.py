@@ -60,8 +60,8 @@ def _state(row: OperationRow, job: JobRow | None) -> str:
 def _error(row: OperationRow, job: JobRow | None) -> Body:
     if row.error:
         return row.error
-    if job is None or not job.error_code:
-        return {}
+    if job is None or job.active or not job.error_code:
+        return {}  # what an active job meets is in the job: pollers take an error for the end
     return {"code": job.error_code, "message": job.error_message, "hint": job.error_hint}
 
 

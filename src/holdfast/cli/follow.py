@@ -122,7 +122,8 @@ def _phase(body: Body) -> str:
     one: Body = prop("holdfast", "progress")(body) or {}
     phase, detail = one.get("phase"), prop("holdfast", "detail")(body)
     if phase in STANDING and detail:
-        return str(detail)
+        advice = [one for of in prop("errorDetails")(body) or [] for one in of["recommendations"]]
+        return "; what to do: ".join([str(detail), *advice[:1]])
     return str(phase or detail or body["properties"]["status"])
 
 

@@ -186,14 +186,15 @@ class Turns:
                 "attempt": job.attempt + 1,
                 "phase": RETRYING,
                 "detail": f"retrying in {pause:.0f} s: {why}",
+                **_told(said),
             }
             until: datetime | None = now + timedelta(seconds=pause)
         else:
             shaped = said.get("until")
             until = datetime.fromisoformat(shaped) if shaped else None
-            values = {"phase": said["phase"], "detail": said["detail"]}
+            values = {"phase": said["phase"], "detail": said["detail"], **_told({})}
             if job.status == "Cancelling":
-                values = {"detail": said["detail"]}
+                values = {"detail": said["detail"], **_told({})}
         rows.end_turn(
             connection,
             job.id,
@@ -213,6 +214,12 @@ class Turns:
                 connection, job.id, job.turn, seen_signals=signals, wake_at=now, now=now
             ):
                 self._context.ledger.note(connection, job.id, "resumed", why)
+
+
+def _told(said: Outcome) -> dict[str, str]:
+    """What a job that goes on says of why it does not work now; nothing when it works."""
+    named = (("error_code", "code"), ("error_message", "message"), ("error_hint", "hint"))
+    return {column: str(said.get(key, "")) for column, key in named}
 
 
 def _said_findings(said: Outcome) -> int:

@@ -33,7 +33,7 @@ class ArmPlace:
         self.server = server
         self.now = now or datetime.now(UTC)
         self.vault = server.make_vault(name)
-        ScriptedAgent(server, self.vault, HOST, self.now)
+        self.machine = ScriptedAgent(server, self.vault, HOST, self.now)
         self.item = self.named(ITEM)
         made = self.protect(ITEM)
         assert made.is_success, made.text

@@ -77,9 +77,9 @@ class ScriptedAgent:
         assert answer.status_code == 200, answer.text
         return answer.json()["task"]
 
-    def fail(self, task: dict[str, Any]) -> None:
-        """End a task as a machine whose source is gone would."""
-        error = {"code": "SourcePathMissing", "message": "it is gone", "hint": "bring it back"}
+    def fail(self, task: dict[str, Any], code: str = "SourcePathMissing") -> None:
+        """End a task as a machine would whose source is gone, or that met ``code``."""
+        error = {"code": code, "message": "it is gone", "hint": "bring it back"}
         body = {"fence": task["fence"], "outcome": "failed", "error": error, "result": {}}
         answer = self.call(f"tasks/{task['taskId']}/complete", body)
         assert answer.status_code == 200, answer.text
