@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from holdfast.testing.grounds import Ground
+from holdfast.testing.grounds import AT_SCALE, Ground
 from holdfast.testing.program_kills import (
     GONE_ON,
     RUNNING,
@@ -34,7 +34,7 @@ from holdfast.testing.world import HOST, World
 PACK_BYTES = 256 * 1024
 ADDED, MANIFEST_BYTES = 600_000, 100_000
 KILLS = {"sqlite-disk": 3, "postgresql-disk": 2, "sqlite-s3": 2}  # of each kind and program
-BOTH = {"sqlite-disk": 2, "postgresql-disk": 1, "sqlite-s3": 1}  # of each kind
+BOTH = {"sqlite-disk": 2, "postgresql-disk": 1, "sqlite-s3": 1, AT_SCALE: 1}  # of each kind
 
 
 def start_job(world: World, kind: str, item: str) -> None:
@@ -131,6 +131,15 @@ def test_a_killed_program_goes_on_by_itself(yard: Ground, who: str, kind: str) -
 @pytest.mark.timeout(900 * TIMES)
 @pytest.mark.parametrize("kind", ["backup", "incremental", "restore"])
 def test_both_killed_at_once(yard: Ground, kind: str) -> None:
+    kill_both(yard, kind)
+
+
+@pytest.mark.timeout(900 * TIMES)
+def test_both_killed_over_postgresql_and_s3(yard_at_scale: Ground) -> None:
+    kill_both(yard_at_scale, "incremental")
+
+
+def kill_both(yard: Ground, kind: str) -> None:
     world = yard.world
 
     def started(item: str) -> None:

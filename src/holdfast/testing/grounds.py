@@ -23,6 +23,7 @@ from holdfast.vaultstore.values import Unlock
 from holdfast.vaultstore.vault import Vault
 
 GROUNDS = ("sqlite-disk", "postgresql-disk", "sqlite-s3")
+AT_SCALE = "postgresql-s3"  # as an operator of many servers has it; each half has a ground above
 S3_URL = "s3://holdfast-tests"
 
 
