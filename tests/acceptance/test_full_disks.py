@@ -31,9 +31,13 @@ def details(world: World, job: str) -> dict[str, Any]:
 
 def check_told(world: World, job: str, code: str, word: str) -> None:
     """A job that cannot go on says why and what to do, at the command line and over REST."""
-    eventually(lambda: code in str(details(world, job)), f"{code} is told")
-    eventually(lambda: details(world, job).get("errorDetails"), "and what to do")
-    told = details(world, job)
+    told: dict[str, Any] = {}
+
+    def failing() -> bool:
+        told.update(details(world, job))
+        return "errorDetails" in told
+
+    eventually(failing, f"{code} is told")
     (error,) = told["errorDetails"]
     assert (told["status"], error["errorCode"]) == ("InProgress", code)
     assert word in error["errorString"] + error["recommendations"][0]

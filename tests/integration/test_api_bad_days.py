@@ -164,7 +164,14 @@ def test_a_full_disk_is_told_while_the_job_is_tried_again(days: Days, code: str)
     def phase() -> str:
         return str(shown()["holdfast"]["progress"]["phase"])
 
-    place.machine.fail(place.machine.next_task(), code)
+    taken: list[Any] = []
+
+    def take() -> bool:
+        taken.append(place.machine.next_task())
+        return taken[-1] is not None
+
+    eventually(take, "the first attempt")
+    place.machine.fail(taken[-1], code)
     eventually(lambda: phase() == "Retrying", "it is to be tried again")
     found = shown()
     assert (found["status"], found["holdfast"]["errorCode"]) == ("InProgress", code)
@@ -175,10 +182,9 @@ def test_a_full_disk_is_told_while_the_job_is_tried_again(days: Days, code: str)
     operation = days.server.raw("GET", address, headers=bearer)
     assert operation.json().get("error") is None, "pollers take an error for the end"
     days.pass_time(timedelta(seconds=11))
-    task = place.machine.next_task()
-    assert task, "the next attempt"
+    eventually(take, "the next attempt")
     eventually(lambda: "errorDetails" not in shown(), "it works again")
-    place.machine.fail(task)
+    place.machine.fail(taken[-1])
     eventually(lambda: shown()["status"] == "Failed", "what never passes ends it")
     assert told(shown(), "SourcePathMissing") == "bring it back"
 
