@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_vaults: int = 500
     max_vault_policies: int = 200
     max_vault_items: int = 2000
+    max_vault_vms: int = 1000
     max_vault_machines: int = 1000
     max_policy_items: int = 0
     max_policy_vms: int = 100
@@ -131,10 +132,11 @@ DESCRIPTIONS: dict[str, str] = {
     "chunks.",
     "history_days": "How long ended jobs are kept.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
-    "max_vaults": "Vaults there may be; 0 is no limit, here and for the next six. Importing a "
+    "max_vaults": "Vaults there may be; 0 is no limit, here and for the next seven. Importing a "
     "vault is always allowed.",
     "max_vault_policies": "Policies of one vault.",
     "max_vault_items": "Protected items of one vault.",
+    "max_vault_vms": "Protected virtual machines of one vault.",
     "max_vault_machines": "Machines enrolled in one vault.",
     "max_policy_items": "Items of any kind under one policy.",
     "max_policy_vms": "Virtual machines under one policy.",
@@ -216,6 +218,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "max_vaults": (0, 1_000_000),
     "max_vault_policies": (0, 1_000_000),
     "max_vault_items": (0, 1_000_000),
+    "max_vault_vms": (0, 1_000_000),
     "max_vault_machines": (0, 1_000_000),
     "max_policy_items": (0, 1_000_000),
     "max_policy_vms": (0, 1_000_000),

@@ -22,6 +22,7 @@ from holdfast.testing.job_yard import JobYard
 from holdfast.testing.live_server import live_server
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.testing.vm_farm import Farm, vm_farm
+from holdfast.testing.vm_place import machine
 from holdfast.testing.wait import eventually
 
 NOON = datetime(2026, 3, 7, 12, tzinfo=UTC)
@@ -67,6 +68,7 @@ AZURES = {  # as Azure publishes its limits
     "max_vaults": 500,
     "max_vault_policies": 200,
     "max_vault_items": 2000,
+    "max_vault_vms": 1000,
     "max_policy_vms": 100,
     "max_item_points": 9999,
     "max_policy_changes_a_day": 50,
@@ -189,6 +191,7 @@ def test_machines_have_limits_of_their_own(tmp_path: Path) -> None:
         "HOLDFAST_RESERVE_BYTES": "0",
         "HOLDFAST_TICK_SECONDS": "0.1",
         "HOLDFAST_MAX_POLICY_VMS": "1",
+        "HOLDFAST_MAX_VAULT_VMS": "2",
         "HOLDFAST_MAX_VM_BACKUPS_A_DAY": "1",
         "HOLDFAST_MAX_VM_RESTORES_A_DAY": "1",
         "HOLDFAST_MAX_RESTORES_A_DAY": "1",
@@ -201,6 +204,9 @@ def test_machines_have_limits_of_their_own(tmp_path: Path) -> None:
         error = farm.spot.put("off").json()["error"]
         assert (error["code"], "max_policy_vms" in error["hint"]) == ("QuotaExceeded", True)
         farm.spot.protect("off", "EnhancedPolicy")
+        farm.spot.report(machine("more", 3))
+        error = farm.spot.put("more", "EnhancedPolicy").json()["error"]
+        assert (error["code"], "max_vault_vms" in error["hint"]) == ("QuotaExceeded", True)
         point = farm.back_up("web")
         asked = {"properties": {"objectType": "IaasVMBackupRequest"}}
         again = server.call("POST", f"{farm.spot.item('web')}/backup", asked)

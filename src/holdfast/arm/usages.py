@@ -59,7 +59,7 @@ def usages(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
 @threaded
 def summaries(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
     """Items or their containers, a row for each kind of backup; ``$filter``: type. The limit of
-    items is one of all kinds together: usages tells it."""
+    items of all kinds together is told by usages."""
     found = vault_call(request, sub, group, vault)
     platform, vault_id = found.call.platform, found.row.id
     asked = parse_filter(found.call.query("$filter")).get("type", ITEMS)
@@ -77,7 +77,9 @@ def summaries(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
             else items.count_workload(connection, vault_id, workload)
             for management, workload in KNOWN
         }
-    most = {FILES: platform.settings.max_vault_machines} if kind == MACHINES else {}
+    most = {VIRTUAL: platform.settings.max_vault_vms}
+    if kind == MACHINES:
+        most[FILES] = platform.settings.max_vault_machines
     rows = [_usage(of[0], SHOWN[of], count, most.get(of, 0)) for of, count in counts.items()]
     return {"value": rows}
 

@@ -211,6 +211,10 @@ def _check_room(
     if old is None:
         count, most = items.count_items(connection, vault.id), settings.max_vault_items
         check_quota(count, most, "the limit of items in a vault", "max_vault_items")
+    if old is None and machine:
+        count, most = items.count_workload(connection, vault.id, WORKLOAD), settings.max_vault_vms
+        what = "the limit of virtual machines in a vault"
+        check_quota(count, most, what, "max_vault_vms", "put it into another vault")
     if old is None or old.policy_id != policy.id:
         count, most = policies.count_items(connection, policy.id), settings.max_policy_items
         check_quota(count, most, "the limit of items under a policy", "max_policy_items")
