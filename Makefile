@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo demo-vm test test-kills soak-kills test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean
+.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
@@ -33,6 +33,14 @@ test-kills: setup
 TIMES ?= 4
 soak-kills: export HOLDFAST_TEST_KILLS = $(TIMES)
 soak-kills: test-kills
+
+# Requests made from the API's description, EXAMPLES of each operation; SEED=N draws others.
+EXAMPLES ?= 50
+SEED ?= 1
+test-api-fuzz: export HOLDFAST_TEST_EXAMPLES = $(EXAMPLES)
+test-api-fuzz: export HOLDFAST_TEST_SEED = $(SEED)
+test-api-fuzz: setup
+	$(PYTEST) tests/integration/test_api_described.py; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 test-vm: setup
 	$(PYTEST) tests/vm; code=$$?; rm -rf "$$folder"; exit $$code; }

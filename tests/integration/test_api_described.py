@@ -15,18 +15,22 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from holdfast.arm.app import description
 from holdfast.testing.arm_place import ArmPlace
 from holdfast.testing.live_server import live_server
+from holdfast.testing.vm_place import machine
 
 QUICK = {"HOLDFAST_RESERVE_BYTES": "0"}
 EXAMPLES = int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "3"))  # of each operation
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "1"))
+NAMES = {"machine": "web"}  # what exists beside what every place has
 LEFT_OUT = ("/oauth2/",)  # each wrong secret takes its time, by intent
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmPlace]:
-    """A server of its own: what is sent to it is up to chance."""
+    """A server of its own: what is sent to it is up to chance. One host reports a machine."""
     with live_server(tmp_path_factory.mktemp("described") / "server", QUICK) as server:
-        yield ArmPlace(server, point=False)
+        place = ArmPlace(server, point=False)
+        assert place.machine.report(machine(NAMES["machine"])).is_success
+        yield place
 
 
 def operations() -> dict[str, Any]:
@@ -47,8 +51,9 @@ def aimed(case: Any, target: ArmPlace) -> None:
     names = list(case.path_parameters)
     if case.method == "DELETE":
         names = names[:-1]
+    known = {**target.names, **NAMES}
     for name in names:
-        case.path_parameters[name] = target.names.get(name, case.path_parameters[name])
+        case.path_parameters[name] = known.get(name, case.path_parameters[name])
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS), ids=str)
