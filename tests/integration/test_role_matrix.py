@@ -188,6 +188,7 @@ operate    POST   {V}/providers/Holdfast.Backup/createVaultCredentials
 operate    POST   {V}/providers/Holdfast.Backup/previewPolicy
 operate    POST   {V}/providers/Holdfast.Backup/planPolicyChange
 operate    POST   {V}/providers/Holdfast.Backup/verify
+operate    POST   {V}/providers/Holdfast.Backup/scrub
 manage     POST   {V}/providers/Holdfast.Backup/expire
 manage     POST   {V}/providers/Holdfast.Backup/collect
 manage     POST   {V}/providers/Holdfast.Backup/confirmClock

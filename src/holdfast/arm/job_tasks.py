@@ -21,9 +21,10 @@ TASKS = {
     "expire": "Drop recovery points",
     "collect": "Free space",
     "verify": "Read back",
+    "scrub": "Check objects",
     "import": "Read the vault",
 }
-WORK_ENDS = ("agent-done", "published", "expired", "collected", "verified")
+WORK_ENDS = ("agent-done", "published", "expired", "collected", "verified", "scrubbed")
 SNAPSHOT_ENDS = ("snapshot-taken", "committed", "published")  # what is in the vault was taken
 MEGABYTE = 1_000_000
 NOTHING = timedelta()

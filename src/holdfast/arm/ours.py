@@ -184,6 +184,16 @@ def verify(
     return found
 
 
+@post(OURS + "/scrub", opt={"action": f"{HB}/vaults/scrub/action"}, status_code=202)
+@threaded
+def scrub(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Any]:
+    """Read every object and check what needs no key, by a job that goes on where one stopped."""
+    found: Response[Any] = _upkeep(request, "scrub", data, (sub, group, vault))
+    return found
+
+
 @post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"}, status_code=202)
 @threaded
 def expire(
@@ -223,6 +233,7 @@ ROUTES = [
     export_key,
     import_vault,
     verify,
+    scrub,
     expire,
     collect,
     confirm_clock,

@@ -33,6 +33,12 @@ COLUMNS: list[show.Column] = [
     ("findings", lambda row: row["findings"]),
 ]
 
+DAMAGES: list[show.Column] = [
+    ("object", lambda row: row["object"]),
+    ("problem", lambda row: row["problem"]),
+    ("detail", lambda row: row["detail"]),
+]
+
 
 @click.group()
 def command() -> None:
@@ -68,6 +74,42 @@ def list_(path: Path, key: Path, passphrase_file: Path | None, output: str) -> N
 
     reader = _open(path, key, passphrase_file)
     show.emit(point_rows(reader), output, COLUMNS)
+
+
+@command.command()
+@FOLDER
+@options.output
+def scrub(path: Path, output: str) -> int:
+    """Read every object and check what needs no key.
+
+    Names what is missing, cut off, altered or in another's place. What only a key can tell
+    (tables, refsets, the last log record) is checked by `holdfast vault scrub` and verify.
+
+    \b
+    Example:
+      holdfast store scrub --path /mnt/vaults/ID
+    """
+    from holdfast.adapters.object_store.local import LocalStore
+    from holdfast.vaultstore.scrub import scrub_store
+    from holdfast.workloads.files.standalone import store_folder
+
+    folder, found = store_folder(path), False
+    only = path.absolute().name if folder != path.absolute() else ""
+    for vault, result in scrub_store(LocalStore(folder), only):
+        rows = [
+            {"object": one.key, "problem": one.problem, "detail": one.detail}
+            for one in result.damages
+        ]
+        found = found or bool(rows)
+        if output == "json":
+            figures = {"objects": result.objects, "storedBytes": result.stored_bytes}
+            show.emit_json({"vault": vault, **figures, "damages": rows})
+            continue
+        if rows:
+            show.emit(rows, output, DAMAGES)
+        size = show.size(result.stored_bytes)
+        click.echo(f"{vault}: {result.objects:,} objects, {size} read, {len(rows)} damaged")
+    return 3 if found else 0
 
 
 @command.command()

@@ -1,4 +1,4 @@
-"""holdfast vault verify, expire, collect, confirm-clock."""
+"""holdfast vault verify, scrub, expire, collect, confirm-clock."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def _make(kind: str, text: str) -> Any:
 
 
 verify = _make("verify", "Decrypt, decompress and recompute everything the vault holds.")
+scrub = _make("scrub", "Read every object and check what needs no key; goes on where it stopped.")
 expire = _make("expire", "Drop recovery points whose time is over (also runs daily by itself).")
 collect = _make("collect", "Free what no recovery point needs (also runs daily by itself).")
 

@@ -103,8 +103,20 @@ def show_(name: str, group: str | None, output: str) -> None:
     if ours.get("storedBytes") is not None:
         stored = show.size(ours["storedBytes"])
         click.echo(f"recovery points: {ours['recoveryPoints']}, stored: {stored}")
+        for kind in ("scrub", "verify"):
+            click.echo(f"last {kind}: {_check_text(ours.get(f'last{kind.capitalize()}'))}")
     for warning in ours.get("warnings") or []:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _check_text(check: show.Body | None) -> str:
+    """When a check was, how far it came and what it found."""
+    if not check:
+        return "never"
+    text = f"{show.moment(check['time'])}, {show.size(check['storedBytes'])} read"
+    if not check["complete"]:
+        text += ", stopped before its end"
+    return f"{text}, {check['damagedObjects']} damaged objects"
 
 
 @command.command()
@@ -171,6 +183,7 @@ for _one in (
     vault_keys.export_key,
     vault_keys.import_,
     vault_upkeep.verify,
+    vault_upkeep.scrub,
     vault_upkeep.expire,
     vault_upkeep.collect,
     vault_upkeep.confirm_clock,

@@ -84,6 +84,7 @@ OPERATOR = Role(
         f"{LOCATIONS}/checkNameAvailability/action",
         f"{HB}/vaults/createVaultCredentials/action",
         f"{HB}/vaults/verify/action",
+        f"{HB}/vaults/scrub/action",
         f"{HB}/vaults/previewPolicy/action",
         f"{HB}/vaults/planPolicyChange/action",
         f"{HB}/vaults/virtualMachines/*/action",

@@ -110,9 +110,9 @@ def causes_of_job(job: EndedJob) -> Iterator[Cause]:
         yield Cause("RestoreFailure", job.subject, _either(failed))
     elif job.kind == "browse":
         return  # who asked is told
-    elif job.kind == "verify" and job.error_code == "VaultDamaged":
+    elif job.error_code == "VaultDamaged":
         yield Cause("VaultDamaged", job.subject, "happened")
-        yield Cause("UpkeepFailure", f"{job.subject}/verify", "over")
+        yield Cause("UpkeepFailure", f"{job.subject}/{job.kind}", "over")
     else:
         yield Cause("UpkeepFailure", f"{job.subject}/{job.kind}", _either(failed))
         if job.kind == "verify" and not failed:

@@ -28,6 +28,7 @@ OPERATIONS = {
     "expire": "Expire",
     "collect": "Collect",
     "verify": "Verify",
+    "scrub": "Scrub",
     "import": "Import",
     "purge": "Purge",
     "erase": "PurgeVault",
@@ -41,7 +42,7 @@ OPERATIONS = {
 log = logging.getLogger(__name__)
 QUEUED, ENDED_PHASE = "Queued", "Ended"
 SNAPSHOT_AT = "snapshotTakenAt"  # of a job's progress
-MAINTENANCE = ("expire", "collect", "verify")
+MAINTENANCE = ("expire", "collect", "verify", "scrub")
 
 
 class Ledger:
@@ -104,7 +105,7 @@ class Ledger:
         return job
 
     def note_maintenance(self, connection: Connection, job: JobRow, status: str) -> None:
-        """Write an ended expire, collect or verify into the vault's maintenance record."""
+        """Write an ended expire, collect, verify or scrub into the vault's maintenance record."""
         if job.kind in MAINTENANCE:
             upkeep.note_run(
                 connection,

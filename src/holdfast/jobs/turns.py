@@ -21,6 +21,7 @@ from holdfast.errors import CancelledError, HoldfastError
 from holdfast.jobs import outcome as outcomes
 from holdfast.jobs.agent_work import RETRYING
 from holdfast.jobs.backup import BackupProcedure
+from holdfast.jobs.checks import ScrubProcedure, VerifyProcedure
 from holdfast.jobs.context import JobContext, Procedure, Step
 from holdfast.jobs.erase import EraseProcedure
 from holdfast.jobs.expire import ExpireProcedure
@@ -28,7 +29,7 @@ from holdfast.jobs.importing import ImportProcedure
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.purge import PurgeProcedure
 from holdfast.jobs.restore import RestoreProcedure
-from holdfast.jobs.upkeep import CollectProcedure, VerifyProcedure
+from holdfast.jobs.upkeep import CollectProcedure
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Turns:
             "expire": ExpireProcedure(context),
             "collect": CollectProcedure(context),
             "verify": VerifyProcedure(context),
+            "scrub": ScrubProcedure(context),
             "import": ImportProcedure(context),
             "purge": PurgeProcedure(context),
             "erase": EraseProcedure(context),

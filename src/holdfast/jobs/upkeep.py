@@ -1,27 +1,23 @@
-"""The collect and verify jobs: long reads of a vault that pause with the server and can be
-cancelled."""
+"""The collect job: it pauses with the server and can be cancelled."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
 
 from holdfast.catalog import jobs
 from holdfast.catalog.identifiers import id_text
-from holdfast.catalog.jobs import FindingRow, JobRow
+from holdfast.catalog.jobs import JobRow
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.progress import ServerProgress
-from holdfast.vaultstore.values import Damage
 from holdfast.vaultstore.vault import Vault
 
 log = logging.getLogger(__name__)
-NAMED_IN_MESSAGE = 5
 
 
 class CollectProcedure:
@@ -62,60 +58,6 @@ class CollectProcedure:
         self._context.ledger.note_maintenance(connection, job, status)
 
 
-class VerifyProcedure:
-    """Reads everything back; damage fails the job and is named finding by finding."""
-
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
-
-    @property
-    def steps(self) -> tuple[tuple[str, Step], ...]:
-        return (("verify", self._verify),)
-
-    def _verify(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
-        progress = ServerProgress(self._context, job, "Verify")
-        vault = self._context.open_vault(job.vault_id)
-        vault.refresh()
-        report = vault.verify(
-            job.parameters.get("items"), progress=progress.report, cancelled=progress.cancelled
-        )
-        if not report.complete and (paused := progress.paused()):
-            return paused
-        if report.damages:
-            self._write_findings(job, report.damages)
-            return _damaged(report.damages)
-        result = {
-            "packs": report.packs,
-            "frames": report.frames,
-            "storedBytes": report.stored_bytes,
-            "plainBytes": report.plain_bytes,
-            "recoveryPoints": report.recovery_points,
-        }
-        return outcome.done(result, ["verified", f"{report.packs} packs are whole"])
-
-    def _write_findings(self, job: JobRow, damages: Sequence[Damage]) -> None:
-        rows = [
-            FindingRow(
-                job_id=job.id,
-                code=f"Object{damage.problem.capitalize()}",
-                path=damage.key,
-                message=_describe(damage),
-                digest=hashlib.sha256(f"{damage.key}|{damage.problem}".encode()).hexdigest(),
-            )
-            for damage in damages
-        ]
-        with self._context.catalog.write() as connection:
-            jobs.add_findings(connection, job.id, rows)
-            count = jobs.count_findings(connection, job.id)
-            jobs.change_job(connection, job.id, findings_count=count)
-
-    def release(self, job: JobRow) -> None:
-        """Nothing is held."""
-
-    def ended(self, connection: Connection, job: JobRow, status: str, outcome: Outcome) -> None:
-        self._context.ledger.note_maintenance(connection, job, status)
-
-
 def end_stale_sessions(context: JobContext, vault: Vault) -> int:
     """End open sessions whose job has ended or is unknown, keeping what they uploaded; how many.
     Sessions of a live job's earlier attempts are left: its next attempt takes them over."""
@@ -129,19 +71,3 @@ def end_stale_sessions(context: JobContext, vault: Vault) -> int:
         log.info("ending session %s of ended job %s", session.session_id.hex(), job_id)
         ended += vault.recover_sessions(session.job_id).sessions_revoked
     return ended
-
-
-def _describe(damage: Damage) -> str:
-    points = ", ".join(damage.recovery_points[:NAMED_IN_MESSAGE]) or "none"
-    return f"{damage.detail}; needed by {len(damage.recovery_points)} recovery points ({points})"
-
-
-def _damaged(damages: Sequence[Damage]) -> Outcome:
-    named = ", ".join(damage.key for damage in damages[:NAMED_IN_MESSAGE])
-    points = {rp_id for damage in damages for rp_id in damage.recovery_points}
-    return outcome.fail(
-        "VaultDamaged",
-        f"{len(damages)} objects are damaged ({named}); {len(points)} recovery points need them",
-        "See the job's findings. Restore from points not named there; put the objects back from a "
-        "copy of the store, or back up again: what is still on the machines is sent anew.",
-    )

@@ -18,6 +18,7 @@ JobKind = Literal[
     "expire",
     "collect",
     "verify",
+    "scrub",
     "import",
     "purge",
     "erase",

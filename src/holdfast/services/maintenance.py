@@ -1,4 +1,4 @@
-"""Plans and jobs of a vault's own upkeep: expire, collect, verify, import."""
+"""Plans and jobs of a vault's own upkeep: expire, collect, verify, scrub, import."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from holdfast.vaultstore.recovery_key import open_recovery_key
 from holdfast.vaultstore.values import Unlock
 
 Body = dict[str, Any]
-KINDS = ("expire", "collect", "verify")
+KINDS = ("expire", "collect", "verify", "scrub")
+READING = ("verify", "scrub")  # these delete nothing, so no clock is asked
 
 
 def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
@@ -44,7 +45,7 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
             for row in planned
         ]
         return {"plan": rows, "dropped": sum(not row["keep"] for row in rows)}
-    if kind == "verify":
+    if kind in READING:
         figures = opened.statistics()
         return {"plan": [], "packs": figures.packs, "storedBytes": figures.stored_bytes}
     plan = opened.plan_collect()
@@ -70,7 +71,7 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
 
 def start(platform: Platform, vault: VaultRow, kind: str, by: str) -> str:
     """Run it as a job; the job's id."""
-    if kind != "verify":
+    if kind not in READING:
         trusted, why = platform.vaults.open(vault.id).clock_trusted()
         if not trusted:
             raise ConflictError(

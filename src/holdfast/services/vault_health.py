@@ -13,9 +13,11 @@ from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.services.platform import Platform
 from holdfast.services.vaults_open import store_missing
+from holdfast.vaultstore.values import Check, VaultHealth
+from holdfast.vaultstore.vaultclock import from_ns
 
 Body = dict[str, Any]
-LOST_SHOWN = 5
+LOST_SHOWN, DAMAGED_SHOWN = 5, 3
 
 
 def health_of(platform: Platform, row: VaultRow) -> Body:
@@ -33,7 +35,8 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
     try:
         if not platform.vaults.is_there(row):
             raise store_missing(row)
-        figures = platform.vaults.open(row.id).statistics()
+        opened = platform.vaults.open(row.id)
+        figures, known = opened.statistics(), opened.health()
     except HoldfastError as error:
         found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
         return found
@@ -41,7 +44,12 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
         lost = lost_lately(connection, row.id, platform.now())
     if lost:
         found["warnings"].append(_lost_warning(lost))
+    if known.found:
+        found["warnings"].append(_damage_warning(row, known))
     return found | {
+        "lastScrub": _check_body(known.checks.get("scrub")),
+        "lastVerify": _check_body(known.checks.get("verify")),
+        "damagedObjects": len(known.found),
         "lostRecoveryPoints": lost,
         "recoveryPoints": figures.recovery_points,
         "packs": figures.packs,
@@ -74,6 +82,28 @@ def _probe_warnings(probe: MaintenanceRun | None) -> Iterator[str]:
             f"[{probe.result.get('code')}]: {stopped}mend the store; it is tested again daily, "
             "and by holdfast vault expire"
         )
+
+
+def _check_body(check: Check | None) -> Body | None:
+    if check is None:
+        return None
+    return {
+        "startTime": from_ns(check.started_ns).isoformat(),
+        "time": from_ns(check.ended_ns).isoformat(),
+        "complete": check.complete,
+        "objects": check.objects,
+        "storedBytes": check.stored_bytes,
+        "damagedObjects": check.damages,
+    }
+
+
+def _damage_warning(row: VaultRow, known: VaultHealth) -> str:
+    shown = ", ".join(one.damage.key for one in known.found[:DAMAGED_SHOWN])
+    points = {rp_id for one in known.found for rp_id in one.damage.recovery_points}
+    return (
+        f"{len(known.found)} objects are damaged ({shown}), {len(points)} recovery points need "
+        f"them: look with holdfast vault repair {row.name} -g {row.group_key} --plan"
+    )
 
 
 def _lost_warning(lost: list[dict[str, str]]) -> str:

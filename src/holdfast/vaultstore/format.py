@@ -51,6 +51,7 @@ class ObjectKind(IntEnum):
     SESSION = 8
     RESERVE = 9
     LIFE = 10
+    HEALTH = 11
 
 
 @dataclass(frozen=True, slots=True)

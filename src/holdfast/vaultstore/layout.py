@@ -21,27 +21,25 @@ SESSIONS = "sessions/"
 RESERVE = "reserve/"
 PROBE = "probe/"
 LIFE = "life/"
+HEALTH = "health/"
+KEYRING = "keyring/"
 
 
 def log_key(sequence: int) -> str:
-    return f"{LOG}{sequence:016d}"
+    return numbered_key(LOG, sequence)
 
 
 def log_sequence(key: str) -> int | None:
     """The number of a log key, or None when it is none."""
-    return _number_below(LOG, key)
+    return number_below(LOG, key)
 
 
-def life_key(number: int) -> str:
-    return f"{LIFE}{number:016d}"
+def numbered_key(room: str, number: int) -> str:
+    return f"{room}{number:016d}"
 
 
-def life_number(key: str) -> int | None:
-    """The number of a life key, or None when it is none."""
-    return _number_below(LIFE, key)
-
-
-def _number_below(room: str, key: str) -> int | None:
+def number_below(room: str, key: str) -> int | None:
+    """The number of a key that ``numbered_key`` made, or None when it is none."""
     digits = key[len(room) :]
     return int(digits) if key.startswith(room) and len(digits) == 16 and digits.isdigit() else None
 

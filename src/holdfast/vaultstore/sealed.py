@@ -2,7 +2,7 @@
 
 Each object carries in its plain header the generation of the service ring's keys that sealed it.
 A log record also carries its sequence, term and the hash of the record before it. It ends with an
-Ed25519 signature over all bytes before, and so does a life object.
+Ed25519 signature over all bytes before, and so do life and health objects.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class ServiceSeal:
             ObjectKind.REFSET: ring.refset,
             ObjectKind.SESSION: ring.session,
             ObjectKind.LIFE: ring.log,
+            ObjectKind.HEALTH: ring.log,
         }
 
     def seal(self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = ()) -> bytes:

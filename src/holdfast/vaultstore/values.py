@@ -14,7 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-Problem = Literal["missing", "empty", "truncated", "oversized", "altered", "unreadable"]
+Problem = Literal[
+    "missing", "empty", "truncated", "oversized", "misplaced", "altered", "unreadable"
+]
+CheckKind = Literal["scrub", "verify"]
 SessionKind = Literal["backup", "restore", "verify"]
 
 
@@ -221,6 +224,47 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def clean(self) -> bool:
         return not self.damages
+
+
+class ScrubReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a scrub over every object, by one run or several that went on. ``resumed``:
+    this run began where another was stopped."""
+
+    sequence: int
+    objects: int
+    stored_bytes: int
+    damages: tuple[Damage, ...]
+    complete: bool
+    resumed: bool = False
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scrub or verify as it is remembered. Times [ns since the epoch]. ``cursor``: name of the
+    last object that a scrub which was stopped looked at."""
+
+    started_ns: int
+    ended_ns: int
+    sequence: int
+    objects: int
+    stored_bytes: int
+    complete: bool
+    cursor: str = ""
+    damages: int = 0
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A damaged object, who found it and when [ns since the epoch]."""
+
+    by: CheckKind
+    at_ns: int
+    damage: Damage
+
+
+class VaultHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The last check of each kind, and what is known to be damaged (by name at most 1,000)."""
+
+    checks: dict[str, Check] = {}
+    found: tuple[Found, ...] = ()
 
 
 class FrameLocation(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from holdfast.ports.clock import Clock, Random
@@ -26,6 +27,7 @@ from holdfast.vaultstore.descriptor import Descriptor
 from holdfast.vaultstore.expire import apply_expire, plan_expire
 from holdfast.vaultstore.export import export_key
 from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.health import load_damage, note_check, read_health
 from holdfast.vaultstore.ingest import Ingest, PackReceiver
 from holdfast.vaultstore.life import VaultLife, read_life, write_life
 from holdfast.vaultstore.lookup import lookup
@@ -39,8 +41,10 @@ from holdfast.vaultstore.reserve import Reserve
 from holdfast.vaultstore.restoring import PointReader, RestoreDesk
 from holdfast.vaultstore.rings import opener_of
 from holdfast.vaultstore.root import Root
+from holdfast.vaultstore.scrubbing import scrub_vault
 from holdfast.vaultstore.session import SessionAsked, Sessions
 from holdfast.vaultstore.values import (
+    Check,
     CollectBudget,
     CollectPlan,
     CollectResult,
@@ -51,13 +55,16 @@ from holdfast.vaultstore.values import (
     OpenSession,
     Recovered,
     RecoveryPointRecord,
+    ScrubReport,
     SessionKind,
     Unlock,
+    VaultHealth,
     VaultIds,
     VaultOptions,
     VaultStatistics,
     VerifyReport,
 )
+from holdfast.vaultstore.vaultclock import to_ns
 from holdfast.vaultstore.verify import verify_vault
 
 __all__ = ["MissingChunksError", "PackReceiver", "Vault"]
@@ -118,6 +125,7 @@ class Vault:
         opener = opener_of(unlock, vault_id)
         surroundings = Surroundings(clock, rng)
         core, descriptor = open_core(store, vault_id, opener, surroundings, cache_dir=cache_dir)
+        load_damage(core)
         return cls(core, descriptor, unlock.platform_key)
 
     def __init__(self, core: VaultCore, descriptor: Descriptor, platform_key: bytes | None) -> None:
@@ -328,6 +336,31 @@ class Vault:
         if self._core.chain.read(self._core.state.sequence) is None:
             self._core.objects.require_vault()
         return verify_vault(self._core, items, progress or _no_progress, cancelled or _never)
+
+    def scrub(
+        self, progress: Progress | None = None, cancelled: Cancelled | None = None
+    ) -> ScrubReport:
+        """Read every object of the vault and check what needs no key; then what was found damaged
+        with keys. Goes on where the last run was stopped, and is remembered. StoreError."""
+        self.require_present()
+        return scrub_vault(self._core, progress or _no_progress, cancelled or _never)
+
+    def note_verified(self, report: VerifyReport, started: datetime) -> None:
+        """Remember a verify of all items, for ``health`` and the next process."""
+        check = Check(
+            started_ns=to_ns(started),
+            ended_ns=to_ns(self._core.writing.clock.now()),
+            sequence=report.sequence,
+            objects=report.packs,
+            stored_bytes=report.stored_bytes,
+            complete=report.complete,
+            damages=len(report.damages),
+        )
+        note_check(self._core, "verify", check, report.damages)
+
+    def health(self) -> VaultHealth:
+        """The last scrub and verify, and what is known to be damaged."""
+        return read_health(self._core)
 
     def probe_store(self) -> str:
         """Test in the vault's own folder that its store keeps its promises; what was proven.

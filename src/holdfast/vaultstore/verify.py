@@ -8,7 +8,7 @@ removed meanwhile is passed over, because the log then no longer names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, refset
-from holdfast.vaultstore.chain import Chain
+from holdfast.vaultstore.chain import Chain, hash_object
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.frames import binding_of
 from holdfast.vaultstore.index import Flags
@@ -56,12 +56,7 @@ def verify_vault(
 ) -> VerifyReport:
     """Verify all items, or some. Nothing is written. StoreUnavailableError when the store does not
     answer: a passing fault is not damage."""
-    core.refresh()
-    work = _Work()
-    _check_log(core, work)
-    _check_rings(core, work)
-    _gather(core, items, work)
-    _check_tables(core, work)
+    work = _small_objects(core, items)
     _check_packs(core, work, progress, cancelled)
     return VerifyReport(
         sequence=core.state.sequence,
@@ -73,6 +68,25 @@ def verify_vault(
         damages=tuple(work.damages),
         complete=work.complete,
     )
+
+
+def diagnose(core: VaultCore, keys: Collection[str]) -> list[Damage]:
+    """Damage of these packs and of all smaller objects, with the points that need them. Of packs
+    only those are told of that hold chunks in use."""
+    work = _small_objects(core, None)
+    _check_packs(core, work, lambda _done, _total: None, lambda: False, frozenset(keys))
+    return work.damages
+
+
+def _small_objects(core: VaultCore, items: Sequence[str] | None) -> _Work:
+    """A run that has looked at everything but packs."""
+    core.refresh()
+    work = _Work()
+    _check_log(core, work)
+    _check_rings(core, work)
+    _gather(core, items, work)
+    _check_tables(core, work)
+    return work
 
 
 def _check_log(core: VaultCore, work: _Work) -> None:
@@ -146,12 +160,22 @@ def _check_tables(core: VaultCore, work: _Work) -> None:
             work.damages.append(_damage(key, _problem_of(core, key, error), detail, points))
 
 
-def _check_packs(core: VaultCore, work: _Work, progress: Progress, cancelled: Cancelled) -> None:
+def _check_packs(
+    core: VaultCore,
+    work: _Work,
+    progress: Progress,
+    cancelled: Cancelled,
+    only: Collection[str] | None = None,
+) -> None:
     wanted = refset.union(work.needed.values()).astype(np.int64)
     with core.lock:
         rows = core.index.rows(wanted)
         wanted, rows = wanted[rows["clen"] > 0], rows[rows["clen"] > 0]
-        entries = {entry.ordinal: entry for entry in core.state.packs.values()}
+        entries = {
+            entry.ordinal: entry
+            for entry in core.state.packs.values()
+            if only is None or layout.pack_key(entry.pack.session_id, entry.pack.pack_id) in only
+        }
     numbers = np.unique(rows["pack"]).tolist()
     total = sum(entries[number].pack.size for number in numbers if number in entries)
     order = np.argsort(rows["pack"], kind="stable")
@@ -221,7 +245,7 @@ def _pack_problem(entry: PackEntry, data: bytes, bad: Flags) -> Problem | None:
         return "truncated" if len(data) < size else "oversized"
     own = blake3(memoryview(data)[:-HASH_BYTES]).digest()
     if own != entry.pack.hash or data[-HASH_BYTES:] != entry.pack.hash:
-        return "altered"
+        return "misplaced" if own == data[-HASH_BYTES:] else "altered"
     return "unreadable" if bool(bad.any()) else None
 
 
@@ -251,11 +275,19 @@ def _affected(work: _Work, ordinals: Places) -> list[Point]:
 
 
 def _problem_of(core: VaultCore, key: str, error: HoldfastError) -> Problem:
+    """What is wrong with a table or refset whose hash is not the one in the log."""
     if isinstance(error, ObjectMissingError):
         return "missing"
-    size = core.objects.size(key)
-    if size == 0:
+    data = core.objects.read(key)
+    if not data:
         return "empty"
+    tables = {layout.table_key(name): entry.table for name, entry in core.state.tables.items()}
+    if key in tables and len(data) < tables[key].size:
+        return "truncated"
+    others = {table.hash for table in tables.values()}
+    others |= {point.op.refset.hash for point in core.state.points.values()}
+    if hash_object(data) in others:
+        return "misplaced"
     return "truncated" if error.code == "ObjectTruncated" else "altered"
 
 

@@ -48,7 +48,8 @@ def store_folder(path: Path) -> Path:
             code="VaultStoreMissing",
             hint="give the vault's folder, or the one it lies in",
         )
-    return path.absolute().parent if (path / "descriptor").exists() else path.absolute()
+    of_vault = (path / "descriptor").exists() or (path / "log").is_dir()
+    return path.absolute().parent if of_vault else path.absolute()
 
 
 def point_rows(reader: VaultReader) -> list[Row]:
