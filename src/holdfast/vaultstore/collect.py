@@ -85,7 +85,7 @@ class Collector:
         sparse = [e for e in live if liveness.dead_bytes[e.ordinal] > 0]
         return CollectPlan(
             basis=state.sequence,
-            points=tuple(liveness.points),
+            refsets=tuple(liveness.refsets),
             condemn=tuple(entry.pack.pack_id for entry in condemn),
             condemn_bytes=_bytes(condemn),
             sweep=tuple(entry.pack.pack_id for entry in sweep),
@@ -132,11 +132,11 @@ class Collector:
 
     def _condemn(self, plan: CollectPlan, run: _Run) -> None:
         core = self._core
-        computed_from = frozenset(plan.points)
+        computed_from = frozenset(plan.refsets)
 
         def condemning(state: LogState) -> Sequence[log.Operation]:
-            points = needed_points(state)
-            newer = [points[rp_id] for rp_id in points.keys() - computed_from]
+            points = needed_points(state).values()
+            newer = [point for point in points if point.op.refset.name not in computed_from]
             touched = packs_touched(core, state, newer)
             packs = tuple(
                 pack_id

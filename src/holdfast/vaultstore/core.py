@@ -29,7 +29,7 @@ from holdfast.vaultstore.index import ChunkIndex, Usable
 from holdfast.vaultstore.keys import unwrap_session_key
 from holdfast.vaultstore.rings import Rings
 from holdfast.vaultstore.rowstore import RowStore
-from holdfast.vaultstore.state import LogState, Point, SessionEntry, TableEntry
+from holdfast.vaultstore.state import LogState, PackEntry, Point, SessionEntry, TableEntry
 from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_table, empty_rows
 from holdfast.vaultstore.trailers import rows_of_pack
 from holdfast.vaultstore.vaultclock import VaultClock
@@ -68,6 +68,7 @@ class VaultCore:
         self.damaged_tables: dict[bytes, HoldfastError] = {}
         self.lost_tables: set[bytes] = set()
         self.damaged = refset.union(())
+        self.quarantined: frozenset[str] = frozenset()
         self._rows = rows
         self._loaded: set[bytes] = set()
         self._built: dict[bytes, Table] = {}
@@ -253,11 +254,20 @@ class VaultCore:
         return self.index.find(ids, Usable(usable, writer, proofs, within, without))
 
     def note_damage(self, checked: refset.Ordinals, damaged: refset.Ordinals) -> None:
-        """Remember which of the checked chunks are damaged, until the vault is opened again: they
-        answer absent, so that the next backup that holds them sends them anew."""
+        """Remember which of the checked chunks are damaged: they answer absent, so that the next
+        backup that holds them sends them anew. (``health`` keeps it for the next process.)"""
         with self.lock:
             others = refset.difference(self.damaged, checked)
             self.damaged = refset.union((others, damaged))
+
+    def ordinals_of(self, entry: PackEntry) -> refset.Ordinals:
+        """All chunks of a pack, as far as its table is known. Caller holds the lock."""
+        for table in self.state.tables.values():
+            if entry.pack.pack_id in table.packs:
+                rows = self.index.view(table.table.base, table.table.rows)
+                places = np.flatnonzero((rows["pack"] == entry.ordinal) & (rows["clen"] > 0))
+                return (places + table.table.base).astype(np.uint64)
+        return refset.union(())
 
     def session_key(self, session_id: bytes) -> bytes:
         """The key that sealed a session's packs. IntegrityError (SessionKeyForged),

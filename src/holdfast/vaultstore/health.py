@@ -6,7 +6,7 @@ that holds them sends them anew. It is written after each check, and read when t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -26,6 +26,7 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checks: dict[str, Check] = {}
     found: tuple[Found, ...] = ()
     chunks: bytes = b""
+    quarantined: tuple[str, ...] = ()
 
 
 _ROOM = Beside(layout.HEALTH, ObjectKind.HEALTH, "health", _Stored)
@@ -34,11 +35,11 @@ _ROOM = Beside(layout.HEALTH, ObjectKind.HEALTH, "health", _Stored)
 def read_health(core: VaultCore) -> VaultHealth:
     """What the last checks found; nothing when that was never written or cannot be read."""
     stored = _readable(core)
-    return VaultHealth(checks=stored.checks, found=stored.found)
+    return VaultHealth(checks=stored.checks, found=stored.found, quarantined=stored.quarantined)
 
 
 def load_damage(core: VaultCore) -> None:
-    """Take over which chunks are known to be damaged."""
+    """Take over which chunks are known to be damaged, and what is in quarantine."""
     stored = _readable(core)
     try:
         chunks = refset.decode_refset(stored.chunks) if stored.chunks else refset.union(())
@@ -46,6 +47,7 @@ def load_damage(core: VaultCore) -> None:
         return
     with core.lock:
         core.damaged = chunks
+        core.quarantined = frozenset(stored.quarantined)
 
 
 def _readable(core: VaultCore) -> _Stored:
@@ -68,19 +70,21 @@ def note_check(core: VaultCore, kind: CheckKind, check: Check, damages: Sequence
         told = {damage.key for damage in damages}
         kept = [one for one in stays if one.damage.key not in told]
         new = [Found(by=kind, at_ns=check.ended_ns, damage=damage) for damage in damages]
-        with core.lock:
-            chunks = refset.encode_refset(core.damaged) if len(core.damaged) else b""
-        return _Stored(
+        return msgspec.structs.replace(
+            known,
             checks={**known.checks, kind: check},
             found=tuple([*kept, *new][:KEPT]),
-            chunks=chunks,
+            chunks=_chunks(core),
         )
 
     _ROOM.change(core, noted)
 
 
-def note_repair(core: VaultCore, left: Sequence[Damage], now_ns: int) -> None:
-    """Write down what is still damaged after a repair."""
+def note_repair(
+    core: VaultCore, left: Sequence[Damage], settled: Collection[str], now_ns: int
+) -> None:
+    """Write down what is still damaged after a repair, and names of damaged objects that nothing
+    needs any more."""
 
     def noted(there: _Stored | None) -> _Stored:
         known = there or _Stored()
@@ -90,10 +94,19 @@ def note_repair(core: VaultCore, left: Sequence[Damage], now_ns: int) -> None:
             old = before.get(damage.key)
             by, at_ns = (old.by, old.at_ns) if old is not None else ("verify", now_ns)
             found.append(Found(by=by, at_ns=at_ns, damage=damage))
-        chunks = refset.encode_refset(core.damaged) if len(core.damaged) else b""
-        return _Stored(checks=known.checks, found=tuple(found[:KEPT]), chunks=chunks)
+        core.quarantined = frozenset({*known.quarantined, *settled})
+        return msgspec.structs.replace(
+            known,
+            found=tuple(found[:KEPT]),
+            chunks=_chunks(core),
+            quarantined=tuple(sorted(core.quarantined)),
+        )
 
     _ROOM.change(core, noted)
+
+
+def _chunks(core: VaultCore) -> bytes:
+    return refset.encode_refset(core.damaged) if len(core.damaged) else b""
 
 
 def _beyond(kind: CheckKind, one: Found) -> bool:

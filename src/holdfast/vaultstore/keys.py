@@ -191,8 +191,12 @@ def open_domain_ring(
 
 def ring_number(data: bytes, vault_id: bytes) -> int:
     """The number a ring object says it has; its name must be the same."""
-    header, _ = decode_header(data, ObjectKind.KEYRING, vault_id, known=_KNOWN)
-    return int.from_bytes(header.value(TLV_NUMBER), "little")
+    return int.from_bytes(ring_header(data, vault_id).value(TLV_NUMBER), "little")
+
+
+def ring_header(data: bytes, vault_id: bytes) -> Header:
+    """The plain header of a ring object. IntegrityError."""
+    return decode_header(data, ObjectKind.KEYRING, vault_id, known=_KNOWN)[0]
 
 
 def recovery_publics(slots: Slots) -> tuple[bytes, ...]:

@@ -21,10 +21,11 @@ Counts = npt.NDArray[np.int64]
 @dataclass(frozen=True, slots=True)
 class Liveness:
     """By pack number, at one state: rows some needed point refers to, bytes of the other rows, and
-    packs of which nothing is known because their table is lost (those count as needed)."""
+    packs of which nothing is known because their table is lost (those count as needed).
+    ``refsets``: names of those it was computed from."""
 
     sequence: int
-    points: frozenset[str]
+    refsets: frozenset[str]
     live_rows: Counts
     dead_bytes: Counts
     unknown: npt.NDArray[np.bool_]
@@ -73,7 +74,8 @@ def liveness_of(core: VaultCore, state: LogState) -> Liveness:
             live_rows += np.bincount(packs[alive], minlength=state.next_pack)
             dead = np.bincount(packs[~alive], rows["clen"][~alive], minlength=state.next_pack)
             dead_bytes += dead.astype(np.int64)
-    return Liveness(state.sequence, frozenset(points), live_rows, dead_bytes, unknown)
+    names = frozenset(point.op.refset.name for point in points.values())
+    return Liveness(state.sequence, names, live_rows, dead_bytes, unknown)
 
 
 def refsets_of(core: VaultCore, points: Iterable[Point]) -> Iterable[refset.Ordinals]:

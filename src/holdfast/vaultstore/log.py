@@ -152,6 +152,24 @@ class KeyExported(_Operation, tag="key-exported", frozen=True, kw_only=True):
     """A recovery key was exported."""
 
 
+class PointRepaired(_Operation, tag="point-repaired", frozen=True, kw_only=True):
+    """A recovery point's refset is another object from here on: the same chunks, those of them that
+    were damaged as sound copies of the same ids. ``session_id``: the repair that wrote it."""
+
+    session_id: bytes
+    rp_id: str
+    refset: RefsetNamed
+
+
+class TableRepaired(_Operation, tag="table-repaired", frozen=True, kw_only=True):
+    """Table ``table_id`` was damaged; ``table`` holds the same rows and stands in its place.
+    ``session_id``: the repair that wrote it."""
+
+    session_id: bytes
+    table_id: bytes
+    table: TableAdded
+
+
 Operation = (
     VaultOpened
     | SessionOpened
@@ -163,6 +181,8 @@ Operation = (
     | PacksSwept
     | ClockConfirmed
     | KeyExported
+    | PointRepaired
+    | TableRepaired
 )
 
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from holdfast.errors import InternalError
+from holdfast.errors import HoldfastError, IntegrityError, InternalError, ObjectMissingError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import (
     Entry,
@@ -51,6 +51,8 @@ READ_AHEAD_PAGES = 32
 
 Fetch = Callable[[bytes], Buffer]
 FetchMany = Callable[[Sequence[bytes]], Sequence[Buffer]]
+OnLost = Callable[[bytes, HoldfastError], None]
+LOSSES = (IntegrityError, ObjectMissingError)  # what reading a damaged page raises
 
 
 class ManifestBuilder:
@@ -139,12 +141,21 @@ class _Span(NamedTuple):
 class FileTree:
     """Reads a manifest. ``fetch`` returns the plain bytes of a page by its 32-byte id, verified by
     who provides it; ``fetch_many`` several at once in the order asked, used to read ahead in a
-    walk. A cache in front of them is the caller's affair."""
+    walk. A cache in front of them is the caller's affair. ``on_lost`` is told the tree key from
+    which on entries are lost with a damaged page, and the walk goes on behind it; without it the
+    page's error is raised."""
 
-    def __init__(self, fetch: Fetch, root_page: bytes, fetch_many: FetchMany | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        root_page: bytes,
+        fetch_many: FetchMany | None = None,
+        on_lost: OnLost | None = None,
+    ) -> None:
         self._fetch = fetch
         self._fetch_many = fetch_many
         self._root = root_page
+        self._on_lost = on_lost
 
     def statistics(self) -> tuple[int, int]:
         """(entries, logical bytes of all files) of the whole tree, from its root page alone."""
@@ -193,11 +204,28 @@ class FileTree:
         prefix = tree_key(path, b"")[:-1] if path else b""
         for head, segment in self._segments(_Span(tree_key(path, b""), prefix, read_ahead=True)):
             if head.path == path or head.path.startswith(below):
-                yield head.path, list(decode_segment(segment, self._fetch))
+                yield head.path, self._entries(head, segment)
+
+    def _entries(self, head: SegmentHead, segment: memoryview) -> list[Entry]:
+        """The entries of a segment, as far as the pages it needs can be read."""
+        found: list[Entry] = []
+        try:
+            for entry in decode_segment(segment, self._fetch):
+                found.append(entry)
+        except LOSSES as error:
+            if self._on_lost is None:
+                raise
+            self._on_lost(tree_key(head.path, found[-1].name if found else b""), error)
+        return found
 
     def _segments(self, span: _Span) -> Iterator[tuple[SegmentHead, memoryview]]:
         """Segments from the one that may hold ``span.start`` to the last under its prefix."""
-        page = self._fetch(self._root)
+        for page in self._read_children([Child(b"", self._root, 0, 0)]):
+            yield from self._segments_below(page, span)
+
+    def _segments_below(
+        self, page: Buffer, span: _Span
+    ) -> Iterator[tuple[SegmentHead, memoryview]]:
         for leaf in self._leaves(page, level_of(page), span):
             for segment in split_leaf(leaf):
                 head = segment_head(segment)
@@ -220,11 +248,30 @@ class FileTree:
 
     def _children(self, children: list[Child], ahead: bool) -> Iterator[Buffer]:
         if not ahead or self._fetch_many is None:
-            yield from (self._fetch(child.id) for child in children)
+            yield from self._read_children(children)
             return
         for at in range(0, len(children), READ_AHEAD_PAGES):
-            ids = [child.id for child in children[at : at + READ_AHEAD_PAGES]]
-            yield from self._fetch_many(ids)
+            some = children[at : at + READ_AHEAD_PAGES]
+            try:
+                pages = self._fetch_many([child.id for child in some])
+            except LOSSES:
+                if self._on_lost is None:
+                    raise
+                yield from self._read_children(some)
+            else:
+                yield from pages
+
+    def _read_children(self, children: list[Child]) -> Iterator[Buffer]:
+        """Pages one by one; those that are lost are told of and passed over."""
+        for child in children:
+            try:
+                page = self._fetch(child.id)
+            except LOSSES as error:
+                if self._on_lost is None:
+                    raise
+                self._on_lost(child.key, error)
+                continue
+            yield page
 
 
 def is_directory(entry: Entry) -> bool:

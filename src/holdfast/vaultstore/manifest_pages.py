@@ -39,6 +39,12 @@ def tree_key(path: bytes, name: bytes) -> bytes:
     return path.replace(b"/", b"\0") + b"\0\0" + name
 
 
+def path_of_key(key: bytes) -> bytes:
+    """The path of a tree key; of the top folder an empty one."""
+    folder, _, name = key.partition(b"\0\0")
+    return b"/".join(part for part in (folder.replace(b"\0", b"/"), name) if part)
+
+
 class Child(NamedTuple):
     """A page as its parent sees it: first key, id, and what is below it."""
 

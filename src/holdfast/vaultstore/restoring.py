@@ -192,7 +192,7 @@ class PointReader:
     def __init__(self, core: VaultCore, point: Point) -> None:
         self._core = core
         self._reader = ChunkReader(core)
-        self._point = point
+        self.point = point
         with self._while_it_lives():
             self._within = chunks_of(core, point)
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
@@ -209,7 +209,7 @@ class PointReader:
         try:
             yield
         except (IntegrityError, ObjectMissingError, MissingChunksError):
-            core, rp_id = self._core, self._point.op.rp_id
+            core, rp_id = self._core, self.point.op.rp_id
             if core.surroundings is not None:
                 core.refresh()
                 if rp_id not in core.state.expired:
@@ -217,7 +217,7 @@ class PointReader:
             raise
 
     def root(self) -> Root:
-        return decode_root(self.fetch([self._point.op.root_id])[0])
+        return decode_root(self.fetch([self.point.op.root_id])[0])
 
     def file_tree(self) -> FileTree:
         """The point's file tree. IntegrityError when it has none."""

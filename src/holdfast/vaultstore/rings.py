@@ -15,6 +15,7 @@ from holdfast.ports.clock import Random
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import keys
 from holdfast.vaultstore.chain import create_or_find
+from holdfast.vaultstore.format import Header
 from holdfast.vaultstore.recovery_key import open_recovery_key
 from holdfast.vaultstore.values import Unlock
 
@@ -129,16 +130,37 @@ def _newest_whole(
     )
 
 
-def damaged_rings(store: ObjectStore, rings: Rings) -> list[tuple[str, str]]:
-    """(key, what is wrong) of ring objects whose signature does not hold."""
+def check_ring_name(key: str, header: Header) -> None:
+    """Whether a ring object's header belongs to its name. IntegrityError (ObjectMisplaced)."""
+    folder, _, name = key.rpartition("/")
+    number = int.from_bytes(header.value(keys.TLV_NUMBER), "little")
+    own = domain_folder(header.domain_id) if any(header.domain_id) else SERVICE_FOLDER
+    if f"{folder}/" != own or not name.isdigit() or int(name) != number:
+        raise IntegrityError(f"it is ring {number} of {own}", code="ObjectMisplaced")
+
+
+def damaged_rings(
+    store: ObjectStore, vault_id: bytes, rings: Rings
+) -> list[tuple[str, IntegrityError]]:
+    """(key, what is wrong) of ring objects that are empty, another's, or whose signature does not
+    hold."""
     verifier = Ed25519PublicKey.from_public_bytes(rings.service.verifier)
     found = []
     for folder in (SERVICE_FOLDER, domain_folder(rings.domain.domain_id)):
         for name in _names(store, folder):
-            data = store.read(name)
-            signed, signature = data[: -keys.SIGNATURE_BYTES], data[-keys.SIGNATURE_BYTES :]
             try:
-                verifier.verify(signature, signed)
-            except InvalidSignature:
-                found.append((name, "its signature is wrong" if data else "it is empty"))
+                _check_ring(name, store.read(name), vault_id, verifier)
+            except IntegrityError as error:
+                found.append((name, error))
     return found
+
+
+def _check_ring(name: str, data: bytes, vault_id: bytes, verifier: Ed25519PublicKey) -> None:
+    if not data:
+        raise IntegrityError("it is empty", code="ObjectTruncated")
+    signed, signature = data[: -keys.SIGNATURE_BYTES], data[-keys.SIGNATURE_BYTES :]
+    try:
+        verifier.verify(signature, signed)
+    except InvalidSignature as error:
+        raise IntegrityError("its signature is wrong", code="ObjectDamaged") from error
+    check_ring_name(name, keys.ring_header(data, vault_id))

@@ -21,9 +21,9 @@ from holdfast.ports.object_store import ObjectInfo, ObjectStore
 from holdfast.vaultstore import layout
 from holdfast.vaultstore.chain import hash_object
 from holdfast.vaultstore.format import Header, ObjectKind, decode_header
-from holdfast.vaultstore.keys import TLV_NUMBER
 from holdfast.vaultstore.layout import find_vaults
 from holdfast.vaultstore.pack import HASH_BYTES, PackTlv, padded_size
+from holdfast.vaultstore.rings import check_ring_name
 from holdfast.vaultstore.sealed import TLV_PREVIOUS, TLV_SEQUENCE
 from holdfast.vaultstore.values import Damage, Problem
 
@@ -144,7 +144,7 @@ class Scrub:
             if room == "log":
                 self._check_record(info.key, header, data)
             elif room == "keyring":
-                _check_ring_name(info.key, header)
+                check_ring_name(info.key, header)
             elif room == "descriptor" and blake3(data[:length]).digest() != data[length:]:
                 return "altered", "its hash does not match its bytes"
         except IntegrityError as error:
@@ -213,14 +213,6 @@ def check_pack_name(key: str, head: bytes, vault_id: bytes) -> None:
     session, pack = header.value(PackTlv.SESSION_ID), header.value(PackTlv.PACK_ID)
     if layout.pack_key(session, pack) != key:
         raise IntegrityError(f"it is pack {pack.hex()}", code="ObjectMisplaced")
-
-
-def _check_ring_name(key: str, header: Header) -> None:
-    folder, _, name = key.rpartition("/")
-    number = int.from_bytes(header.value(TLV_NUMBER), "little")
-    domain = "service" if not any(header.domain_id) else f"domain-{header.domain_id.hex()}"
-    if folder != f"keyring/{domain}" or not name.isdigit() or int(name) != number:
-        raise IntegrityError(f"it is ring {number} of {domain}", code="ObjectMisplaced")
 
 
 def _header(data: bytes, kind: ObjectKind, vault_id: bytes) -> tuple[Header, int]:

@@ -89,11 +89,13 @@ def _note(
 
 
 def _diagnosed(core: VaultCore, damages: Sequence[Damage]) -> list[Damage]:
-    """The same, each with the recovery points that need it where keys can tell."""
+    """The same, each with the recovery points that need it where keys can tell; without what is
+    in quarantine and not needed."""
     if not damages:
         return []
     known = {damage.key: damage for damage in diagnose(core, [one.key for one in damages])}
-    return [*known.values(), *(one for one in damages if one.key not in known)]
+    others = [one for one in damages if one.key not in known]
+    return [*known.values(), *(one for one in others if one.key not in core.quarantined)]
 
 
 def wanted_of(state: LogState) -> dict[str, Wanted]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import singledispatch
 
+import msgspec
+
 from holdfast.vaultstore import log
 from holdfast.vaultstore.state import (
     InvalidRecordError,
@@ -208,6 +210,29 @@ def _forget_pack_of(state: LogState, session_id: bytes) -> None:
         del state.sealing_keys[session_id]
     else:
         state.sealing_keys[session_id] = replace(key, packs=key.packs - 1)
+
+
+@_apply.register
+def _point_repaired(op: log.PointRepaired, state: LogState) -> None:
+    _require(op.session_id in state.sessions, f"session {op.session_id.hex()} is not open")
+    point = state.points.get(op.rp_id)
+    if point is None:
+        raise InvalidRecordError(f"recovery point {op.rp_id} is not live")
+    changed = msgspec.structs.replace(point.op, refset=op.refset)
+    state.points[op.rp_id] = replace(point, op=changed)
+
+
+@_apply.register
+def _table_repaired(op: log.TableRepaired, state: LogState) -> None:
+    _require(op.session_id in state.sessions, f"session {op.session_id.hex()} is not open")
+    entry = state.tables.get(op.table_id)
+    if entry is None:
+        raise InvalidRecordError(f"table {op.table_id.hex()} is not there")
+    old, new = entry.table, op.table
+    _require(new.table_id not in state.tables, "a table's name is used twice")
+    _require((old.base, old.rows) == (new.base, new.rows), "a table is replaced by another one")
+    del state.tables[op.table_id]
+    state.tables[new.table_id] = replace(entry, table=new)
 
 
 @_apply.register

@@ -161,11 +161,11 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``condemn``: packs without a live chunk, to be condemned by this run. ``sweep``: packs condemned
     before, past their fence, to be deleted. ``fenced``: condemned packs that wait for the sessions
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
-    ``sparse_packs``: packs partly live, which stay. ``points``: what it was computed from.
+    ``sparse_packs``: packs partly live, which stay. ``refsets``: what it was computed from.
     """
 
     basis: int
-    points: tuple[str, ...]
+    refsets: tuple[str, ...]
     condemn: tuple[bytes, ...]
     condemn_bytes: int
     sweep: tuple[bytes, ...]
@@ -261,10 +261,44 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VaultHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The last check of each kind, and what is known to be damaged (by name at most 1,000)."""
+    """The last check of each kind, what is known to be damaged (by name at most 1,000), and what
+    repairs put into quarantine: damaged objects that nothing needs any more."""
 
     checks: dict[str, Check] = {}
     found: tuple[Found, ...] = ()
+    quarantined: tuple[str, ...] = ()
+
+
+class RepairStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done about a damaged object ``key``. ``action``: rebuild table | rebuild refset |
+    rewrite key ring | use sound copies | wait | put back; nothing is done for the last two: the
+    next backup may send the chunks again, or a person puts the object back. ``files``: what the
+    point cannot give until then, at most 1,000 names of ``file_count`` files."""
+
+    action: str
+    key: str
+    detail: str
+    recovery_points: tuple[str, ...]
+    chunks: int = 0
+    files: tuple[bytes, ...] = ()
+    file_count: int = 0
+
+
+class RepairPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps computed at log position ``basis``. ``checked``: whether a scrub or verify ever ran,
+    without which nothing is known of packs."""
+
+    basis: int
+    steps: tuple[RepairStep, ...]
+    checked: bool
+
+
+class RepairResult(msgspec.Struct, frozen=True, kw_only=True):
+    """``done``: steps carried out. ``left``: what remains, computed anew."""
+
+    done: tuple[RepairStep, ...]
+    left: tuple[RepairStep, ...]
+    complete: bool
 
 
 class FrameLocation(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from holdfast.vaultstore.points import record_of, records_of, statistics_of
 from holdfast.vaultstore.probe import probe_store
 from holdfast.vaultstore.recover import recover_sessions
 from holdfast.vaultstore.references import MissingChunksError
+from holdfast.vaultstore.repair import Repairs
 from holdfast.vaultstore.reserve import Reserve
 from holdfast.vaultstore.restoring import PointReader, RestoreDesk
 from holdfast.vaultstore.rings import opener_of
@@ -55,6 +56,8 @@ from holdfast.vaultstore.values import (
     OpenSession,
     Recovered,
     RecoveryPointRecord,
+    RepairPlan,
+    RepairResult,
     ScrubReport,
     SessionKind,
     Unlock,
@@ -140,6 +143,7 @@ class Vault:
         self._commits = Commits(core, self._ingest)
         self._restores = RestoreDesk(core)
         self._collector = Collector(core, self._reserve)
+        self._repairs = Repairs(core, self._sessions, platform_key)
 
     @property
     def head(self) -> tuple[int, bytes, int]:
@@ -276,7 +280,9 @@ class Vault:
     def _reader(self, rp_id: str) -> PointReader:
         with self._core.lock:
             point = self._core.point(rp_id)
-            reader = self._readers.pop(rp_id, None) or PointReader(self._core, point)
+            reader = self._readers.pop(rp_id, None)
+            if reader is None or reader.point is not point:  # a repair gave it another refset
+                reader = PointReader(self._core, point)
             self._readers[rp_id] = reader
             while len(self._readers) > READERS_KEPT:
                 del self._readers[next(iter(self._readers))]
@@ -361,6 +367,15 @@ class Vault:
     def health(self) -> VaultHealth:
         """The last scrub and verify, and what is known to be damaged."""
         return read_health(self._core)
+
+    def plan_repair(self) -> RepairPlan:
+        """What a repair would do about what the last checks found, and which files are lost."""
+        return self._repairs.plan()
+
+    def repair(self, job_id: bytes, cancelled: Cancelled | None = None) -> RepairResult:
+        """Rebuild what can be, and let recovery points use sound copies of damaged chunks. Deletes
+        nothing; safe to stop anywhere."""
+        return self._repairs.run(job_id, cancelled or _never)
 
     def probe_store(self) -> str:
         """Test in the vault's own folder that its store keeps its promises; what was proven.

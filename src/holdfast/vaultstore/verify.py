@@ -24,6 +24,7 @@ from holdfast.vaultstore.log import PackAdded
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.rings import damaged_rings
 from holdfast.vaultstore.runs import Places
+from holdfast.vaultstore.scrub import problem_of
 from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
 from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.table import Rows
@@ -36,11 +37,12 @@ Cancelled = Callable[[], bool]
 
 @dataclass(slots=True)
 class _Work:
-    """What a run gathers. ``needed``: each point's chunks."""
+    """What a run gathers. ``needed``: each point's chunks. ``looked_at``: numbers of packs."""
 
     needed: dict[str, refset.Ordinals] = field(default_factory=dict)
     points: dict[str, Point] = field(default_factory=dict)
     damages: list[Damage] = field(default_factory=list)
+    looked_at: set[int] = field(default_factory=set)
     packs: int = 0
     frames: int = 0
     stored: int = 0
@@ -72,9 +74,15 @@ def verify_vault(
 
 def diagnose(core: VaultCore, keys: Collection[str]) -> list[Damage]:
     """Damage of these packs and of all smaller objects, with the points that need them. Of packs
-    only those are told of that hold chunks in use."""
+    only those are told of that hold chunks in use; the chunks of the others count as damaged."""
     work = _small_objects(core, None)
     _check_packs(core, work, lambda _done, _total: None, lambda: False, frozenset(keys))
+    with core.lock:
+        for entry in core.state.packs.values():
+            key = layout.pack_key(entry.pack.session_id, entry.pack.pack_id)
+            if key in keys and entry.ordinal not in work.looked_at:
+                unused = core.ordinals_of(entry)
+                core.note_damage(unused, unused)
     return work.damages
 
 
@@ -105,9 +113,11 @@ def _check_log(core: VaultCore, work: _Work) -> None:
 
 
 def _check_rings(core: VaultCore, work: _Work) -> None:
-    for key, detail in damaged_rings(core.objects, core.rings):
-        problem: Problem = "empty" if detail == "it is empty" else "altered"
-        work.damages.append(_damage(key, problem, detail, core.state.points.values()))
+    for key, error in damaged_rings(core.objects, core.vault_id, core.rings):
+        if key in core.quarantined:
+            continue
+        problem = "empty" if error.code == "ObjectTruncated" else problem_of(error)
+        work.damages.append(_damage(key, problem, error.message, core.state.points.values()))
     if core.objects.size(layout.DESCRIPTOR) is None:
         points = core.state.points.values()
         work.damages.append(_damage(layout.DESCRIPTOR, "missing", "it is gone", points))
@@ -186,6 +196,7 @@ def _check_packs(
             work.complete = False
             return
         if number in entries:
+            work.looked_at.add(number)
             _check_pack(core, work, entries[number], (rows[members], wanted[members]))
             progress(work.stored, total)
 
@@ -205,7 +216,7 @@ def _check_pack(
         core.refresh()
         current = core.state.packs.get(pack.pack_id)
         if current is not None and current.condemned_at is None:
-            _note(core, ordinals, ordinals)
+            _note(core, current, ordinals, ordinals)
             affected = _affected(work, ordinals)
             work.damages.append(
                 _damage(key, "missing", "the pack is gone", affected, frames=len(rows))
@@ -222,19 +233,26 @@ def _check_pack(
         bad[index] = plain_bytes is None
         work.plain += plain_bytes or 0
     work.frames += len(rows)
-    _note(core, ordinals, ordinals[bad])
     problem = _pack_problem(entry, data, bad)
-    if problem is not None:
+    _note(core, entry if problem is not None else None, ordinals, ordinals[bad])
+    if problem is not None and (bool(bad.any()) or key not in core.quarantined):
         affected = _affected(work, ordinals[bad])
         frames = int(bad.sum())
         detail = f"{frames} of {len(rows)} chunks in use cannot be read"
         work.damages.append(_damage(key, problem, detail, affected, frames=frames))
 
 
-def _note(core: VaultCore, checked: Places, damaged: Places) -> None:
-    core.note_damage(
-        refset.normal(checked.astype(np.uint64)), refset.normal(damaged.astype(np.uint64))
-    )
+def _note(core: VaultCore, pack: PackEntry | None, checked: Places, damaged: Places) -> None:
+    """Remember what was found of a pack's chunks in use; of a damaged one (``pack``) the others,
+    which nobody has looked at, count as damaged: no backup may come to rely on them."""
+    all_checked = refset.normal(checked.astype(np.uint64))
+    bad = refset.normal(damaged.astype(np.uint64))
+    if pack is not None:
+        with core.lock:
+            others = core.ordinals_of(pack)
+        bad = refset.union((bad, refset.difference(others, all_checked)))
+        all_checked = refset.union((all_checked, others))
+    core.note_damage(all_checked, bad)
 
 
 def _pack_problem(entry: PackEntry, data: bytes, bad: Flags) -> Problem | None:

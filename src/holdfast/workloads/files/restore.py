@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast import crashpoint
+from holdfast.errors import HoldfastError
 from holdfast.vaultstore.manifest_files import FileTree
+from holdfast.vaultstore.manifest_pages import path_of_key
 from holdfast.vaultstore.root import Root, decode_root
 from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.files.journal import RestoreJournal
@@ -86,6 +88,7 @@ class FilesRestore:
         self._source = source
         self._journal_path = journal_path
         self._cancelled = cancelled
+        self._lost: set[bytes] = set()
 
     def run(self) -> RestoreResult:
         """Restore. NotFoundError (PathNotInRecoveryPoint) before anything is written; TargetError
@@ -93,7 +96,8 @@ class FilesRestore:
         be started again; or what the source raises."""
         root = decode_root(self._source.page(self._source.root_id))
         stream = root.file_tree
-        tree = FileTree(self._source.page, stream.page_root, self._source.pages)
+        pages = self._source.pages
+        tree = FileTree(self._source.page, stream.page_root, pages, self._list_lost)
         selection = Selection(tree, self.plan.paths)
         selection.check()
         if selection.is_everything:
@@ -104,6 +108,17 @@ class FilesRestore:
             return self._preview(selection, owners)
         self._restore(selection, owners, folders_above(root.include_paths))
         return self._result()
+
+    def _list_lost(self, key: bytes, error: HoldfastError) -> None:
+        """A page of the list of files is damaged: say where, once, and restore the others."""
+        if key not in self._lost:
+            self._lost.add(key)
+            self.findings.add(
+                "FileListDamaged",
+                path_of_key(key),
+                f"a page of the point's list of files cannot be read ({error.message}): files "
+                "from this one on, up to the next one that was restored, are not",
+            )
 
     def _result(self) -> RestoreResult:
         figures = self.progress
