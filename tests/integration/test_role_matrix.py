@@ -189,6 +189,7 @@ operate    POST   {V}/providers/Holdfast.Backup/previewPolicy
 operate    POST   {V}/providers/Holdfast.Backup/planPolicyChange
 operate    POST   {V}/providers/Holdfast.Backup/verify
 operate    POST   {V}/providers/Holdfast.Backup/scrub
+manage     POST   {V}/providers/Holdfast.Backup/repair
 manage     POST   {V}/providers/Holdfast.Backup/expire
 manage     POST   {V}/providers/Holdfast.Backup/collect
 manage     POST   {V}/providers/Holdfast.Backup/confirmClock

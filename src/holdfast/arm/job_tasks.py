@@ -22,9 +22,10 @@ TASKS = {
     "collect": "Free space",
     "verify": "Read back",
     "scrub": "Check objects",
+    "repair": "Mend objects",
     "import": "Read the vault",
 }
-WORK_ENDS = ("agent-done", "published", "expired", "collected", "verified", "scrubbed")
+WORK_ENDS = ("agent-done", "published", "expired", "collected", "verified", "scrubbed", "repaired")
 SNAPSHOT_ENDS = ("snapshot-taken", "committed", "published")  # what is in the vault was taken
 MEGABYTE = 1_000_000
 NOTHING = timedelta()

@@ -194,6 +194,17 @@ def scrub(
     return found
 
 
+@post(OURS + "/repair", opt={"action": f"{HB}/vaults/repair/action"}, status_code=202)
+@threaded
+def repair(
+    request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
+) -> Response[Any]:
+    """Mend what the last checks found damaged, by a job; ``planOnly`` shows what and what is lost.
+    Nothing is deleted."""
+    found: Response[Any] = _upkeep(request, "repair", data, (sub, group, vault))
+    return found
+
+
 @post(OURS + "/expire", opt={"action": f"{HB}/vaults/expire/action"}, status_code=202)
 @threaded
 def expire(
@@ -234,6 +245,7 @@ ROUTES = [
     import_vault,
     verify,
     scrub,
+    repair,
     expire,
     collect,
     confirm_clock,

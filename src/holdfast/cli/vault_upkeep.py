@@ -1,4 +1,4 @@
-"""holdfast vault verify, scrub, expire, collect, confirm-clock."""
+"""holdfast vault verify, scrub, repair, expire, collect, confirm-clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from holdfast.cli import follow, options, show
 from holdfast.cli.api import find_scope
 
+FILES_SHOWN = 5
 PLANNED: list[show.Column] = [
     ("item", lambda row: row.get("itemName")),
     ("recovery point", lambda row: row.get("recoveryPointId")),
@@ -22,6 +23,14 @@ COLLECTED: list[show.Column] = [
     ("what", lambda row: row.get("action")),
     ("packs", lambda row: row.get("packs")),
     ("size", lambda row: show.size(row.get("bytes"))),
+]
+
+MENDED: list[show.Column] = [
+    ("what", lambda row: row.get("action")),
+    ("object", lambda row: row.get("object")),
+    ("recovery points", lambda row: ", ".join(row.get("recoveryPoints") or [])),
+    ("detail", lambda row: row.get("detail")),
+    ("files", lambda row: ", ".join((row.get("files") or [])[:FILES_SHOWN])),
 ]
 
 
@@ -44,12 +53,18 @@ def _show_plan(body: show.Body, output: str) -> None:
     found = body["properties"]
     rows = found.get("plan") or []
     if rows:
-        show.emit(rows, output, COLLECTED if "action" in rows[0] else PLANNED)
+        show.emit(rows, output, _columns(rows[0]))
     figures = [(key, value) for key, value in found.items() if key != "plan"]
     if not rows and not figures:
         click.echo("there is nothing to do")
     for key, value in figures:
         click.echo(f"{key}: {show.cell_text(value)}")
+
+
+def _columns(row: show.Body) -> list[show.Column]:
+    if "object" in row:
+        return MENDED
+    return COLLECTED if "action" in row else PLANNED
 
 
 def _make(kind: str, text: str) -> Any:
@@ -68,6 +83,7 @@ def _make(kind: str, text: str) -> Any:
 
 verify = _make("verify", "Decrypt, decompress and recompute everything the vault holds.")
 scrub = _make("scrub", "Read every object and check what needs no key; goes on where it stopped.")
+repair = _make("repair", "Mend what scrub and verify found; deletes nothing, names what is lost.")
 expire = _make("expire", "Drop recovery points whose time is over (also runs daily by itself).")
 collect = _make("collect", "Free what no recovery point needs (also runs daily by itself).")
 

@@ -184,6 +184,7 @@ for _one in (
     vault_keys.import_,
     vault_upkeep.verify,
     vault_upkeep.scrub,
+    vault_upkeep.repair,
     vault_upkeep.expire,
     vault_upkeep.collect,
     vault_upkeep.confirm_clock,

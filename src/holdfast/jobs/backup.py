@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from holdfast.catalog.jobs import JobRow
 from holdfast.domain.lifecycle import soft_deleted
 from holdfast.domain.policy import parse_policy, slot_tags
 from holdfast.domain.virtual_machines import MANAGEMENT, WORKLOAD
-from holdfast.errors import NotFoundError
+from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.jobs import outcome
 from holdfast.jobs.agent_work import AgentWork
 from holdfast.jobs.context import JobContext, Step
@@ -25,6 +26,8 @@ from holdfast.jobs.probing import require_atomic
 from holdfast.jobs.restore_tests import submit_if_due
 from holdfast.jobs.safety import tell_waiting
 from holdfast.ports.vm_tasks import BACKUP as VM_BACKUP
+
+log = logging.getLogger(__name__)
 
 
 class BackupProcedure:
@@ -69,6 +72,7 @@ class BackupProcedure:
                 "the agent reported success, but the vault holds no recovery point of this job",
                 "Run the backup again; if this repeats, look into the agent's log.",
             )
+        self._heal(job, record.item_key)
         row = point_row(record, job.vault_id, job.item_id or "")
         said = dict(memory.get("result") or {}) if job.management_type == MANAGEMENT else {}
         with self._context.catalog.write() as connection:
@@ -90,6 +94,17 @@ class BackupProcedure:
             result["excludedDisks"] = left_out(row.details)
             del result["fileCount"]
         return outcome.done(result, ["published", f"recovery point {record.rp_id} is in the vault"])
+
+    def _heal(self, job: JobRow, item_key: str) -> None:
+        """What was known to be damaged may have come again: older points take it over."""
+        vault = self._context.open_vault(job.vault_id)
+        try:
+            healed = vault.heal(item_key.rpartition("/")[0], id_bytes(job.id))
+        except HoldfastError as error:  # the backup is good; a repair can do it later
+            log.warning("job %s: healing older points: %s", job.id, error.message)
+            return
+        if healed:
+            log.info("job %s: %d older recovery points were healed", job.id, healed)
 
     def release(self, job: JobRow) -> None:
         self._work.release(job)

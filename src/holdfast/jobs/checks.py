@@ -1,5 +1,5 @@
-"""The scrub and verify jobs: long reads of a vault that pause with the server and can be cancelled.
-What they find is written down with the vault as well, for the next process and the next server."""
+"""The scrub, verify and repair jobs. They pause with the server and can be cancelled. What they
+find is written down with the vault as well, for the next process and the next server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from holdfast.catalog import jobs
+from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import FindingRow, JobRow
+from holdfast.domain.path_text import encode_path
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.progress import ServerProgress
-from holdfast.vaultstore.values import Damage
+from holdfast.vaultstore.values import Damage, RepairStep
 
 NAMED_IN_MESSAGE = 5
 
@@ -89,18 +91,54 @@ class ScrubProcedure(_Check):
         return outcome.done(result, ["scrubbed", f"{report.objects} objects are whole"])
 
 
+class RepairProcedure(_Check):
+    """Carries out what can be done about known damage; names what cannot."""
+
+    @property
+    def steps(self) -> tuple[tuple[str, Step], ...]:
+        return (("repair", self._repair),)
+
+    def _repair(self, job: JobRow, _memory: Mapping[str, Any]) -> Outcome:
+        progress = ServerProgress(self._context, job, "Repair")
+        vault = self._context.open_vault(job.vault_id)
+        vault.refresh()
+        done = vault.repair(id_bytes(job.id), progress.cancelled)
+        if not done.complete and (paused := progress.paused()):
+            return paused
+        _write(self._context, job, [_left(job, step) for step in done.left])
+        result = {"repaired": len(done.done), "left": len(done.left)}
+        return outcome.done(result, ["repaired", f"{len(done.done)} steps, {len(done.left)} left"])
+
+
+def _left(job: JobRow, step: RepairStep) -> FindingRow:
+    """A finding about what a repair could not do."""
+    return _row(job, "ObjectLost", step.key, describe_step(step))
+
+
+def describe_step(step: RepairStep) -> str:
+    """A step in a sentence: the point, what is lost of it, and the first files."""
+    points = ", ".join(step.recovery_points[:NAMED_IN_MESSAGE])
+    files = ", ".join(encode_path(name) for name in step.files[:NAMED_IN_MESSAGE])
+    more = "" if len(step.files) <= NAMED_IN_MESSAGE else ", ..."
+    about = f" (recovery point {points})" if points else ""
+    return f"{step.detail}{about}{': ' if files else ''}{files}{more}"
+
+
 def write_damages(context: JobContext, job: JobRow, damages: Sequence[Damage]) -> None:
     """A finding for each damaged object."""
     rows = [
-        FindingRow(
-            job_id=job.id,
-            code=f"Object{damage.problem.capitalize()}",
-            path=damage.key,
-            message=_describe(damage),
-            digest=hashlib.sha256(f"{damage.key}|{damage.problem}".encode()).hexdigest(),
-        )
+        _row(job, f"Object{damage.problem.capitalize()}", damage.key, _describe(damage))
         for damage in damages
     ]
+    _write(context, job, rows)
+
+
+def _row(job: JobRow, code: str, key: str, message: str) -> FindingRow:
+    digest = hashlib.sha256(f"{key}|{code}|{message}".encode()).hexdigest()
+    return FindingRow(job_id=job.id, code=code, path=key, message=message, digest=digest)
+
+
+def _write(context: JobContext, job: JobRow, rows: Sequence[FindingRow]) -> None:
     with context.catalog.write() as connection:
         jobs.add_findings(connection, job.id, rows)
         count = jobs.count_findings(connection, job.id)

@@ -29,6 +29,7 @@ OPERATIONS = {
     "collect": "Collect",
     "verify": "Verify",
     "scrub": "Scrub",
+    "repair": "Repair",
     "import": "Import",
     "purge": "Purge",
     "erase": "PurgeVault",
@@ -42,7 +43,7 @@ OPERATIONS = {
 log = logging.getLogger(__name__)
 QUEUED, ENDED_PHASE = "Queued", "Ended"
 SNAPSHOT_AT = "snapshotTakenAt"  # of a job's progress
-MAINTENANCE = ("expire", "collect", "verify", "scrub")
+MAINTENANCE = ("expire", "collect", "verify", "scrub", "repair")
 
 
 class Ledger:
@@ -105,7 +106,7 @@ class Ledger:
         return job
 
     def note_maintenance(self, connection: Connection, job: JobRow, status: str) -> None:
-        """Write an ended expire, collect, verify or scrub into the vault's maintenance record."""
+        """Write an ended job of a vault's upkeep into its maintenance record."""
         if job.kind in MAINTENANCE:
             upkeep.note_run(
                 connection,

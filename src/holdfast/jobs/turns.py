@@ -21,7 +21,7 @@ from holdfast.errors import CancelledError, HoldfastError
 from holdfast.jobs import outcome as outcomes
 from holdfast.jobs.agent_work import RETRYING
 from holdfast.jobs.backup import BackupProcedure
-from holdfast.jobs.checks import ScrubProcedure, VerifyProcedure
+from holdfast.jobs.checks import RepairProcedure, ScrubProcedure, VerifyProcedure
 from holdfast.jobs.context import JobContext, Procedure, Step
 from holdfast.jobs.erase import EraseProcedure
 from holdfast.jobs.expire import ExpireProcedure
@@ -51,6 +51,7 @@ class Turns:
             "collect": CollectProcedure(context),
             "verify": VerifyProcedure(context),
             "scrub": ScrubProcedure(context),
+            "repair": RepairProcedure(context),
             "import": ImportProcedure(context),
             "purge": PurgeProcedure(context),
             "erase": EraseProcedure(context),

@@ -19,6 +19,7 @@ JobKind = Literal[
     "collect",
     "verify",
     "scrub",
+    "repair",
     "import",
     "purge",
     "erase",

@@ -1,4 +1,4 @@
-"""Plans and jobs of a vault's own upkeep: expire, collect, verify, scrub, import."""
+"""Plans and jobs of a vault's own upkeep: expire, collect, verify, scrub, repair, import."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from holdfast.catalog.identifiers import id_text
 from holdfast.catalog.places import ResourceGroup
 from holdfast.catalog.vaults import NOT_READ, VaultRow
 from holdfast.domain.names import check_group, check_vault
+from holdfast.domain.path_text import encode_path
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.jobs.expire import plan_vault
 from holdfast.ports.jobs import JobSpec
@@ -20,11 +21,12 @@ from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION
 from holdfast.vaultstore.importing import adopt_vault
 from holdfast.vaultstore.recovery_key import open_recovery_key
-from holdfast.vaultstore.values import Unlock
+from holdfast.vaultstore.values import RepairPlan, Unlock
 
 Body = dict[str, Any]
-KINDS = ("expire", "collect", "verify", "scrub")
-READING = ("verify", "scrub")  # these delete nothing, so no clock is asked
+KINDS = ("expire", "collect", "verify", "scrub", "repair")
+READING = ("verify", "scrub")
+DELETING = ("expire", "collect")  # these ask whether the clock is right
 
 
 def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
@@ -45,6 +47,8 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
             for row in planned
         ]
         return {"plan": rows, "dropped": sum(not row["keep"] for row in rows)}
+    if kind == "repair":
+        return _repair_plan(opened.plan_repair())
     if kind in READING:
         figures = opened.statistics()
         return {"plan": [], "packs": figures.packs, "storedBytes": figures.stored_bytes}
@@ -69,9 +73,25 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
     }
 
 
+def _repair_plan(plan: RepairPlan) -> Body:
+    rows = [
+        {
+            "action": step.action,
+            "object": step.key,
+            "detail": step.detail,
+            "recoveryPoints": list(step.recovery_points),
+            "chunks": step.chunks,
+            "files": [encode_path(name) for name in step.files],
+            "fileCount": step.file_count,
+        }
+        for step in plan.steps
+    ]
+    return {"plan": rows, "checked": plan.checked}
+
+
 def start(platform: Platform, vault: VaultRow, kind: str, by: str) -> str:
     """Run it as a job; the job's id."""
-    if kind not in READING:
+    if kind in DELETING:
         trusted, why = platform.vaults.open(vault.id).clock_trusted()
         if not trusted:
             raise ConflictError(

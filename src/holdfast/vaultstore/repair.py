@@ -10,6 +10,7 @@ object for a leftover.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -19,7 +20,7 @@ from holdfast.vaultstore.affected import Affected, affected_by
 from holdfast.vaultstore.chain import create_or_find, hash_object
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
-from holdfast.vaultstore.healing import Better, better_refset
+from holdfast.vaultstore.healing import Better, better_refset, container_of
 from holdfast.vaultstore.health import note_repair, read_health
 from holdfast.vaultstore.rings import following, store_rings
 from holdfast.vaultstore.session import SessionAsked, Sessions
@@ -53,6 +54,36 @@ class Repairs:
     def run(self, job_id: bytes, cancelled: Cancelled) -> RepairResult:
         """Carry out what can be done now."""
         damages = self._look_again()
+        done: list[RepairStep] = []
+        with self._session(job_id) as session_id:
+            for step in self._steps(damages):
+                if cancelled():
+                    break
+                if self._do(session_id, step):
+                    done.append(step)
+        left = self._note(damages, done)
+        steps = tuple(self._steps(left))
+        return RepairResult(done=tuple(done), left=steps, complete=not cancelled())
+
+    def heal(self, container: str, job_id: bytes) -> int:
+        """Let the recovery points of a container use sound copies of damaged chunks, after a backup
+        that may have brought some; how many points were healed."""
+        core = self._core
+        if not len(core.damaged):
+            return 0
+        with core.lock:
+            own = [one for one in core.state.points.values() if container_of(one) == container]
+        ill = [one.op.rp_id for one in own if _is_healed_by_copies(better_refset(core, one))]
+        if not ill:
+            return 0
+        before = self._look_again()
+        with self._session(job_id) as session_id:
+            healed = sum(self._rewrite_refset(session_id, rp_id) for rp_id in ill)
+        self._note(before, ())
+        return healed
+
+    @contextmanager
+    def _session(self, job_id: bytes) -> Iterator[bytes]:
         asked = SessionAsked(
             kind="verify",
             container=CONTAINER,
@@ -62,18 +93,10 @@ class Repairs:
             pins=(),
         )
         session_id = self._sessions.begin(asked).session_id
-        done: list[RepairStep] = []
         try:
-            for step in self._steps(damages):
-                if cancelled():
-                    break
-                if self._do(session_id, step):
-                    done.append(step)
+            yield session_id
         finally:
             self._sessions.end(session_id)
-        left = self._note(damages, done)
-        steps = tuple(self._steps(left))
-        return RepairResult(done=tuple(done), left=steps, complete=not cancelled())
 
     def _note(self, before: Sequence[Damage], done: Sequence[RepairStep]) -> list[Damage]:
         """Write down what is left, and what nothing needs any more; what is left."""
@@ -126,11 +149,8 @@ class Repairs:
     def _ring_step(self, damage: Damage) -> RepairStep:
         if self._platform_key is None:
             return _step("put back", damage, "put it back from a copy of the store")
-        return _step(
-            "rewrite key ring",
-            damage,
-            "the keys are known and get a new number; then export the key again",
-        )
+        detail = "its keys are known and get a new number; export the recovery key again"
+        return _step("rewrite key ring", damage, detail)
 
     def _point_steps(self, point: Point, key: str) -> Iterator[RepairStep]:
         better = better_refset(self._core, point)
@@ -242,6 +262,10 @@ class Repairs:
             store_rings(core.objects, core.vault_id, rings, self._platform_key, core.rng)
             core.rings = rings
         return bool(key)
+
+
+def _is_healed_by_copies(better: Better) -> bool:
+    return better.readable and better.changes
 
 
 def _room(damage: Damage) -> str:

@@ -134,9 +134,11 @@ def check_ring_name(key: str, header: Header) -> None:
     """Whether a ring object's header belongs to its name. IntegrityError (ObjectMisplaced)."""
     folder, _, name = key.rpartition("/")
     number = int.from_bytes(header.value(keys.TLV_NUMBER), "little")
-    own = domain_folder(header.domain_id) if any(header.domain_id) else SERVICE_FOLDER
-    if f"{folder}/" != own or not name.isdigit() or int(name) != number:
-        raise IntegrityError(f"it is ring {number} of {own}", code="ObjectMisplaced")
+    own = {domain_folder(header.domain_id)}
+    if not any(header.domain_id):
+        own.add(SERVICE_FOLDER)
+    if f"{folder}/" not in own or not name.isdigit() or int(name) != number:
+        raise IntegrityError(f"it is ring {number} of another folder", code="ObjectMisplaced")
 
 
 def damaged_rings(

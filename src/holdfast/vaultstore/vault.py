@@ -377,6 +377,11 @@ class Vault:
         nothing; safe to stop anywhere."""
         return self._repairs.run(job_id, cancelled or _never)
 
+    def heal(self, container: str, job_id: bytes) -> int:
+        """Give older points of a container sound copies of chunks known to be damaged, which its
+        newest backup may have brought; how many points were healed."""
+        return self._repairs.heal(container, job_id)
+
     def probe_store(self) -> str:
         """Test in the vault's own folder that its store keeps its promises; what was proven.
         StoreError (StoreCreateNotAtomic, StoreProbeFailed)."""

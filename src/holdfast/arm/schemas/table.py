@@ -63,6 +63,7 @@ REQUESTS: dict[tuple[str, str], Kind] = {
     ("POST", HB_GROUP + "/importVault"): work.ImportAsked,
     ("POST", OURS + "/verify"): work.UpkeepAsked,
     ("POST", OURS + "/scrub"): work.UpkeepAsked,
+    ("POST", OURS + "/repair"): work.UpkeepAsked,
     ("POST", OURS + "/expire"): work.UpkeepAsked,
     ("POST", OURS + "/collect"): work.UpkeepAsked,
     ("POST", OURS + "/confirmClock"): work.Nothing,
@@ -152,7 +153,10 @@ _CALLS: dict[str, Kind] = {
     OURS + "/createVaultCredentials": shown.Properties,
     OURS + "/exportKey": shown.Properties,
     OURS + "/planPolicyChange": shown.Changed,
-    **{f"{OURS}/{kind}": shown.Properties for kind in ("verify", "scrub", "expire", "collect")},
+    **{
+        f"{OURS}/{kind}": shown.Properties
+        for kind in ("verify", "scrub", "repair", "expire", "collect")
+    },
     CLIENTS + "/{client:str}/renewSecret": shown.Holder,
 }
 
