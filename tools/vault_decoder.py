@@ -441,6 +441,13 @@ class Vault:
                 self.packs.pop(pack_id, None)
             for table_id in operation["tables"]:
                 self.tables.pop(table_id, None)
+        elif name == "point-repaired":
+            if operation["rp_id"] in self.points:
+                point = {**self.points[operation["rp_id"]], "refset": operation["refset"]}
+                self.points[operation["rp_id"]] = point
+        elif name == "table-repaired":
+            old = self.tables.pop(operation["table_id"])
+            self.tables[operation["table"]["table_id"]] = {**old, "table": operation["table"]}
         elif name not in ("vault-opened", "session-closed", "clock-confirmed", "key-exported"):
             raise Unreadable(f"a newer version wrote {name!r} into the log")
 

@@ -15,7 +15,10 @@ from holdfast.vaultstore.transitions import next_state
 
 ITEMS = ("Linux;a/FileFolder;x", "Linux;a/FileFolder;y", "Linux;b/FileFolder;x")
 
-KINDS = ("open", "open", "pack", "pack", "commit", "commit", "close", "expire", "condemn", "sweep")
+KINDS = (
+    *("open", "open", "pack", "pack", "commit", "commit", "close"),
+    *("expire", "condemn", "sweep", "point", "table"),
+)
 
 
 class History:
@@ -126,6 +129,25 @@ class History:
     def _condemn(self) -> log.Operation:
         return log.PacksCondemned(packs=(self.any_of(self.state.packs),))
 
+    def _point(self) -> log.Operation:
+        return log.PointRepaired(
+            session_id=self.any_of(self.state.sessions),
+            rp_id=self.random.choice([*self.state.points, "404"]),
+            refset=log.RefsetNamed(name="better", hash=b"b" * 32, count=1),
+        )
+
+    def _table(self) -> log.Operation:
+        table_id = self.any_of(self.state.tables)
+        entry = self.state.tables.get(table_id)
+        base = entry.table.base if entry else 0
+        moved = base + (self.random.random() < 0.1)
+        table = log.TableAdded(
+            table_id=self.random.randbytes(16), base=moved, rows=5, size=9, hash=b"h" * 32
+        )
+        return log.TableRepaired(
+            session_id=self.any_of(self.state.sessions), table_id=table_id, table=table
+        )
+
     def _sweep(self) -> log.Operation:
         condemned = [p for p, e in self.state.packs.items() if e.condemned_at is not None]
         pack_id = self.any_of(condemned or self.state.packs)
@@ -152,6 +174,8 @@ def check(before: LogState, after: LogState, operation: log.Operation, history: 
     for session in after.sessions.values():
         assert set(session.opened.pins) <= readable, "a pin stays readable"
     assert set(after.expired) <= set(after.pinned()), "kept for pins only"
+    rows = [entry.table.base for entry in after.tables.values()]
+    assert len(set(rows)) == len(rows), "a chunk is in one table"
     by_item = [rp_id for points in after.by_item.values() for rp_id in points]
     assert sorted(by_item) == sorted(after.points)
     assert all(after.by_item.values())

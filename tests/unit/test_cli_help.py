@@ -25,13 +25,13 @@ update, job cancel, job list, job show, job wait, login, logout, policy create, 
 policy list, policy preview, policy set, policy show, recovery-point browse, recovery-point list,
 recovery-point show, region create, region list, region show, restore, role assign, role
 assignments, role list, role revoke, server install-service, server start, storage-account create,
-storage-account list, storage-account remove, store list, store restore, user change-password, user
-create, user delete, user disable-totp, user enable-totp, user end-sessions, user list, user
-set-password, user show, user unlock, vault collect, vault confirm-clock, vault create, vault
-credentials, vault delete, vault expire, vault export-key, vault import, vault list, vault
-list-deleted, vault report, vault show, vault undelete, vault update, vault verify, vm backup, vm
-browse, vm disable, vm instant, vm list, vm migrate, vm protect, vm restore, vm restore-files, vm
-show, vm test, vm undelete
+storage-account list, storage-account remove, store list, store restore, store scrub, user
+change-password, user create, user delete, user disable-totp, user enable-totp, user end-sessions,
+user list, user set-password, user show, user unlock, vault collect, vault confirm-clock, vault
+create, vault credentials, vault delete, vault expire, vault export-key, vault import, vault list,
+vault list-deleted, vault repair, vault report, vault scrub, vault show, vault undelete, vault
+update, vault verify, vm backup, vm browse, vm disable, vm instant, vm list, vm migrate, vm protect,
+vm restore, vm restore-files, vm show, vm test, vm undelete
 """
 HEAVY = ["sqlalchemy", "dbos", "litestar", "numpy", "uvicorn", "obstore", "msgspec", "blake3"]
 
