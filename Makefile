@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean
+.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean test-power
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
@@ -28,6 +28,11 @@ test: setup
 
 test-kills: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+# The power fails before every write, fsync, link and unlink; make test tries some of them.
+test-power: export HOLDFAST_EVERY_POWER_CUT = 1
+test-power: setup
+	$(PYTEST) tests/fault/test_power_cut.py; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 # Four times the kills of test-kills, for a night: soak-kills TIMES=10 for more.
 TIMES ?= 4
