@@ -72,7 +72,7 @@ class BackupProcedure:
                 "the agent reported success, but the vault holds no recovery point of this job",
                 "Run the backup again; if this repeats, look into the agent's log.",
             )
-        self._heal(job, record.item_key)
+        self._heal(job, record.rp_id)
         row = point_row(record, job.vault_id, job.item_id or "")
         said = dict(memory.get("result") or {}) if job.management_type == MANAGEMENT else {}
         with self._context.catalog.write() as connection:
@@ -95,11 +95,11 @@ class BackupProcedure:
             del result["fileCount"]
         return outcome.done(result, ["published", f"recovery point {record.rp_id} is in the vault"])
 
-    def _heal(self, job: JobRow, item_key: str) -> None:
+    def _heal(self, job: JobRow, rp_id: str) -> None:
         """What was known to be damaged may have come again: older points take it over."""
         vault = self._context.open_vault(job.vault_id)
         try:
-            healed = vault.heal(item_key.rpartition("/")[0], id_bytes(job.id))
+            healed = vault.heal(rp_id)
         except HoldfastError as error:  # the backup is good; a repair can do it later
             log.warning("job %s: healing older points: %s", job.id, error.message)
             return

@@ -68,6 +68,7 @@ class VaultCore:
         self.damaged_tables: dict[bytes, HoldfastError] = {}
         self.lost_tables: set[bytes] = set()
         self.damaged = refset.union(())
+        self.damage_noted = b""  # how ``health`` has what is damaged
         self.quarantined: frozenset[str] = frozenset()
         self._rows = rows
         self._loaded: set[bytes] = set()

@@ -77,6 +77,25 @@ def _from_pages(core: VaultCore, point: Point) -> Better:
     return Better(False, refset.normal(chosen.astype(np.uint64)), 0, lost)
 
 
+def brought_copies(core: VaultCore, point: Point) -> bool:
+    """Whether what was sent for a point holds sound copies of damaged chunks. Caller holds the
+    lock."""
+    if not len(core.damaged):
+        return False
+    state = core.state
+    ids = np.ascontiguousarray(core.index.rows(core.damaged.astype(np.int64))["id"])
+    copies = core.find(ids, container=container_of(point), sound=True)
+    keys, job = state.sealing_keys, (point.op.item_key, point.op.job_id)
+    sent = {name for name, key in keys.items() if (key.item_key, key.job_id) == job}
+    for entry in state.tables.values():
+        packs = (state.packs[pack_id] for pack_id in entry.packs if pack_id in state.packs)
+        if any(one.pack.session_id in sent for one in packs):
+            first, end = entry.table.base, entry.table.base + entry.table.rows
+            if bool(((copies >= first) & (copies < end)).any()):
+                return True
+    return False
+
+
 def container_of(point: Point) -> str:
     """Whose chunks a point may refer to."""
     return point.op.item_key.rpartition("/")[0]

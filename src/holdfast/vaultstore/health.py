@@ -6,17 +6,20 @@ that holds them sends them anew. It is written after each check, and read when t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 
 import msgspec
+import numpy as np
 
-from holdfast.errors import IntegrityError, ObjectMissingError
+from holdfast.errors import IntegrityError, ObjectMissingError, StoreError
 from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.beside import Beside
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.values import Check, CheckKind, Damage, Found, VaultHealth
 
+log = logging.getLogger(__name__)
 KEPT = 1000  # damaged objects that are remembered by name
 
 
@@ -39,15 +42,19 @@ def read_health(core: VaultCore) -> VaultHealth:
 
 
 def load_damage(core: VaultCore) -> None:
-    """Take over which chunks are known to be damaged, and what is in quarantine."""
+    """Take over which chunks are known to be damaged, and what is in quarantine, unless this
+    process wrote it or has read it before."""
     stored = _readable(core)
+    core.quarantined = frozenset(stored.quarantined)
+    if stored.chunks == core.damage_noted:
+        return
     try:
         chunks = refset.decode_refset(stored.chunks) if stored.chunks else refset.union(())
     except IntegrityError:
         return
     with core.lock:
         core.damaged = chunks
-        core.quarantined = frozenset(stored.quarantined)
+        core.damage_noted = stored.chunks
 
 
 def _readable(core: VaultCore) -> _Stored:
@@ -77,7 +84,10 @@ def note_check(core: VaultCore, kind: CheckKind, check: Check, damages: Sequence
             chunks=_chunks(core),
         )
 
-    _ROOM.change(core, noted)
+    try:
+        _ROOM.change(core, noted)
+    except StoreError as error:  # a full or read-only store can be checked as well
+        log.warning("what a %s found is not kept with the vault: %s", kind, error.message)
 
 
 def note_repair(
@@ -106,7 +116,13 @@ def note_repair(
 
 
 def _chunks(core: VaultCore) -> bytes:
-    return refset.encode_refset(core.damaged) if len(core.damaged) else b""
+    """The damaged chunks whose packs are still in use."""
+    with core.lock:
+        packs = core.index.rows(core.damaged.astype(np.int64))["pack"]
+        core.damaged = core.damaged[core.usable[packs]]
+        chunks = refset.encode_refset(core.damaged) if len(core.damaged) else b""
+        core.damage_noted = chunks
+    return chunks
 
 
 def _beyond(kind: CheckKind, one: Found) -> bool:

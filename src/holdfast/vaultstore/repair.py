@@ -20,7 +20,7 @@ from holdfast.vaultstore.affected import Affected, affected_by
 from holdfast.vaultstore.chain import create_or_find, hash_object
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
-from holdfast.vaultstore.healing import Better, better_refset, container_of
+from holdfast.vaultstore.healing import Better, better_refset, brought_copies, container_of
 from holdfast.vaultstore.health import note_repair, read_health
 from holdfast.vaultstore.rings import following, store_rings
 from holdfast.vaultstore.session import SessionAsked, Sessions
@@ -65,13 +65,15 @@ class Repairs:
         steps = tuple(self._steps(left))
         return RepairResult(done=tuple(done), left=steps, complete=not cancelled())
 
-    def heal(self, container: str, job_id: bytes) -> int:
-        """Let the recovery points of a container use sound copies of damaged chunks, after a backup
-        that may have brought some; how many points were healed."""
+    def heal(self, rp_id: str) -> int:
+        """Let older points of a container use sound copies of damaged chunks that the backup which
+        made ``rp_id`` has brought; how many points were healed."""
         core = self._core
-        if not len(core.damaged):
-            return 0
         with core.lock:
+            newest = core.point(rp_id)
+            if not brought_copies(core, newest):
+                return 0
+            container, job_id = container_of(newest), newest.op.job_id
             own = [one for one in core.state.points.values() if container_of(one) == container]
         ill = [one.op.rp_id for one in own if _is_healed_by_copies(better_refset(core, one))]
         if not ill:

@@ -178,6 +178,8 @@ class Vault:
         live: NotFoundError (RecoveryPointMissing). Earlier sessions of the same job are left to
         ``recover_sessions``. ``with_keys``: a restore is granted what unwraps the keys of its
         machine. StoreFullError when only the reserve is left."""
+        if kind == "backup":
+            load_damage(self._core)  # another process may have found some
         asked = SessionAsked(
             kind=kind,
             container=container,
@@ -377,10 +379,10 @@ class Vault:
         nothing; safe to stop anywhere."""
         return self._repairs.run(job_id, cancelled or _never)
 
-    def heal(self, container: str, job_id: bytes) -> int:
-        """Give older points of a container sound copies of chunks known to be damaged, which its
-        newest backup may have brought; how many points were healed."""
-        return self._repairs.heal(container, job_id)
+    def heal(self, rp_id: str) -> int:
+        """Give older points of a container sound copies of chunks known to be damaged, which the
+        backup that made ``rp_id`` may have brought; how many points were healed."""
+        return self._repairs.heal(rp_id)
 
     def probe_store(self) -> str:
         """Test in the vault's own folder that its store keeps its promises; what was proven.
