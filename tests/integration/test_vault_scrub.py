@@ -159,6 +159,17 @@ def test_a_stopped_scrub_goes_on_in_another_process_and_forgets_nothing(room: Ro
     assert room.reopen().health().found == ()
 
 
+def test_what_was_put_back_is_not_told_by_a_run_that_goes_on(room: Room) -> None:
+    key = room.keys("packs")[0]
+    room.damage(key, "flipped")
+    assert room.reopen().scrub().damages
+    room.store.objects[key] = room.whole[key]
+    room.clock.pass_time(timedelta(hours=1))
+    stopped = room.reopen().scrub(cancelled=stopping_after(len(room.whole) - 2))
+    assert not stopped.complete
+    assert room.reopen().scrub().damages == ()
+
+
 def test_known_damage_is_sent_again_after_a_restart(room: Room) -> None:
     """What a scrub found answers absent in the next process too."""
     key = max(room.keys("packs"), key=lambda one: len(room.whole[one]))

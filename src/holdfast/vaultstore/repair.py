@@ -31,6 +31,7 @@ from holdfast.vaultstore.vaultclock import to_ns
 from holdfast.vaultstore.verify import diagnose
 
 CONTAINER = "holdfast;repair"
+REPLACED = ("packs", "tables", "refsets")  # of these the log names what is needed
 Cancelled = Callable[[], bool]
 
 
@@ -105,9 +106,9 @@ class Repairs:
         rings = [one.key for one in before if _room(one) == "keyring"]
         settled = set(rings) if any(one.action == "rewrite key ring" for one in done) else set()
         found = [one for one in self._look_again() if one.key not in settled]
-        harmless = {one.key for one in found if _room(one) == "packs" and not one.frames}
-        settled |= {one.key for one in before} - {one.key for one in found}
-        settled |= harmless
+        known = [*before, *(one.damage for one in read_health(self._core).found)]
+        settled |= {one.key for one in known if _room(one) in REPLACED}
+        settled -= {one.key for one in found if _room(one) != "packs" or one.frames}
         left = [one for one in found if one.key not in settled]
         note_repair(self._core, left, settled, to_ns(self._core.writing.clock.now()))
         return left
@@ -123,8 +124,7 @@ class Repairs:
     def _still(self, damage: Damage) -> bool:
         """Whether damage that only a scrub sees is worth telling: its object is there still, and no
         point needs it."""
-        named = _room(damage) in ("packs", "tables", "refsets")
-        return not named and self._core.objects.size(damage.key) is not None
+        return _room(damage) not in REPLACED and self._core.objects.size(damage.key) is not None
 
     # what to do
 

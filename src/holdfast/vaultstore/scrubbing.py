@@ -66,8 +66,8 @@ def _before(core: VaultCore) -> _Before:
     last = health.checks.get("scrub")
     if last is None or last.complete:
         return _Before(to_ns(core.writing.clock.now()))
-    told = tuple(one.damage for one in health.found if one.by == "scrub")
-    seen = tuple(damage for damage in told if damage.key <= last.cursor)
+    told = [one for one in health.found if one.by == "scrub" and one.at_ns >= last.started_ns]
+    seen = tuple(one.damage for one in told if one.damage.key <= last.cursor)
     return _Before(last.started_ns, last.cursor, last.objects, last.stored_bytes, seen)
 
 
