@@ -359,6 +359,15 @@ class Pack:
             yield chunk_id, Place(self.id, offset, clen, ulen, kind, codec, flags, origin, birth)
 
 
+SAYS_NOTHING_OF_CHUNKS = (
+    "vault-opened",
+    "session-closed",
+    "clock-confirmed",
+    "key-exported",
+    "head-accepted",
+)
+
+
 class Vault:
     """A vault's folder, opened with an exported key: log replayed, index loaded."""
 
@@ -448,7 +457,7 @@ class Vault:
         elif name == "table-repaired":
             old = self.tables.pop(operation["table_id"])
             self.tables[operation["table"]["table_id"]] = {**old, "table": operation["table"]}
-        elif name not in ("vault-opened", "session-closed", "clock-confirmed", "key-exported"):
+        elif name not in SAYS_NOTHING_OF_CHUNKS:
             raise Unreadable(f"a newer version wrote {name!r} into the log")
 
     # the index

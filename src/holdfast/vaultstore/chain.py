@@ -19,6 +19,7 @@ from holdfast.errors import (
 )
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import layout, log
+from holdfast.vaultstore.head import HINT, Head, forked, rolled_back
 from holdfast.vaultstore.sealed import ServiceSeal
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.transitions import advance, next_state
@@ -61,6 +62,49 @@ class Chain:
         self.descriptor_hash = descriptor_hash
         self.state = LogState(hash=descriptor_hash)
         self.damage: IntegrityError | None = None
+        self.contradiction: IntegrityError | None = None
+        self._cut: IntegrityError | None = None
+        self._evidence: tuple[int, bytes] | None = None  # a record that spoke against the log
+
+    @property
+    def head(self) -> Head:
+        """The newest record read or written."""
+        return Head(sequence=self.state.sequence, term=self.state.term, hash=self.state.hash)
+
+    @property
+    def doubt(self) -> IntegrityError | None:
+        """Why nothing may be appended: the log is damaged (LogDamaged), contradicts a witness
+        (LogRolledBack, LogForked), or ended before what this process knows of it (LogCut)."""
+        return self.damage or self.contradiction or self._cut
+
+    def witness(self, seen: Head, by: str) -> None:
+        """Compare with a head ``by`` saw; a contradiction stays in ``doubt``. Heads of a lower term
+        were given up by the record that raised it, and a damaged log is doubtful enough."""
+        here = self.head
+        if here.term > seen.term or self.damage is not None:
+            return
+        found = self.hash_at(seen.sequence)
+        if here.term < seen.term or here.sequence < seen.sequence:
+            self.contradiction = rolled_back(here, seen, by)
+        elif found != seen.hash:
+            self.contradiction = forked(here, seen, by)
+        else:
+            return
+        self._evidence = seen.sequence, found
+
+    def is_mended(self) -> bool:
+        """Whether a vault in doubt is worth opening anew: the store serves something else now where
+        the doubt arose, or not what this process read before."""
+        if self.contradiction is None and self.damage is None:
+            return self._cut is not None
+        return self._evidence is None or self.hash_at(self._evidence[0]) != self._evidence[1]
+
+    def hash_at(self, sequence: int) -> bytes:
+        """The hash of a record of this log as the store has it; empty when it is not there."""
+        try:
+            return hash_object(self._store.read(layout.log_key(sequence)))
+        except ObjectMissingError:
+            return b""
 
     def replay(self) -> None:
         """Read the whole log. Raises IntegrityError (LogDamaged) naming the first bad record;
@@ -82,43 +126,61 @@ class Chain:
 
     def append(self, build: Build, stamp: Callable[[LogState], int]) -> LogState:
         """Append one record of the operations ``build`` returns for the newest state, after the
-        record that led to it: IntegrityError (LogCut) when that is not in the store any more.
+        record that led to it: IntegrityError (LogCut, LogForked) when that is not in the store any
+        more, or ``doubt``.
 
         ``build`` runs again after each lost race and may raise; returning nothing appends nothing.
         ``stamp`` gives the vault time [ns]. Returns the state the record (or nothing) led to.
         """
         while True:
+            if self.contradiction is not None:  # damage is raised by ``refresh``
+                raise self.contradiction
             self.refresh()
             operations = tuple(build(self.state))
             if not operations:
                 return self.state
             record = log.LogRecord(
                 sequence=self.state.sequence + 1,
-                term=self.state.term,
+                term=_term_of(operations, self.state.term),
                 previous=self.state.hash,
                 time_ns=_time_of(operations, stamp(self.state)),
                 operations=operations,
             )
             data = self.seal.seal_record(record)
             after = next_state(self.state, record, hash_object(data))
-            self._require_head()
+            self.require_head()
             if create_or_find(self._store, layout.log_key(record.sequence), data):
                 self.state = after
                 return after
 
-    def _require_head(self) -> None:
-        """A log that ends before what was read of it is another one: an older copy of the vault's
-        folder, perhaps. A record appended to it would leave a gap."""
-        head = layout.log_key(self.state.sequence)
-        if self.state.sequence and self._store.size(head) is None:
+    def require_head(self) -> None:
+        """Before anything is appended or deleted, the newest record known must be what the store
+        holds under its number. A log that ends before is another one: an older copy of the vault's
+        folder, perhaps; so is one that holds other bytes there. IntegrityError (LogCut, LogForked).
+        """
+        if self.state.sequence:
+            found = self._at_head()
+            self._cut = None if found == self.state.hash else self._cut_off(found)
+        if self._cut is not None:
+            raise self._cut
+
+    def _at_head(self) -> bytes:
+        try:
+            return hash_object(self._store.read(layout.log_key(self.state.sequence)))
+        except ObjectMissingError:
             self._store.require_vault()
-            raise IntegrityError(
-                f"log record {head}, which this process has read or written, is not in the store",
-                code="LogCut",
-                hint="Nothing was written. Put the vault's newest folder back; or restart the "
-                "server, which goes on with what is there and names the recovery points lost.",
-                target=head,
-            )
+            return b""
+
+    def _cut_off(self, found: bytes) -> IntegrityError:
+        head = layout.log_key(self.state.sequence)
+        if found:
+            return forked(self.head, self.head, "this process")
+        return IntegrityError(
+            f"log record {head}, which this process has read or written, is not in the store",
+            code="LogCut",
+            hint=HINT,
+            target=head,
+        )
 
     def _read_on(self, last: int) -> None:
         if self.damage is not None:
@@ -132,6 +194,7 @@ class Chain:
                 first = bad
         if first is not None:
             self.damage = _damaged(first.sequence, first.error)
+            self._evidence = first.sequence, self.hash_at(first.sequence)
             raise self.damage from first.error
 
     def _follow(self, last: int, stop: int | None) -> LogState:
@@ -168,15 +231,24 @@ class _BadRecordError(Exception):
 
 
 def _damaged(sequence: int, error: IntegrityError) -> IntegrityError:
-    code = error.code if error.code in ("FormatTooNew", "KeyMissing") else "LogDamaged"
+    kept = ("FormatTooNew", "KeyMissing", "LogForked")
+    code = error.code if error.code in kept else "LogDamaged"
     return IntegrityError(
         f"log record {layout.log_key(sequence)} cannot be used: {error.message}",
         code=code,
         hint=error.hint
         or "Nothing was written. Recovery points of earlier records can still be restored with "
-        "`holdfast store restore`; put the object back from a copy of the store.",
+        "`holdfast store restore`; put the object back from a copy of the store, or go on without "
+        "it and what follows: holdfast vault accept-head NAME --plan",
         target=layout.log_key(sequence),
     )
+
+
+def _term_of(operations: Sequence[log.Operation], term: int) -> int:
+    for operation in operations:
+        if isinstance(operation, log.HeadAccepted):
+            return operation.term
+    return term
 
 
 def _time_of(operations: Sequence[log.Operation], stamp_ns: int) -> int:

@@ -111,6 +111,7 @@ class Collector:
         core = self._core
         with core.lock:
             core.refresh()
+            core.refuse_in_doubt()
             core.clock.require_trust(core.state.time_ns, "collect")
         plan = plan or self.plan()
         run = _Run(budget, progress, cancelled)
@@ -155,6 +156,7 @@ class Collector:
         self._core.refresh()
         waiting, _, _ = sweepable(self._core.state)
         while waiting and run.may_go_on():
+            self._core.require_sound()  # an older copy may still need what this log condemned
             batch: list[PackEntry] = []
             while waiting and len(batch) < SWEEP_BATCH and (not batch or run.may_go_on()):
                 entry = waiting.pop()
@@ -186,6 +188,8 @@ class Collector:
 
     def _delete_orphans(self, plan: CollectPlan, run: _Run) -> None:
         sizes = plan.orphan_bytes // max(1, len(plan.orphans))
+        if plan.orphans:
+            self._core.require_sound()
         for key in plan.orphans:
             if not run.may_go_on():
                 return

@@ -70,6 +70,7 @@ class VaultCore:
         self.damaged = refset.union(())
         self.damage_noted = b""  # how ``health`` has what is damaged
         self.quarantined: frozenset[str] = frozenset()
+        self.unlogged: dict[bytes, SessionEntry] = {}  # restores from a log nothing is appended to
         self._rows = rows
         self._loaded: set[bytes] = set()
         self._built: dict[bytes, Table] = {}
@@ -104,6 +105,19 @@ class VaultCore:
 
     # following and appending
 
+    def refuse_in_doubt(self) -> None:
+        """IntegrityError (LogDamaged, LogRolledBack, LogForked) when nothing may be written."""
+        doubt = self.chain.damage or self.chain.contradiction
+        if doubt is not None:
+            raise doubt
+
+    def require_sound(self) -> None:
+        """Before anything is deleted or written beside the log: the log is in no doubt, and the
+        store still holds its head. As ``refuse_in_doubt``; IntegrityError (LogCut)."""
+        with self.lock:
+            self.refuse_in_doubt()
+            self.chain.require_head()
+
     def refresh(self) -> None:
         with self.lock:
             self.chain.refresh()
@@ -121,6 +135,18 @@ class VaultCore:
             after = self.chain.append(in_step, lambda state: self.clock.stamp_ns(state.time_ns))
             self.sync()
             return after
+
+    def accept(self, build: Build) -> LogState:
+        """Append a record though the log is in doubt, which ends the doubt. Caller holds the
+        lock."""
+        chain = self.chain
+        before = chain.damage, chain.contradiction
+        chain.damage = chain.contradiction = None
+        try:
+            return self.append(build)
+        except BaseException:
+            chain.damage, chain.contradiction = chain.damage or before[0], before[1]
+            raise
 
     def keep_built(self, table_id: bytes, table: Table) -> None:
         """Remember a table this process made, so that it is not read back when it joins."""
@@ -197,7 +223,7 @@ class VaultCore:
 
     def session(self, session_id: bytes, *kinds: str) -> SessionEntry:
         """An open session of one of these kinds. ConflictError (SessionEnded)."""
-        entry = self.state.sessions.get(session_id)
+        entry = self.state.sessions.get(session_id) or self.unlogged.get(session_id)
         if entry is None:
             self._look_again()
             entry = self.state.sessions.get(session_id)
@@ -229,7 +255,7 @@ class VaultCore:
 
     def _look_again(self) -> None:
         """Read what other processes appended, before saying that something does not exist."""
-        if self.surroundings is not None:
+        if self.surroundings is not None and self.chain.doubt is None:
             self.refresh()
 
     def find(

@@ -24,6 +24,7 @@ def export_key(
         core.vault_id, service.verifier, passphrase, core.rng, scrypt_n=scrypt_n
     )
     with core.lock:
+        core.require_sound()
         rings = following(core.objects, core.rings, (*core.rings.recovery, public))
         store_rings(core.objects, core.vault_id, rings, platform_key, core.rng)
         core.rings = rings

@@ -84,6 +84,8 @@ def note_check(core: VaultCore, kind: CheckKind, check: Check, damages: Sequence
             chunks=_chunks(core),
         )
 
+    if core.chain.doubt is not None:  # nothing is written beside a log in doubt
+        return
     try:
         _ROOM.change(core, noted)
     except StoreError as error:  # a full or read-only store can be checked as well

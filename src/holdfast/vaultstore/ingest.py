@@ -124,6 +124,7 @@ class Ingest:
         """Begin to receive a pack of exactly ``expected_size`` bytes."""
         core = self._core
         with core.lock:
+            core.refuse_in_doubt()
             entry = core.session(session_id, "backup")
             expected = self.expected(entry, pack_id)
         key = layout.pack_key(session_id, pack_id)

@@ -23,6 +23,7 @@ PROBE = "probe/"
 LIFE = "life/"
 HEALTH = "health/"
 KEYRING = "keyring/"
+QUARANTINE = "quarantine/"  # what a person gave up; never read, never deleted
 
 
 def log_key(sequence: int) -> str:

@@ -42,7 +42,7 @@ _ROOM = Beside(layout.LIFE, ObjectKind.LIFE, "life", VaultLife)
 
 def write_life(core: VaultCore, life: VaultLife) -> int:
     """Make ``life`` what an import finds, unless the vault holds that version or a later one; the
-    version it holds then."""
+    version it holds then. IntegrityError while the log is in doubt."""
     held = life.version
 
     def newer(there: VaultLife | None) -> VaultLife | None:
@@ -52,7 +52,9 @@ def write_life(core: VaultCore, life: VaultLife) -> int:
             return None
         return life
 
-    _ROOM.change(core, newer)
+    with core.lock:
+        core.require_sound()
+        _ROOM.change(core, newer)
     return held
 
 

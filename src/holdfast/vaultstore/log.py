@@ -170,6 +170,25 @@ class TableRepaired(_Operation, tag="table-repaired", frozen=True, kw_only=True)
     table: TableAdded
 
 
+class HeadSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A head somebody saw that the log does not hold. ``by``: who."""
+
+    sequence: int
+    term: int
+    hash: bytes
+    by: str
+
+
+class HeadAccepted(_Operation, tag="head-accepted", frozen=True, kw_only=True):
+    """A person said that the log goes on from here, under ``term``, which is the record's own and
+    higher than any before. ``witnessed``: heads that are given up; ``lost``: recovery points known
+    to have been made that this log does not hold."""
+
+    term: int
+    witnessed: tuple[HeadSeen, ...]
+    lost: tuple[str, ...]
+
+
 Operation = (
     VaultOpened
     | SessionOpened
@@ -183,6 +202,7 @@ Operation = (
     | KeyExported
     | PointRepaired
     | TableRepaired
+    | HeadAccepted
 )
 
 

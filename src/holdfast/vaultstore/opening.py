@@ -98,7 +98,7 @@ def open_core(
 ) -> tuple[VaultCore, Descriptor]:
     """Open a vault: descriptor, rings, log, index.
 
-    ``accept_damage`` (readers only): a damaged log is read up to the damage.
+    ``accept_damage``: a damaged log is read up to the damage, and nothing is appended to it.
     NotFoundError (VaultMissing), AccessError (WrongKey), IntegrityError (LogDamaged).
     """
     objects = VaultObjects(store, vault_id, whole=True)
@@ -109,7 +109,7 @@ def open_core(
     try:
         chain.replay()
     except IntegrityError:
-        if not accept_damage or surroundings is not None or not chain.state.sequence:
+        if not accept_damage or not chain.state.sequence:
             raise
     if not chain.state.sequence:
         raise IntegrityError(

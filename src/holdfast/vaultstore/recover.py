@@ -22,7 +22,10 @@ from holdfast.vaultstore.values import Recovered
 def recover_sessions(
     core: VaultCore, ingest: Ingest, job_id: bytes, new_session_id: bytes | None
 ) -> Recovered:
-    """Check and add the packs of the job's earlier sessions, then end these. Idempotent."""
+    """Check and add the packs of the job's earlier sessions, then end these. Idempotent. Nothing is
+    taken over while the log is in doubt."""
+    if core.chain.doubt is not None:
+        return Recovered()
     core.refresh()
     with core.lock:
         old = [

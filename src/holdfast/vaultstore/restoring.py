@@ -120,7 +120,8 @@ class RestoreDesk:
             try:
                 yield self._core.objects.read_range(key, offset, length)
             except ObjectMissingError:
-                self._core.refresh()
+                if self._core.chain.doubt is None:
+                    self._core.refresh()
                 self._core.session(session_id)
                 raise
 
@@ -210,7 +211,7 @@ class PointReader:
             yield
         except (IntegrityError, ObjectMissingError, MissingChunksError):
             core, rp_id = self._core, self.point.op.rp_id
-            if core.surroundings is not None:
+            if core.surroundings is not None and core.chain.doubt is None:
                 core.refresh()
                 if rp_id not in core.state.expired:
                     core.point(rp_id)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from holdfast.errors import ObjectMissingError, StoreFullError
+from holdfast.errors import IntegrityError, ObjectMissingError, StoreFullError
 from holdfast.vaultstore import keys, layout, log
 from holdfast.vaultstore.chain import create_or_find
 from holdfast.vaultstore.core import VaultCore
@@ -21,7 +21,7 @@ from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import ParentPoint, SessionGrant
 from holdfast.vaultstore.machine_keys import wrapping_key
 from holdfast.vaultstore.reserve import append_freeing
-from holdfast.vaultstore.state import LogState
+from holdfast.vaultstore.state import LogState, SessionEntry
 from holdfast.vaultstore.values import OpenSession, SessionKind, VaultOptions
 
 LOW_SPACE_PACKS = 2  # a backup needs room for at least so many packs to begin
@@ -56,8 +56,6 @@ class Sessions:
             session_id = core.rng.token(16)
             session_key = core.rng.token(keys.KEY_BYTES) if writes else b""
             wrapped = self._wrap(session_id, asked.container, session_key) if writes else b""
-            body = core.seal.seal(ObjectKind.SESSION, msgspec.msgpack.encode(asked))
-            create_or_find(core.objects, layout.session_key(session_id), body)
             opening = log.SessionOpened(
                 session_id=session_id,
                 kind=asked.kind,
@@ -70,11 +68,32 @@ class Sessions:
                 epoch=core.rings.domain.epoch if writes else 0,
                 wrapped_key=wrapped,
             )
-            state = core.append(lambda now: [self._with_parent(now, opening)])
-            grant = self._grant(state, session_id, session_key)
+            entry = self._opened(asked, opening)
+            grant = self._grant(core.state, entry.opened, session_key)
             if not with_keys or asked.kind != "restore":
                 return grant
             return msgspec.structs.replace(grant, keys_key=self._keys_key(asked.pins[0]))
+
+    def _opened(self, asked: SessionAsked, opening: log.SessionOpened) -> SessionEntry:
+        """The session, by record. While the log is in doubt a restore has one that is in no record:
+        nothing is condemned or swept then, so nothing it reads can go."""
+        core = self._core
+        try:
+            self._announce(asked, opening.session_id)
+            state = core.append(lambda now: [self._with_parent(now, opening)])
+        except IntegrityError:
+            if asked.kind != "restore" or core.chain.doubt is None:
+                raise
+            entry = SessionEntry(self._with_parent(core.state, opening), core.state.sequence)
+            core.unlogged[opening.session_id] = entry
+            return entry
+        return state.sessions[opening.session_id]
+
+    def _announce(self, asked: SessionAsked, session_id: bytes) -> None:
+        core = self._core
+        core.refuse_in_doubt()
+        body = core.seal.seal(ObjectKind.SESSION, msgspec.msgpack.encode(asked))
+        create_or_find(core.objects, layout.session_key(session_id), body)
 
     def _keys_key(self, rp_id: str) -> bytes:
         """Empty when the session that made the point sent nothing: then it sent no keys."""
@@ -99,15 +118,16 @@ class Sessions:
             core.rings.domain, core.vault_id, session_id, container, session_key, core.rng
         )
 
-    def _grant(self, state: LogState, session_id: bytes, session_key: bytes) -> SessionGrant:
-        opened = state.sessions[session_id].opened
+    def _grant(
+        self, state: LogState, opened: log.SessionOpened, session_key: bytes
+    ) -> SessionGrant:
         domain = self._core.rings.domain
         parent = state.points.get(opened.parent)
         read = state.points[opened.pins[0]].op.root_id if opened.kind == "restore" else b""
         return SessionGrant(
             vault_id=state.vault_id,
             domain_id=state.domain_id,
-            session_id=session_id,
+            session_id=opened.session_id,
             epoch=opened.epoch,
             wrapped_session_key=opened.wrapped_key,
             session_key=session_key,
@@ -140,7 +160,12 @@ class Sessions:
             )
 
     def end(self, session_id: bytes, reason: str = "") -> None:
-        """Close (or with a reason revoke) a session by record; nothing when it has ended."""
+        """Close (or with a reason revoke) a session by record; nothing when it has ended. While the
+        log is in doubt a session of its records stays open: whoever may append ends it later."""
+        if self._core.unlogged.pop(session_id, None) is not None:
+            return
+        if self._core.chain.doubt is not None:
+            return
 
         def closing(state: LogState) -> Sequence[log.Operation]:
             if session_id not in state.sessions:

@@ -14,6 +14,7 @@ from functools import singledispatch
 import msgspec
 
 from holdfast.vaultstore import log
+from holdfast.vaultstore.head import HINT
 from holdfast.vaultstore.state import (
     InvalidRecordError,
     LogState,
@@ -55,8 +56,17 @@ def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
 def _check_chain(state: LogState, record: log.LogRecord) -> None:
     name = f"record {record.sequence}"
     _require(record.sequence == state.sequence + 1, f"{name} does not follow {state.sequence}")
-    _require(record.previous == state.hash, f"{name} does not continue the chain of hashes")
+    if record.previous != state.hash:
+        raise InvalidRecordError(
+            f"{name} does not continue the chain of hashes: it or the one before is of another log",
+            code="LogForked",
+            hint=HINT,
+        )
     _require(record.term >= state.term, f"{name} has a lower term than {state.term}")
+    raised = [op.term for op in record.operations if isinstance(op, log.HeadAccepted)]
+    wanted = raised or [state.term]
+    _require(record.term == wanted[-1], f"{name} raises the term without accepting a head")
+    _require(not raised or record.term > state.term, f"{name} accepts a head under no higher term")
     _require(bool(record.operations), f"{name} is empty")
 
 
@@ -243,3 +253,8 @@ def _clock_confirmed(op: log.ClockConfirmed, state: LogState) -> None:
 @_apply.register
 def _key_exported(_op: log.KeyExported, state: LogState) -> None:
     state.key_exported = True
+
+
+@_apply.register
+def _head_accepted(_op: log.HeadAccepted, _state: LogState) -> None:
+    """Its term is checked with the chain."""

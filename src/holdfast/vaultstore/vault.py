@@ -14,12 +14,15 @@ the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from holdfast.errors import IntegrityError
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore import keys, log
+from holdfast.vaultstore.accepting import AcceptHeadPlan, accept_head, plan_accept_head
 from holdfast.vaultstore.collect import Collector
 from holdfast.vaultstore.commit import Commits
 from holdfast.vaultstore.core import Surroundings, VaultCore
@@ -27,6 +30,7 @@ from holdfast.vaultstore.descriptor import Descriptor
 from holdfast.vaultstore.expire import apply_expire, plan_expire
 from holdfast.vaultstore.export import export_key
 from holdfast.vaultstore.grant import SessionGrant
+from holdfast.vaultstore.head import Head, read_witness, write_witness
 from holdfast.vaultstore.health import load_damage, note_check, read_health
 from holdfast.vaultstore.ingest import Ingest, PackReceiver
 from holdfast.vaultstore.life import VaultLife, read_life, write_life
@@ -122,12 +126,21 @@ class Vault:
         clock: Clock,
         rng: Random,
         cache_dir: Path | None = None,
+        accept_damage: bool = False,
     ) -> Vault:
-        """Open an existing vault. NotFoundError (VaultMissing), AccessError (WrongKey),
+        """Open an existing vault. ``accept_damage``: one whose log is damaged is opened up to the
+        damage, and takes nothing. NotFoundError (VaultMissing), AccessError (WrongKey),
         IntegrityError (LogDamaged, FormatTooNew)."""
         opener = opener_of(unlock, vault_id)
         surroundings = Surroundings(clock, rng)
-        core, descriptor = open_core(store, vault_id, opener, surroundings, cache_dir=cache_dir)
+        core, descriptor = open_core(
+            store,
+            vault_id,
+            opener,
+            surroundings,
+            cache_dir=cache_dir,
+            accept_damage=accept_damage,
+        )
         load_damage(core)
         return cls(core, descriptor, unlock.platform_key)
 
@@ -158,6 +171,55 @@ class Vault:
     def require_present(self) -> None:
         """NotFoundError (VaultStoreMissing) when the vault is not where it was."""
         self._core.objects.require_vault()
+
+    # the head and its witnesses
+
+    @property
+    def log_head(self) -> Head:
+        """The newest record this process knows."""
+        return self._core.chain.head
+
+    @property
+    def doubt(self) -> IntegrityError | None:
+        """Why the vault takes nothing: LogDamaged, LogRolledBack, LogForked, LogCut. Restores go on
+        from what can be read."""
+        return self._core.chain.doubt
+
+    def witness(self, seen: Head, by: str) -> IntegrityError | None:
+        """Compare with a head ``by`` (in words) saw; ``doubt`` after it. A contradiction makes the
+        vault read-only until it is opened anew or its head is accepted."""
+        with self._core.lock:
+            self._core.chain.witness(seen, by)
+            return self.doubt
+
+    def look_at_head(self) -> bool:
+        """Look whether the store still holds the head, which ``doubt`` tells then, and read what
+        others appended; whether a vault in doubt is worth opening anew."""
+        with self._core.lock:
+            with suppress(IntegrityError):
+                self._core.refresh()
+                self._core.chain.require_head()
+            return self._core.chain.is_mended()
+
+    def witness_token(self) -> bytes:
+        """The head as an agent keeps it; nobody else can make one."""
+        return write_witness(self._core.rings.service.receipt, self._core.vault_id, self.log_head)
+
+    def read_witness(self, token: bytes) -> Head | None:
+        """The head of a token; None for what this vault never gave."""
+        return read_witness(self._core.rings.service.receipt, self._core.vault_id, token)
+
+    def plan_accept_head(
+        self, witnessed: Sequence[log.HeadSeen], lost: Sequence[str]
+    ) -> AcceptHeadPlan:
+        """What going on with this log would give up, of the heads and recovery points others know.
+        ConflictError (HeadNotInDoubt)."""
+        return plan_accept_head(self._core, witnessed, lost)
+
+    def accept_head(self, plan: AcceptHeadPlan) -> Head:
+        """Go on with this log under a higher term; the new head. ConflictError (HeadMoved,
+        HeadNotInDoubt)."""
+        return accept_head(self._core, plan)
 
     # sessions
 
@@ -263,7 +325,8 @@ class Vault:
         """Whether the log's record ``sequence`` made this point: then it is there or left by
         record. IntegrityError for a record that cannot be read."""
         with self._core.lock:
-            record = self._core.chain.read(sequence)
+            within = sequence <= self._core.state.sequence
+            record = self._core.chain.read(sequence) if within else None
         made = record.operations if record is not None else ()
         return any(isinstance(op, log.PointCommitted) and op.rp_id == rp_id for op in made)
 
