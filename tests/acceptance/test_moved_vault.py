@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,25 @@ def alerts(world: World) -> set[str]:
     return {row["properties"]["essentials"]["alertRule"] for row in rows}
 
 
-def test_an_older_copy_of_the_folder_is_told_and_the_newest_brings_all_back(bare: World) -> None:
+def read_only(world: World) -> str:
+    """The code of what keeps the vault from taking anything."""
+    found = show(world)["readOnly"]
+    return str(found["code"]) if found else ""
+
+
+def lost_points(world: World) -> list[str]:
+    return [one["id"] for one in show(world)["lostRecoveryPoints"]]
+
+
+def refused(world: World, code: str) -> None:
+    answer = world.cli(*NOW)
+    shown = answer.out + answer.err
+    assert answer.code == 1
+    assert code in shown
+    assert "accept-head" in shown
+
+
+def test_an_older_copy_takes_nothing_and_the_newest_brings_all_back(bare: World) -> None:
     bare.environment["HOLDFAST_ALERT_CHECK_SECONDS"] = "1"
     source = a_source(bare, "first", "one")
     bare.set_up(source)
@@ -87,32 +106,81 @@ def test_an_older_copy_of_the_folder_is_told_and_the_newest_brings_all_back(bare
     older, newest = bare.folder / "older", bare.folder / "newest"
     shutil.copytree(folder, older)
     bare.start_server()
+    before = files_of(source)
     a_source(bare, "second", "two")
     bare.back_up()
     lost, kept = (point["name"] for point in bare.points())
-    assert "lostRecoveryPoints" in show(bare)
+    noted = bare.folder / "head.json"
+    noted.write_text(json.dumps(bare.ask("vault", "show", VAULT, "-g", GROUP)))
+    assert read_only(bare) == ""
     folder.rename(newest)
     shutil.copytree(older, folder)
-    answer = bare.cli(*NOW)
-    assert answer.code == 1
-    assert "LogCut" in answer.out + answer.err
+    eventually(lambda: "VaultDamaged" in alerts(bare), "an alert tells of it")
+    assert read_only(bare) == "LogRolledBack"
+    refused(bare, "LogRolledBack")
 
     bare.stop_server()
+    stored = files_of(folder)
     bare.start_server()
-    said = show(bare)
-    assert [one["id"] for one in said["lostRecoveryPoints"]] == [lost]
-    assert any(lost in warning and ITEM in warning for warning in said["warnings"])
+    assert read_only(bare) == "LogRolledBack", "the catalog remembers"
+    assert lost_points(bare) == [lost]
     assert [point["name"] for point in bare.points()] == [kept]
-    listed = bare.ask("vault", "expire", VAULT, "-g", GROUP)
-    assert listed
-    assert [one["id"] for one in show(bare)["lostRecoveryPoints"]] == [lost], "still named"
-    eventually(lambda: "RecoveryPointsLost" in alerts(bare), "an alert tells of it")
+    refused(bare, "LogRolledBack")
+    assert restored(bare, kept, source) == before
+    collected = bare.cli("vault", "collect", VAULT, "-g", GROUP)
+    assert "LogRolledBack" in collected.out + collected.err
+    audited = bare.cli("vault", "audit", VAULT, "-g", GROUP, "--since", noted)
+    assert "LogRolledBack" in audited.err
+    assert files_of(folder) == stored, "nothing was written"
+    eventually(lambda: "RecoveryPointsLost" in alerts(bare), "the points are told of too")
 
-    bare.stop_server()
     shutil.rmtree(folder)
     newest.rename(folder)
-    bare.start_server()
-    assert show(bare)["lostRecoveryPoints"] == []
-    eventually(lambda: "RecoveryPointsLost" not in alerts(bare), "it is over")
+    eventually(lambda: "VaultDamaged" not in alerts(bare), "it is over without a restart")
+    eventually(lambda: "RecoveryPointsLost" not in alerts(bare), "and so is that")
+    assert lost_points(bare) == []
     assert [point["name"] for point in bare.points()] == [lost, kept]
     assert restored(bare, lost, source) == files_of(source)
+    bare.back_up()
+    audited = bare.ask("vault", "audit", VAULT, "-g", GROUP, "--since", noted)["properties"]
+    assert audited["totals"]["recovery point added"] == 1
+    assert audited["complete"]
+
+
+def test_agents_remember_what_server_and_store_forgot_and_a_person_goes_on(bare: World) -> None:
+    source = a_source(bare, "first", "one")
+    bare.set_up(source)
+    bare.back_up()
+    bare.stop_server()
+    both = bare.folder / "both"
+    shutil.copytree(bare.server_data, both)
+    bare.start_server()
+    before = files_of(source)
+    a_source(bare, "second", "two")
+    bare.back_up()
+    kept = bare.points()[-1]["name"]
+    bare.stop_server()
+    shutil.rmtree(bare.server_data)
+    both.rename(bare.server_data)  # vault and catalog, both older
+    bare.start_server()
+    assert read_only(bare) == "", "nothing there knows better"
+    refused(bare, "LogRolledBack")
+    assert read_only(bare) == "LogRolledBack"
+    assert restored(bare, kept, source) == before
+
+    words = ("vault", "accept-head", VAULT, "-g", GROUP)
+    plan = bare.ask(*words, "--plan")["properties"]
+    assert plan["newTerm"] == 2
+    assert [HOST in seen["seenBy"] for seen in plan["witnesses"]] == [True]
+    assert read_only(bare) == "LogRolledBack", "a plan changes nothing"
+    assert bare.cli(*words).code == 2, "nobody said yes"
+    told = bare.ok(*words, "--yes")
+    assert "under term 2" in told.out
+    assert read_only(bare) == ""
+    bare.back_up()
+    assert restored(bare, bare.points()[0]["name"], source) == files_of(source)
+    again = bare.cli(*words, "--yes")
+    assert "HeadNotInDoubt" in again.err
+    assert bare.cli("vault", "verify", VAULT, "-g", GROUP).code == 0
+    audited = bare.ask("vault", "audit", VAULT, "-g", GROUP, "--since", "0")["properties"]
+    assert audited["totals"]["head accepted"] == 1

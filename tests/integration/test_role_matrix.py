@@ -194,6 +194,8 @@ manage     POST   {V}/providers/Holdfast.Backup/expire
 manage     POST   {V}/providers/Holdfast.Backup/collect
 manage     POST   {V}/providers/Holdfast.Backup/confirmClock
 own        POST   {V}/providers/Holdfast.Backup/exportKey
+own        POST   {V}/providers/Holdfast.Backup/acceptHead
+read       GET    {V}/providers/Holdfast.Backup/logAudit
 """
 # the same at a subscription, a group and a vault
 AT_SCOPES = """

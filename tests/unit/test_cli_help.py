@@ -27,11 +27,11 @@ recovery-point show, region create, region list, region show, restore, role assi
 assignments, role list, role revoke, server install-service, server start, storage-account create,
 storage-account list, storage-account remove, store list, store restore, store scrub, user
 change-password, user create, user delete, user disable-totp, user enable-totp, user end-sessions,
-user list, user set-password, user show, user unlock, vault collect, vault confirm-clock, vault
-create, vault credentials, vault delete, vault expire, vault export-key, vault import, vault list,
-vault list-deleted, vault repair, vault report, vault scrub, vault show, vault undelete, vault
-update, vault verify, vm backup, vm browse, vm disable, vm instant, vm list, vm migrate, vm protect,
-vm restore, vm restore-files, vm show, vm test, vm undelete
+user list, user set-password, user show, user unlock, vault accept-head, vault audit, vault collect,
+vault confirm-clock, vault create, vault credentials, vault delete, vault expire, vault export-key,
+vault import, vault list, vault list-deleted, vault repair, vault report, vault scrub, vault show,
+vault undelete, vault update, vault verify, vm backup, vm browse, vm disable, vm instant, vm list,
+vm migrate, vm protect, vm restore, vm restore-files, vm show, vm test, vm undelete
 """
 HEAVY = ["sqlalchemy", "dbos", "litestar", "numpy", "uvicorn", "obstore", "msgspec", "blake3"]
 

@@ -11,11 +11,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from holdfast.agent.heads import HeadKeeper
 from holdfast.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from holdfast.files import read_small, write_whole
 from holdfast.ports.clock import Random
 
-STATE, KEY, CA = "agent.json", "agent.key", "ca.pem"
+STATE, KEY, CA, HEADS = "agent.json", "agent.key", "ca.pem", "heads"
 
 
 class AgentState(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +62,7 @@ class AgentFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._heads = HeadKeeper(path / HEADS)
 
     def prepare(self) -> None:
         try:
@@ -119,6 +121,11 @@ class AgentFolder:
     @property
     def ca(self) -> Path:
         return self.path / CA
+
+    @property
+    def heads(self) -> HeadKeeper:
+        """What was seen of vaults' logs."""
+        return self._heads
 
     def cache_file(self, item_key: str) -> Path:
         """The file cache of an item."""

@@ -224,7 +224,7 @@ class TaskRun:
             host=tools.state.host,
             settle_seconds=tools.checkpoint_seconds,
         )
-        session = HttpSession(tools.client, self.task.task_id, self.task.fence)
+        session = HttpSession(tools.client, self.task.task_id, self.task.fence, tools.folder.heads)
         cache = tools.folder.cache_file(self.task.item_key)
         work = FilesBackup(
             plan,
@@ -256,7 +256,7 @@ class TaskRun:
             dry_run=bool(payload.get("dryRun")),
             suffix=f".restored-{payload['recoveryPointId']}",
         )
-        session = HttpSession(tools.client, self.task.task_id, self.task.fence)
+        session = HttpSession(tools.client, self.task.task_id, self.task.fence, tools.folder.heads)
         journal = None if plan.dry_run else tools.folder.journal_file(self.task.job_id)
         work = FilesRestore(plan, ChunkFetcher(session), journal, cancelled=self._should_stop)
         self._work = work
@@ -294,7 +294,7 @@ class TaskRun:
             if asked.local_token:  # nothing of it is in the vault
                 done = vms.restore_local(asked, control)
                 return {**vm_tasks.to_body(done), "findingsCount": control.findings.count}
-        session = HttpSession(tools.client, task.task_id, task.fence)
+        session = HttpSession(tools.client, task.task_id, task.fence, tools.folder.heads)
         if task.kind == vm_tasks.BACKUP:
             done = vms.back_up(vm_tasks.read_backup(task.payload), session, control)
         else:

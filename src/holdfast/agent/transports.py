@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from holdfast.agent.client import AgentClient, frames_parameter
+from holdfast.agent.heads import HeadKeeper
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.grant import SessionGrant, decode_grant
 from holdfast.vaultstore.values import FrameLocation
@@ -34,12 +35,17 @@ _own = _Own()
 class HttpSession:
     """Serves both a backup and a restore, as the task's kind grants."""
 
-    def __init__(self, client: AgentClient, task_id: str, fence: int) -> None:
+    def __init__(
+        self, client: AgentClient, task_id: str, fence: int, heads: HeadKeeper | None = None
+    ) -> None:
         self._client = client
-        body = msgspec.json.encode({"taskId": task_id, "fence": fence})
+        self._heads = heads
+        seen = heads.all() if heads is not None else []
+        body = msgspec.json.encode({"taskId": task_id, "fence": fence, "witnesses": seen})
         headers = {"Content-Type": "application/json"}
         answer = client.send("POST", "/sessions", content=body, headers=headers)
         self._grant = decode_grant(answer)
+        self._keep(self._grant.witness)
         self._base = f"/sessions/{self._grant.session_id.hex()}"
 
     @property
@@ -59,7 +65,13 @@ class HttpSession:
 
     def commit(self, receipts: Sequence[bytes], root_id: bytes, claims: dict[str, Any]) -> str:
         body = {"receipts": list(receipts), "rootId": root_id, "claims": claims}
-        return str(msgspec.msgpack.decode(self._packed("commit", body))["recoveryPointId"])
+        answer = msgspec.msgpack.decode(self._packed("commit", body))
+        self._keep(answer.get("witness", b""))
+        return str(answer["recoveryPointId"])
+
+    def _keep(self, witness: bytes) -> None:
+        if self._heads is not None:
+            self._heads.keep(self._grant.vault_id, witness)
 
     def locate(self, ids: bytes) -> list[FrameLocation]:
         path = f"{self._base}/locate"

@@ -57,6 +57,7 @@ LOCATE_BYTES = 32 * 4096
 MAX_WAIT_SECONDS = 30.0
 CANCEL_SECONDS = 0.5  # an agent that was told to stop a task and still works on it asks so often
 MSGPACK = "application/msgpack"
+MOST_WITNESSES = 16  # heads an agent brings: one of each vault it ever worked for
 NAMES_NOTED = 50  # of machines, in one entry of the audit record
 
 
@@ -286,7 +287,8 @@ async def open_session(request: ArmRequest, agent_id: str) -> Response[bytes]:
     body = read_msgpack(raw, SessionBody) if packed else read_json(raw, SessionBody)
     agent = await _agent(request, agent_id)
     data = _desk(request).data
-    grant = await _desk(request).run(data.open_session, agent, body.task_id, body.fence)
+    asked = (body.task_id, body.fence, body.witnesses[:MOST_WITNESSES])
+    grant = await _desk(request).run(data.open_session, agent, *asked)
     note(request, session_id=grant.session_id.hex(), task_id=body.task_id)
     return _packed(encode_grant(grant))
 
@@ -357,7 +359,9 @@ async def commit(request: ArmRequest, agent_id: str, session_id: str) -> Respons
         _desk(request).data.commit, agent, session_id, call.receipts, call.root_id, call.claims
     )
     note(request, recovery_point=record.rp_id, **await _sums(request, session_id))
-    return _packed(msgspec.msgpack.encode({"recoveryPointId": record.rp_id}))
+    witness = await _desk(request).run(_desk(request).data.witness, agent, session_id)
+    reply = {"recoveryPointId": record.rp_id, "witness": witness}
+    return _packed(msgspec.msgpack.encode(reply))
 
 
 @post(

@@ -66,6 +66,7 @@ class CompleteBody(_Camel):
 class SessionBody(_Camel):
     task_id: str
     fence: int
+    witnesses: list[bytes] = []
 
 
 class CheckpointCall(_Camel):

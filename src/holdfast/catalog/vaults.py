@@ -18,11 +18,12 @@ class VaultRow:
     """A vault as the catalog knows it. ``id`` is the GUID its objects lie under in the store.
 
     ``unlock_kind``: how its keys are opened ("platform"). ``head_sequence`` and ``head_hash``
-    (hex): the log head last witnessed. ``next_maintenance_at``: when the daily expire and collect
-    are due. ``deleted_at``: when it was deleted, softly; ``purge_at``: when it goes for good. A
-    deleted vault gives its name up: its ``name_key`` is one no vault can have. ``days_deleted``:
-    how many daily maintenances saw it deleted. ``life_version`` counts changes of how its items
-    stand; ``life_written``: up to which of them the vault itself knows.
+    (hex), with ``head_term`` (0: none yet): the newest log head this server saw.
+    ``next_maintenance_at``: when the daily expire and collect are due. ``deleted_at``: when it was
+    deleted, softly; ``purge_at``: when it goes for good. A deleted vault gives its name up: its
+    ``name_key`` is one no vault can have. ``days_deleted``: how many daily maintenances saw it
+    deleted. ``life_version`` counts changes of how its items stand; ``life_written``: up to which
+    of them the vault itself knows.
     """
 
     id: str
@@ -49,6 +50,7 @@ class VaultRow:
     days_deleted: int = 0
     life_version: int = 0
     life_written: int = 0
+    head_term: int = 0
 
 
 NOT_READ = 2**62  # as ``life_written``: nothing is written before an import has read what is there
@@ -144,6 +146,7 @@ def remove_vault(connection: Connection, vault_id: str) -> int:
     remove(connection, t.vault_credentials, t.vault_credentials.c.vault_id == vault_id)
     remove(connection, t.maintenance_runs, t.maintenance_runs.c.vault_id == vault_id)
     remove_alerts_of_vault(connection, vault_id)
+    remove(connection, t.head_witnesses, t.head_witnesses.c.vault_id == vault_id)
     remove(connection, t.usage_samples, t.usage_samples.c.vault_id == vault_id)
     return remove(connection, t.vaults, _C.id == vault_id)
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from holdfast.cli import options, show, vault_keys, vault_life, vault_report, vault_upkeep
+from holdfast.cli import (
+    options,
+    show,
+    vault_heads,
+    vault_keys,
+    vault_life,
+    vault_report,
+    vault_upkeep,
+)
 from holdfast.cli.address import segment
 from holdfast.cli.api import Api, Scope, find_scope
 from holdfast.cli.profile import forget, remember
@@ -105,6 +113,8 @@ def show_(name: str, group: str | None, output: str) -> None:
         click.echo(f"recovery points: {ours['recoveryPoints']}, stored: {stored}")
         for kind in ("scrub", "verify"):
             click.echo(f"last {kind}: {_check_text(ours.get(f'last{kind.capitalize()}'))}")
+    if ours.get("logHead"):
+        click.echo(f"head: {ours['logHead']['text']} (term {ours['logHead']['term']})")
     for warning in ours.get("warnings") or []:
         click.echo(f"warning: {warning}", err=True)
 
@@ -188,6 +198,8 @@ for _one in (
     vault_upkeep.expire,
     vault_upkeep.collect,
     vault_upkeep.confirm_clock,
+    vault_heads.accept_head,
+    vault_heads.audit,
     vault_report.report,
 ):
     command.add_command(_one)

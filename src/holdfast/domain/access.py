@@ -3,9 +3,9 @@
 Roles follow Azure's: Owner, Contributor and Reader reach over everything; of the backup roles a
 contributor manages everything but access, groups and the vault's end, an operator backs up and
 restores but removes nothing and manages no policies, a reader looks. An agent's own role covers
-the agent API only. Exporting the key and restoring to another container are actions of their own,
-which only the owner has and a role of their own grants; people, clients and the audit record are
-the owner's alone.
+the agent API only. Exporting the key, restoring to another container and accepting the head of a
+vault's log are actions of their own, which only the owner has; for restoring to another container
+there is a role. People, clients and the audit record are the owner's alone.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ AUTH = "Microsoft.Authorization"
 HB = "Holdfast.Backup"
 RESTORE_ELSEWHERE = f"{HB}/vaults/restoreToOtherContainer/action"
 EXPORT_KEY = f"{HB}/vaults/exportKey/action"
+ACCEPT_HEAD = f"{HB}/vaults/acceptHead/action"
 EXPORT_JOBS = f"{RS}/backupJobsExport/action"
 CHANGE_ALERTS = "Microsoft.AlertsManagement/alerts/changestate/action"
 
@@ -48,7 +49,7 @@ class Role:
 # what only owners see or do, whatever else a role covers
 PEOPLE = (f"{HB}/clients/*", f"{HB}/users/*")
 OWNERS_ONLY = (f"{HB}/audit/*", *PEOPLE)
-KEEP_CLOSED = (EXPORT_KEY, RESTORE_ELSEWHERE)
+KEEP_CLOSED = (ACCEPT_HEAD, EXPORT_KEY, RESTORE_ELSEWHERE)
 
 OWNER = Role("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", ("*",))
 GENERAL_CONTRIBUTOR = Role(

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import Connection
 
 from holdfast.catalog import containers, jobs, points, tasks
 from holdfast.catalog.containers import AgentRow, ContainerRow
 from holdfast.catalog.database import Catalog
+from holdfast.catalog.heads import WitnessRow, keep_witness
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.tasks import AgentSession, SessionCounts, TaskRow
 from holdfast.errors import AccessError, ConflictError, InternalError, NotFoundError
+from holdfast.jobs import heads
 from holdfast.jobs.agent_work import end_session, session_sums
 from holdfast.jobs.context import OpenVault
 from holdfast.jobs.engine import JobEngine
@@ -72,6 +75,10 @@ def _container(task: TaskRow, own: ContainerRow) -> str:
     return own.name
 
 
+def _token(vault: Vault) -> bytes:
+    return vault.witness_token() if vault.doubt is None else b""
+
+
 class AgentData:
     """All methods are synchronous and thread safe."""
 
@@ -89,8 +96,11 @@ class AgentData:
         self._rate = LookupRate(lookup_rate, self._clock.monotonic)
         self._counts = LookupCounts(self._clock.monotonic)
 
-    def open_session(self, agent: AgentRow, task_id: str, fence: int) -> SessionGrant:
-        """Open a vault session for a task; what earlier attempts uploaded is taken over first."""
+    def open_session(
+        self, agent: AgentRow, task_id: str, fence: int, seen: Sequence[bytes] = ()
+    ) -> SessionGrant:
+        """Open a vault session for a task; what earlier attempts uploaded is taken over first.
+        ``seen``: heads the agent was given, which the vault must not fall behind."""
         with self._catalog.read() as connection:
             task = held_task(connection, agent, task_id, fence)
             job = jobs.get_job(connection, task.job_id)
@@ -98,6 +108,7 @@ class AgentData:
         if job is None or container is None:
             raise InternalError(f"the job or container of task {task_id} is gone")
         vault = self._open_vault(task.vault_id)
+        self._hear(vault, agent, seen)
         kind = KINDS[task.kind]
         pins = [str(task.payload["recoveryPointId"])] if kind == "restore" else []
         grant = vault.begin_session(
@@ -111,11 +122,31 @@ class AgentData:
         )
         kept = vault.recover_sessions(id_bytes(job.id), grant.session_id)
         self._remember(agent, task, fence, kind, grant.session_id)
+        heads.remember(self._catalog, vault, task.vault_id)
         if kept.packs_kept:
             with self._catalog.write() as connection:
                 message = f"{kept.bytes_kept} bytes of an earlier attempt are used again"
                 self._engine.ledger.note(connection, job.id, "taken-over", message)
-        return grant
+        return msgspec.structs.replace(grant, witness=_token(vault))
+
+    def _hear(self, vault: Vault, agent: AgentRow, seen: Sequence[bytes]) -> None:
+        """Compare the log with what the agent remembers of it, and remember that too."""
+        found = [head for token in seen if (head := vault.read_witness(token)) is not None]
+        if not found:
+            return
+        head = max(found, key=lambda one: (one.term, one.sequence))
+        row = WitnessRow(
+            vault_id=agent.vault_id,
+            container_id=agent.container_id,
+            named=f"the agent on {agent.host}"[:300],
+            sequence=head.sequence,
+            term=head.term,
+            hash=head.hash.hex(),
+            seen_at=self._clock.now(),
+        )
+        with self._catalog.write() as connection:
+            keep_witness(connection, row)
+        vault.witness(head, row.named)
 
     def _remember(
         self, agent: AgentRow, task: TaskRow, fence: int, kind: str, session_id: bytes
@@ -224,7 +255,12 @@ class AgentData:
         )
         record = used.vault.commit(used.id, request)
         self._publish(job, record)
+        heads.remember(self._catalog, used.vault, job.vault_id)
         return record
+
+    def witness(self, agent: AgentRow, session_hex: str) -> bytes:
+        """The head of the session's vault, for the agent to keep; empty while it is in doubt."""
+        return _token(self._use(agent, session_hex).vault)
 
     def _publish(self, job: JobRow, record: RecoveryPointRecord) -> None:
         with self._catalog.write() as connection:

@@ -24,6 +24,7 @@ from holdfast.domain.mail_names import addresses
 from holdfast.errors import HoldfastError
 from holdfast.ports.messages import Channel
 from holdfast.services.alert_watch import look
+from holdfast.services.heads import watch_heads
 from holdfast.services.platform import Platform
 from holdfast.services.samples import take_samples
 
@@ -143,6 +144,7 @@ class Notifier:
         with platform.catalog.write() as connection:
             outbox.release_claims(connection, self._driver, platform.now())
         self._run(self._watch, "holdfast-alerts")
+        self._run(self._watch_heads, "holdfast-heads")
         for channel in self._channels:
             self._run(partial(self._serve, channel), f"holdfast-{channel.name}")
 
@@ -172,6 +174,12 @@ class Notifier:
                 self._guard("samples", lambda: take_samples(platform))
             self._guard("route", lambda: route(platform, self._names))
             self._stopping.wait(platform.settings.tick_seconds)
+
+    def _watch_heads(self) -> None:
+        """On its own: a store that is slow must not hold the alerts up."""
+        while not self._stopping.is_set():
+            self._guard("heads", lambda: watch_heads(self._platform))
+            self._stopping.wait(self._platform.settings.alert_check_seconds)
 
     def _serve(self, channel: Channel) -> None:
         tick, pause = self._platform.settings.tick_seconds, 0.0

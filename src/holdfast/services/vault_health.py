@@ -7,10 +7,11 @@ from typing import Any
 
 from holdfast.catalog.upkeep import MaintenanceRun
 from holdfast.catalog.vaults import VaultRow
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.jobs.lost_points import CODE as LOST
 from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
+from holdfast.services.heads import head_body, look_at
 from holdfast.services.platform import Platform
 from holdfast.services.vaults_open import store_missing
 from holdfast.vaultstore.values import Check, VaultHealth
@@ -35,8 +36,8 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
     try:
         if not platform.vaults.is_there(row):
             raise store_missing(row)
-        opened = platform.vaults.open(row.id)
-        figures, known = opened.statistics(), opened.health()
+        vault = look_at(platform, row)
+        figures, known = vault.statistics(), vault.health()
     except HoldfastError as error:
         found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
         return found
@@ -46,6 +47,8 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
         found["warnings"].append(_lost_warning(lost))
     if known.found:
         found["warnings"].append(_damage_warning(row, known))
+    if vault.doubt is not None:
+        found["warnings"].append(_doubt_warning(vault.doubt))
     return found | {
         "lastScrub": _check_body(known.checks.get("scrub")),
         "lastVerify": _check_body(known.checks.get("verify")),
@@ -55,7 +58,20 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
         "packs": figures.packs,
         "storedBytes": figures.stored_bytes,
         "head": figures.head,
+        "logHead": {**head_body(vault.log_head), "text": vault.log_head.text},
+        "readOnly": _doubt_body(vault.doubt),
     }
+
+
+def _doubt_body(doubt: IntegrityError | None) -> Body | None:
+    """Why the vault takes nothing."""
+    if doubt is None:
+        return None
+    return {"code": doubt.code, "message": doubt.message, "hint": doubt.hint}
+
+
+def _doubt_warning(doubt: IntegrityError) -> str:
+    return f"the vault is read-only: {doubt.message} [{doubt.code}]: {doubt.hint}"
 
 
 def _standing_warnings(row: VaultRow) -> Iterator[str]:
@@ -112,5 +128,5 @@ def _lost_warning(lost: list[dict[str, str]]) -> str:
     return (
         f"{len(lost)} recovery points that were made are not in the vault [{LOST}]: {shown}{more}; "
         "the vault's folder is an older copy, or was written to elsewhere: put its newest copy "
-        "back and restart the server, which brings them back"
+        "back, which brings them back"
     )

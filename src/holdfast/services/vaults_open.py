@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -15,7 +16,14 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.vaults import VaultRow
-from holdfast.errors import ConflictError, NotFoundError, StoreError, UsageError
+from holdfast.errors import (
+    ConflictError,
+    HoldfastError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+)
+from holdfast.jobs import heads
 from holdfast.jobs.lost_points import reconcile
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
@@ -96,9 +104,11 @@ class VaultDesk:
                 clock=self._clock,
                 rng=self._rng,
                 cache_dir=self._cache_dir / row.id,
+                accept_damage=True,
             )
         except NotFoundError as error:
             raise store_missing(row) from error
+        heads.compare(self._catalog, opened, row)
         reconcile(self._catalog, opened, row.id, self._clock.now())
         return opened
 
@@ -162,10 +172,12 @@ class VaultDesk:
             self._open[vault_id] = made
 
     def forget(self, vault_id: str) -> None:
-        """Close a vault, so that the next use opens it anew."""
+        """Close a vault, so that the next use opens it anew and holds it against what this one
+        saw."""
         with self._lock:
             found = self._open.pop(vault_id, None)
         if found is not None:
+            heads.remember(self._catalog, found, vault_id)
             found.close()
 
     @property
@@ -194,6 +206,8 @@ class VaultDesk:
 
     def close(self) -> None:
         with self._lock:
-            for vault in self._open.values():
+            for vault_id, vault in self._open.items():
+                with suppress(HoldfastError):
+                    heads.remember(self._catalog, vault, vault_id)
                 vault.close()
             self._open.clear()

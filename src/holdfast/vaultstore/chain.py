@@ -100,10 +100,12 @@ class Chain:
         return self._evidence is None or self.hash_at(self._evidence[0]) != self._evidence[1]
 
     def hash_at(self, sequence: int) -> bytes:
-        """The hash of a record of this log as the store has it; empty when it is not there."""
+        """The hash of a record as the store has it; empty when it is not there. NotFoundError
+        (VaultStoreMissing) when nothing of the vault is."""
         try:
             return hash_object(self._store.read(layout.log_key(sequence)))
         except ObjectMissingError:
+            self._store.require_vault()
             return b""
 
     def replay(self) -> None:
@@ -159,17 +161,10 @@ class Chain:
         folder, perhaps; so is one that holds other bytes there. IntegrityError (LogCut, LogForked).
         """
         if self.state.sequence:
-            found = self._at_head()
+            found = self.hash_at(self.state.sequence)
             self._cut = None if found == self.state.hash else self._cut_off(found)
         if self._cut is not None:
             raise self._cut
-
-    def _at_head(self) -> bytes:
-        try:
-            return hash_object(self._store.read(layout.log_key(self.state.sequence)))
-        except ObjectMissingError:
-            self._store.require_vault()
-            return b""
 
     def _cut_off(self, found: bytes) -> IntegrityError:
         head = layout.log_key(self.state.sequence)
@@ -193,8 +188,8 @@ class Chain:
             except _BadRecordError as bad:  # again, and earlier, when the store reads badly
                 first = bad
         if first is not None:
-            self.damage = _damaged(first.sequence, first.error)
             self._evidence = first.sequence, self.hash_at(first.sequence)
+            self.damage = _damaged(first.sequence, first.error)
             raise self.damage from first.error
 
     def _follow(self, last: int, stop: int | None) -> LogState:

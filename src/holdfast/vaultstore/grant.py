@@ -16,7 +16,8 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of 16 bytes; keys of 32. ``session_key``, ``wrapped_session_key`` and ``id_keys`` are
     empty in a restore's grant except the id keys of its pages; ``root_id`` is set there instead.
     ``container_is_empty``: nothing of this container is in the vault, so lookups can be skipped.
-    ``keys_key``: unwraps the machine keys of a restore's point; empty unless they are put back."""
+    ``keys_key``: unwraps the machine keys of a restore's point; empty unless they are put back.
+    ``witness``: the vault's head, for the agent to keep (vaultstore.head)."""
 
     vault_id: bytes
     domain_id: bytes
@@ -32,6 +33,7 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     container_is_empty: bool = False
     root_id: bytes = b""
     keys_key: bytes = b""
+    witness: bytes = b""
 
     def __repr__(self) -> str:
         return f"SessionGrant({self.session_id.hex()})"

@@ -23,6 +23,7 @@ from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore import keys, log
 from holdfast.vaultstore.accepting import AcceptHeadPlan, accept_head, plan_accept_head
+from holdfast.vaultstore.auditing import LogAudit, audit_log
 from holdfast.vaultstore.collect import Collector
 from holdfast.vaultstore.commit import Commits
 from holdfast.vaultstore.core import Surroundings, VaultCore
@@ -180,6 +181,13 @@ class Vault:
         return self._core.chain.head
 
     @property
+    def seen_head(self) -> Head | None:
+        """The newest record this process read or wrote, for others to remember; None when it was
+        not to be trusted even then."""
+        chain = self._core.chain
+        return None if chain.damage or chain.contradiction else chain.head
+
+    @property
     def doubt(self) -> IntegrityError | None:
         """Why the vault takes nothing: LogDamaged, LogRolledBack, LogForked, LogCut. Restores go on
         from what can be read."""
@@ -220,6 +228,11 @@ class Vault:
         """Go on with this log under a higher term; the new head. ConflictError (HeadMoved,
         HeadNotInDoubt)."""
         return accept_head(self._core, plan)
+
+    def audit(self, since: Head) -> LogAudit:
+        """What came and went since a head, proven by signatures and the chain of hashes.
+        IntegrityError (LogRolledBack, LogForked) when the log does not continue it, LogDamaged."""
+        return audit_log(self._core, since)
 
     # sessions
 

@@ -67,6 +67,7 @@ REQUESTS: dict[tuple[str, str], Kind] = {
     ("POST", OURS + "/expire"): work.UpkeepAsked,
     ("POST", OURS + "/collect"): work.UpkeepAsked,
     ("POST", OURS + "/confirmClock"): work.Nothing,
+    ("POST", OURS + "/acceptHead"): work.UpkeepAsked,
     ("POST", OURS + "/previewPolicy"): policies.PreviewAsked,
     ("POST", OURS + "/planPolicyChange"): policies.PlanAsked,
     ("POST", machine_runs.INSTANT): work.InstantAsked,
@@ -152,6 +153,7 @@ _CALLS: dict[str, Kind] = {
     discovery.FEATURES: shown.Supported,
     OURS + "/createVaultCredentials": shown.Properties,
     OURS + "/exportKey": shown.Properties,
+    OURS + "/acceptHead": shown.Properties,
     OURS + "/planPolicyChange": shown.Changed,
     **{
         f"{OURS}/{kind}": shown.Properties

@@ -11,6 +11,7 @@ from holdfast.catalog.tables.access import (
     spent_tokens,
     vault_credentials,
 )
+from holdfast.catalog.tables.heads import head_witnesses
 from holdfast.catalog.tables.machines import (
     machine_reports,
     storage_accounts,
@@ -66,6 +67,7 @@ __all__ = [
     "audit",
     "containers",
     "daily_counts",
+    "head_witnesses",
     "item_recoveries",
     "items",
     "job_findings",

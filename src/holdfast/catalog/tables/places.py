@@ -88,6 +88,7 @@ vaults = Table(
     figure("days_deleted"),
     figure("life_version"),
     figure("life_written"),
+    figure("head_term"),
     UniqueConstraint("subscription_id", "group_key", "name_key"),
 )
 
