@@ -136,7 +136,7 @@ class MessagePack:
 # --- objects --------------------------------------------------------------------------------------
 
 DESCRIPTOR, KEYRING, PACK, TABLE, REFSET, LOG_RECORD = 1, 2, 3, 4, 5, 6
-KINDS = ["", "descriptor", "keyring", "pack", "table", "refset", "log record"]
+KINDS = ["", "descriptor", "keyring", "pack", "table", "refset", "log record", "checkpoint"]
 HEADER = struct.Struct("<4sBBH4QI16s16s")
 TLV = struct.Struct("<HI")
 

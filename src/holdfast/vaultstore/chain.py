@@ -19,6 +19,8 @@ from holdfast.errors import (
 )
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import layout, log
+from holdfast.vaultstore.checkpoint import state_of
+from holdfast.vaultstore.checkpoints import Checkpoints, is_due
 from holdfast.vaultstore.head import HINT, Head, forked, rolled_back
 from holdfast.vaultstore.sealed import ServiceSeal
 from holdfast.vaultstore.state import LogState
@@ -64,6 +66,8 @@ class Chain:
         self.damage: IntegrityError | None = None
         self.contradiction: IntegrityError | None = None
         self._cut: IntegrityError | None = None
+        self._checkpoints = Checkpoints(store, seal)
+        self._due: LogState | None = None  # the newest state read that is worth a checkpoint
         self._evidence: tuple[int, bytes] | None = None  # a record that spoke against the log
 
     @property
@@ -109,11 +113,32 @@ class Chain:
             return b""
 
     def replay(self) -> None:
-        """Read the whole log. Raises IntegrityError (LogDamaged) naming the first bad record;
-        ``state`` then ends before it and ``damage`` holds the error."""
-        numbers = [layout.log_sequence(info.key) for info in self._store.list(layout.LOG)]
+        """Read the log, from its newest checkpoint on. Raises IntegrityError (LogDamaged) naming
+        the first bad record; ``state`` then ends before it and ``damage`` holds the error."""
+        passed_over = self._begin()
+        after = layout.log_key(self.state.sequence) if self.state.sequence else ""
+        numbers = [layout.log_sequence(info.key) for info in self._store.list(layout.LOG, after)]
         last = max((number for number in numbers if number is not None), default=0)
         self._read_on(last)
+        for head in passed_over:
+            self.witness(head, "a checkpoint of it")
+        if self._due is not None and self.doubt is None and self.seal.may_seal:
+            self._checkpoints.write(self._due)
+        self._due = None
+
+    def _begin(self) -> list[Head]:
+        """Begin from the newest checkpoint whose record is in the log. Heads of those whose record
+        is not: they saw more than the store serves now."""
+        passed_over = []
+        for number in self._checkpoints.numbers():
+            found = self._checkpoints.read(number)
+            if found is None:
+                continue
+            if self.hash_at(number) == found.hash:
+                self.state = state_of(found)
+                break
+            passed_over.append(found.head)
+        return passed_over
 
     def refresh(self) -> None:
         """Read the records others appended since. Raises IntegrityError (LogDamaged)."""
@@ -153,6 +178,8 @@ class Chain:
             self.require_head()
             if create_or_find(self._store, layout.log_key(record.sequence), data):
                 self.state = after
+                if is_due(after.sequence):
+                    self._checkpoints.write(after)
                 return after
 
     def require_head(self) -> None:
@@ -204,6 +231,8 @@ class Chain:
                 state = state.copy()
             try:
                 advance(state, self.seal.open_record(data), hash_object(data))
+                if is_due(sequence):
+                    self._due = state.copy()
             except IntegrityError as error:
                 raise _BadRecordError(sequence, error) from error
         return state

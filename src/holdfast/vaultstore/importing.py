@@ -40,7 +40,8 @@ def adopt_vault(
 ) -> Vault:
     """Open a vault by its exported key and wrap its rings to this server's platform key as well.
 
-    The log, tables and packs stay as they are; sessions of the lost server are revoked. Keys that
+    The log, tables and packs stay as they are; sessions of the lost server are revoked, unless the
+    log is in doubt. Keys that
     were exported before keep opening it. AccessError (WrongKey, WrongPassphrase), NotFoundError
     (VaultMissing), IntegrityError (LogDamaged).
     """
@@ -52,7 +53,7 @@ def adopt_vault(
     ours = keys.Opener(platform_key=platform_key)
     core, descriptor = open_core(store, vault_id, ours, surroundings, cache_dir=cache_dir)
     vault = Vault(core, descriptor, platform_key)
-    for session in vault.open_sessions():
+    for session in vault.open_sessions() if vault.doubt is None else ():
         vault.revoke_session(session.session_id, "the vault was imported by another server")
     return vault
 

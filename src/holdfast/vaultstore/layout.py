@@ -23,6 +23,7 @@ PROBE = "probe/"
 LIFE = "life/"
 HEALTH = "health/"
 KEYRING = "keyring/"
+CHECKPOINTS = "checkpoints/"
 QUARANTINE = "quarantine/"  # what a person gave up; never read, never deleted
 
 
@@ -37,6 +38,15 @@ def log_sequence(key: str) -> int | None:
 
 def numbered_key(room: str, number: int) -> str:
     return f"{room}{number:016d}"
+
+
+def checkpoint_key(sequence: int) -> str:
+    return numbered_key(CHECKPOINTS, sequence)
+
+
+def checkpoint_sequence(key: str) -> int | None:
+    """The number of a checkpoint key, or None when it is none."""
+    return number_below(CHECKPOINTS, key)
 
 
 def number_below(room: str, key: str) -> int | None:

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from holdfast.errors import IntegrityError, InternalError
 from holdfast.ports.clock import Random
 from holdfast.vaultstore import log
+from holdfast.vaultstore.checkpoint import Checkpoint, decode_checkpoint, encode_state
 from holdfast.vaultstore.format import (
     CRITICAL,
     SALT_BYTES,
@@ -24,6 +25,7 @@ from holdfast.vaultstore.format import (
     seal_object,
 )
 from holdfast.vaultstore.keys import ServiceRing
+from holdfast.vaultstore.state import LogState
 
 SIGNATURE_BYTES = 64
 GENERATION = 1  # of the service ring's keys; a later one needs a ring that holds both
@@ -90,6 +92,24 @@ class ServiceSeal:
             Tlv(TLV_PREVIOUS | CRITICAL, record.previous),
         )
         return self.seal_signed(ObjectKind.LOG_RECORD, log.encode_record(record), extra)
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether this is no reader's."""
+        return self._rng is not None
+
+    def seal_checkpoint(self, state: LogState) -> bytes:
+        """A checkpoint object: sealed body, plain fields of the record it follows, signature."""
+        extra = (
+            Tlv(TLV_SEQUENCE | CRITICAL, state.sequence.to_bytes(8, "little")),
+            Tlv(TLV_TERM | CRITICAL, state.term.to_bytes(8, "little")),
+            Tlv(TLV_PREVIOUS | CRITICAL, state.hash),
+        )
+        return self.seal_signed(ObjectKind.CHECKPOINT, encode_state(state), extra)
+
+    def open_checkpoint(self, data: bytes) -> Checkpoint:
+        """The checkpoint of an object, its signature checked. IntegrityError (ObjectDamaged)."""
+        return decode_checkpoint(self.open_signed(ObjectKind.CHECKPOINT, data))
 
     def open_record(self, data: bytes) -> log.LogRecord:
         """The record of a log object, its signature and plain fields checked."""

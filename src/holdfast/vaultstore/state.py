@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from holdfast.errors import IntegrityError
 from holdfast.vaultstore import log
+from holdfast.vaultstore.merkle import Peaks
 
 ZERO_HASH = bytes(32)
 
@@ -79,7 +80,8 @@ class LogState:
 
     ``points``: live recovery points, in log order. ``expired``: dropped points that an open session
     still pins. ``by_item``: live points of an item, oldest first. ``item_commits``: number of the
-    last record that committed a point of an item, kept when the point leaves.
+    last record that committed a point of an item, kept when the point leaves. ``merkle``: of the
+    hashes of all records.
     """
 
     sequence: int = 0
@@ -101,6 +103,7 @@ class LogState:
     by_item: dict[str, tuple[str, ...]] = field(default_factory=dict)
     by_job: dict[tuple[str, bytes], str] = field(default_factory=dict)
     item_commits: dict[str, int] = field(default_factory=dict)
+    merkle: Peaks = ()
 
     def copy(self) -> LogState:
         """A copy whose maps may be changed; the entries are shared and immutable."""

@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.vaultstore import log
 from holdfast.vaultstore.head import HINT
+from holdfast.vaultstore.merkle import with_leaf
 from holdfast.vaultstore.state import (
     InvalidRecordError,
     LogState,
@@ -51,6 +52,7 @@ def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
     state.time_ns = record.time_ns
     state.term = record.term
     state.hash = object_hash
+    state.merkle = with_leaf(state.merkle, state.sequence, object_hash)
 
 
 def _check_chain(state: LogState, record: log.LogRecord) -> None:
