@@ -16,6 +16,7 @@ from sqlalchemy.event import listen
 
 from holdfast.catalog import (
     daily,
+    heads,
     items,
     jobs,
     migrate,
@@ -36,6 +37,7 @@ from holdfast.jobs.ledger import Ledger
 from holdfast.ports.jobs import JobSpec
 from holdfast.testing.catalog_rows import Estate, furnish
 from holdfast.testing.ports import MovableClock, SeededRandom
+from holdfast.vaultstore.head import Head
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 LEASE, SECOND = timedelta(minutes=2), timedelta(seconds=1)
@@ -379,6 +381,27 @@ def test_many_who_ask_at_once_get_as_many_as_a_day_has(catalog: Catalog) -> None
         again = [daily.take_one(connection, "item", "restore", NOW.date(), 2) for _ in range(2)]
         assert again == [True, False]
         assert daily.take_one(connection, "item", "restore", NOW.date() + timedelta(days=1), 2)
+
+
+def test_the_head_that_is_remembered_never_goes_back(catalog: Catalog, estate: Estate) -> None:
+    def head(sequence: int, term: int) -> Head:
+        return Head(sequence=sequence, term=term, hash=bytes([sequence]) * 32)
+
+    for given, kept in (((5, 1), True), ((4, 1), False), ((3, 2), True), ((9, 1), False)):
+        with catalog.write() as connection:
+            assert bool(heads.note_head(connection, estate.vault.id, head(*given))) is kept
+    row = heads.WitnessRow(estate.vault.id, estate.container.id, "a", 7, 1, "aa" * 32, NOW)
+    for sequence in (7, 8):
+        with catalog.write() as connection:
+            heads.keep_witness(connection, replace(row, sequence=sequence))
+    with catalog.write() as connection:
+        vault = vaults.get_vault(connection, estate.vault.id)
+        assert vault is not None
+        seen = heads.witnesses_of(connection, vault)
+    assert [(one.sequence, one.term, one.by) for one in seen] == [
+        (3, 2, heads.BY_SERVER),
+        (8, 1, "a"),
+    ]
 
 
 def test_a_failed_transaction_leaves_nothing(catalog: Catalog, estate: Estate) -> None:

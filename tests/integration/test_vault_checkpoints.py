@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from uuid import UUID
 
 import pytest
 from blake3 import blake3
@@ -16,7 +17,8 @@ from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import StoreFullError
 from holdfast.testing.little_agent import A_DAY, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
-from holdfast.vaultstore import checkpoints
+from holdfast.vaultstore import checkpoints, export
+from holdfast.vaultstore.head import Head
 from holdfast.vaultstore.layout import CHECKPOINTS, LOG
 from holdfast.vaultstore.merkle import Peaks, root_of, with_leaf
 from holdfast.vaultstore.state import LogState
@@ -183,6 +185,25 @@ def test_a_checkpoint_tells_that_the_log_behind_it_is_gone(yard: Yard) -> None:
     assert yard.open() == whole, "the given-up checkpoint is passed over"
     assert yard.vault.doubt is None
     assert whole.term == 2
+
+
+def test_the_independent_decoder_reads_on(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vault with checkpoints and an accepted head."""
+    monkeypatch.setattr(export.export_key, "__defaults__", (1024,))
+    yard.vault.witness(Head(sequence=99, term=1, hash=b"h" * 32), "somebody")
+    yard.vault.accept_head(yard.vault.plan_accept_head([], []))
+    yard.go_on(6)
+    key = tmp_path / "key"
+    key.write_bytes(yard.vault.export_key("correct horse"))
+    for name, data in yard.store.objects.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    found = decoder().Vault(tmp_path / str(UUID(bytes=IDS.vault_id)), key, "correct horse")
+    assert found.problems == []
+    assert set(found.points) == {point.rp_id for point in yard.vault.recovery_points()}
 
 
 def test_the_merkle_root_is_that_of_the_tree_over_all_records() -> None:

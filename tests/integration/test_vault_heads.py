@@ -10,6 +10,7 @@ from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import ConflictError, IntegrityError
 from holdfast.testing.little_agent import LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
+from holdfast.vaultstore.auditing import audit_log
 from holdfast.vaultstore.head import Head, parse_head
 from holdfast.vaultstore.log import HeadSeen
 from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
@@ -265,3 +266,52 @@ def test_heads_are_read_as_they_are_shown() -> None:
     head = Head(sequence=12, term=1, hash=b"h" * 32)
     assert parse_head(head.text) == Head(sequence=12, term=0, hash=head.hash)
     assert parse_head("7") == Head(sequence=7, term=0, hash=b"")
+
+
+def test_an_audit_tells_what_came_and_went_since_a_head(yard: Yard) -> None:
+    first = yard.agent.back_up(ONE)
+    since = yard.vault.log_head
+    second = yard.agent.back_up(TWO)
+    yard.vault.expire(yard.vault.plan_expire({first.rp_id: "3 days are over"}))
+    yard.vault.collect()
+    found = yard.vault.audit(parse_head(since.text))
+    assert found.complete
+    assert found.head == yard.vault.log_head
+    named = {change.what: change for change in found.changes}
+    assert named["recovery point added"].names == (second.rp_id,)
+    assert named["recovery point expired"].names == (first.rp_id,)
+    assert named["recovery point expired"].reason == "3 days are over"
+    assert set(named["packs swept"].names) == set(named["packs condemned"].names)
+    assert named["packs swept"].size is None, "they were added before"
+    assert named["packs added"].size
+    assert found.totals["packs swept"] == len(named["packs swept"].names)
+    parts, at = [], parse_head("0")
+    while not parts or not parts[-1].complete:
+        parts.append(audit_log(yard.vault._core, at, most=3))
+        at = parts[-1].head
+    assert sum(part.records for part in parts) == yard.vault.log_head.sequence
+    whole = yard.vault.audit(parse_head("0"))
+    assert [change for part in parts for change in part.changes] == list(whole.changes)
+
+
+def test_an_audit_finds_what_was_left_out_exchanged_or_cut_off(yard: Yard) -> None:
+    yard.agent.back_up(ONE)
+    since = yard.vault.log_head
+    yard.agent.back_up(TWO)
+    whole, logs = yard.keep(), yard.logs()
+    other = Head(sequence=since.sequence, term=1, hash=b"x" * 32)
+    beyond = Head(sequence=99, term=1, hash=b"x" * 32)
+    for asked, code in ((other, "LogForked"), (beyond, "LogRolledBack")):
+        with pytest.raises(IntegrityError) as told:
+            yard.vault.audit(asked)
+        assert told.value.code == code
+    for spoil in (b"", whole[logs[0]], None):
+        yard.put_back(whole)
+        if spoil is None:
+            del yard.store.objects[logs[since.sequence + 1]]
+        else:
+            yard.store.objects[logs[since.sequence + 1]] = spoil
+        with pytest.raises(IntegrityError) as damaged:
+            yard.vault.audit(since)
+        assert damaged.value.code == "LogDamaged"
+        assert logs[since.sequence + 1][-16:] in damaged.value.message

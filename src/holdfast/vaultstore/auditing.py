@@ -28,7 +28,8 @@ HINT = "put the object back from a copy of the store; see the vault: holdfast va
 class Change(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One thing that came or went. ``what``: recovery point added | expired, packs added |
     condemned | swept, head accepted, key exported, clock confirmed. ``time``: ISO, of the record.
-    ``names``: ids of the points or packs; ``size`` [bytes] of packs."""
+    ``names``: ids of the points or packs; ``size`` [bytes] of packs, None when the log since the
+    head does not tell it: packs that were added before and are gone."""
 
     sequence: int
     time: str
@@ -36,7 +37,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     names: tuple[str, ...]
     item: str = ""
     reason: str = ""
-    size: int = 0
+    size: int | None = None
 
 
 class LogAudit(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,11 +158,12 @@ def _of(op: log.Operation, sizes: dict[bytes, int]) -> Iterator[Change]:
 
 
 def _packs(what: str, packs: tuple[bytes, ...], sizes: dict[bytes, int]) -> Change:
-    size = sum(sizes.get(pack_id, 0) for pack_id in packs)
+    known = [sizes[pack_id] for pack_id in packs if pack_id in sizes]
+    size = sum(known) if len(known) == len(packs) else None
     return _change(what, tuple(pack_id.hex() for pack_id in packs), size=size)
 
 
 def _change(
-    what: str, names: tuple[str, ...], *, item: str = "", reason: str = "", size: int = 0
+    what: str, names: tuple[str, ...], *, item: str = "", reason: str = "", size: int | None = None
 ) -> Change:
     return Change(sequence=0, time="", what=what, names=names, item=item, reason=reason, size=size)
