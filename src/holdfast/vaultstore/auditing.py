@@ -21,6 +21,10 @@ from holdfast.vaultstore.head import Head, forked, rolled_back
 from holdfast.vaultstore.vaultclock import from_ns
 
 BY = "whoever noted it down"
+NOT_CONTINUED = (
+    "the store, or the server with its catalog, was put back to an older state, or the head is of "
+    "another vault; compare with a copy of the store"
+)
 MOST_RECORDS = 10_000  # in one answer; the next goes on where it ends
 HINT = "put the object back from a copy of the store; see the vault: holdfast vault show NAME"
 
@@ -60,7 +64,7 @@ def audit_log(core: VaultCore, since: Head, most: int = MOST_RECORDS) -> LogAudi
         here = core.chain.head
         packs = {pack_id: entry.pack.size for pack_id, entry in core.state.packs.items()}
     if since.sequence > here.sequence:
-        raise rolled_back(here, since, BY)
+        raise _not_continued(rolled_back(here, since, BY))
     first = reached = _start(core, since, here)
     changes: list[Change] = []
     last = min(here.sequence, since.sequence + most)
@@ -93,8 +97,13 @@ def _start(core: VaultCore, since: Head, here: Head) -> Head:
     data = _read(core, since.sequence)
     found = hash_object(data)
     if since.hash and found != since.hash:
-        raise forked(here, since, BY)
+        raise _not_continued(forked(here, since, BY))
     return Head(sequence=since.sequence, term=core.seal.open_record(data).term, hash=found)
+
+
+def _not_continued(error: IntegrityError) -> IntegrityError:
+    error.hint = NOT_CONTINUED
+    return error
 
 
 def _next(core: VaultCore, before: Head, sequence: int) -> tuple[log.LogRecord, Head]:
