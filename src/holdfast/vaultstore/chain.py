@@ -53,6 +53,16 @@ def create_or_find(store: ObjectStore, key: str, data: bytes) -> bool:
     return True
 
 
+def create_own(store: ObjectStore, key: str, data: bytes) -> None:
+    """Create ``key``, a name that nobody else takes, or find it created. StoreUnavailableError when
+    it holds other bytes: those are what a write that broke off left, and are never a success."""
+    if not create_or_find(store, key, data):
+        raise StoreUnavailableError(
+            f"{key} holds other bytes than those written: the write broke off",
+            hint="It is tried again under a new name; check the store if this comes back.",
+        )
+
+
 class Chain:
     """The log of one vault and the state it led to. Guarded by the vault's lock."""
 

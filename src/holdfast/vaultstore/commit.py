@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, log, refset
-from holdfast.vaultstore.chain import create_or_find, hash_object
+from holdfast.vaultstore.chain import create_own, hash_object
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.ingest import Ingest
@@ -131,7 +131,7 @@ class Commits:
             data = core.seal.seal(ObjectKind.REFSET, body)
             digest = hash_object(data)
             name = f"{rp_id}-{digest[:4].hex()}"
-            create_or_find(core.objects, layout.refset_key(name), data)
+            create_own(core.objects, layout.refset_key(name), data)
             written[key] = log.RefsetNamed(name=name, hash=digest, count=0)
         return written[key]
 

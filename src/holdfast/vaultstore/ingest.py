@@ -21,7 +21,7 @@ from holdfast.errors import (
 )
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore import layout, log
-from holdfast.vaultstore.chain import create_or_find, hash_object
+from holdfast.vaultstore.chain import create_own, hash_object
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.pack_check import ExpectedPack, PackChecker, PackSummary
@@ -222,7 +222,7 @@ class Ingest:
         table = build_table(session_id, container, names)
         data = core.seal.seal(ObjectKind.TABLE, encode_table(table))
         table_id = core.rng.token(16)
-        create_or_find(core.objects, layout.table_key(table_id), data)
+        create_own(core.objects, layout.table_key(table_id), data)
 
         def adding(state: LogState) -> Sequence[log.Operation]:
             nonlocal overtaken

@@ -95,9 +95,11 @@ def refsets_of(core: VaultCore, points: Iterable[Point]) -> Iterable[refset.Ordi
 
 
 def packs_touched(core: VaultCore, state: LogState, points: Iterable[Point]) -> set[bytes]:
-    """Ids of the packs in which these points have chunks. Caller holds the lock."""
+    """Ids of the packs in which these points have chunks, and of those whose table this process has
+    lost: it cannot tell what lies in them, and the plan may be another's. Caller holds the lock."""
     numbers: set[int] = set()
     for ordinals in refsets_of(core, points):
         rows = core.index.rows(ordinals.astype(np.int64))
         numbers.update(np.unique(rows["pack"]).tolist())
-    return {pack_id for pack_id, entry in state.packs.items() if entry.ordinal in numbers}
+    touched = {pack_id for pack_id, entry in state.packs.items() if entry.ordinal in numbers}
+    return touched.union(*(state.tables[table_id].packs for table_id in core.lost_tables))

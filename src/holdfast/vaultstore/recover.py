@@ -99,15 +99,16 @@ def _stored_packs(core: VaultCore, entry: SessionEntry) -> Iterator[Arrived | No
         if session_id not in core.state.sessions:
             return
         session_key = core.session_key(session_id)
-    for info in core.objects.list(prefix):
+    sizes = {info.key: info.size for info in core.objects.list(prefix)}  # a listing may repeat
+    for key, size in sizes.items():
         try:
-            pack_id = bytes.fromhex(info.key[len(prefix) :])
+            pack_id = bytes.fromhex(key[len(prefix) :])
             if pack_id in core.state.packs:
                 continue
             found = read_trailer(
                 core.objects,
-                info.key,
-                info.size,
+                key,
+                size,
                 vault_id=core.vault_id,
                 k_pack=pack_key(session_key, pack_id),
             )

@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.errors import IntegrityError, ObjectMissingError, StoreFullError
 from holdfast.vaultstore import keys, layout, log
-from holdfast.vaultstore.chain import create_or_find
+from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import ParentPoint, SessionGrant
@@ -93,7 +93,7 @@ class Sessions:
         core = self._core
         core.refuse_in_doubt()
         body = core.seal.seal(ObjectKind.SESSION, msgspec.msgpack.encode(asked))
-        create_or_find(core.objects, layout.session_key(session_id), body)
+        create_own(core.objects, layout.session_key(session_id), body)
 
     def _keys_key(self, rp_id: str) -> bytes:
         """Empty when the session that made the point sent nothing: then it sent no keys."""
