@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
-.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean test-power
+.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean test-power test-sim soak soak-mutants
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
@@ -25,6 +25,21 @@ demo-vm: setup
 
 test: setup
 	$(PYTEST) --ignore=tests/recovery --ignore=tests/vm --ignore=tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
+
+# The vault store under a deterministic simulation, by seed: of CI, of a night, and sabotaged.
+SIMULATION = $(BIN)/python -m holdfast.testing.simulation
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+SEEDS ?= 10000
+START ?= 0
+
+test-sim: setup
+	$(SIMULATION) --seeds 300 --workers $(CORES)
+
+soak: setup
+	$(SIMULATION) --seeds $(SEEDS) --start $(START) --workers $(CORES) --notes .soak.json
+
+soak-mutants: setup
+	$(SIMULATION) --mutants --seeds 300 --workers $(CORES)
 
 test-kills: setup
 	$(PYTEST) tests/recovery; code=$$?; rm -rf "$$folder"; exit $$code; }

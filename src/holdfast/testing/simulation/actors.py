@@ -1,22 +1,22 @@
-"""Who acts in a simulation: writers, readers, and one who expires and collects."""
+"""Who uses a simulated vault: writers and readers."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
 from holdfast.errors import ConflictError, HoldfastError, NotFoundError, StoreError
 from holdfast.testing.little_agent import BackupRun, LittleAgent
 from holdfast.testing.simulation.observer import BrokenInvariantError
+from holdfast.testing.simulation.process import Process
 from holdfast.testing.simulation.surroundings import START
-from holdfast.testing.simulation.world import Files, Process, World
-from holdfast.vaultstore.values import CollectBudget, PointFacts, RecoveryPointRecord
+from holdfast.testing.simulation.world import Files, World
+from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
 from holdfast.vaultstore.vault import Vault
 
 SESSION_OVER = ("SessionEnded", "ParentStale", "RecoveryPointDeleted")
-KEEP = 2  # points of an item that expiry leaves
+TORN = "PackExists"  # a torn pack has the name; the next attempt takes another
 MOST_ATTEMPTS = 12
 
 
@@ -32,15 +32,18 @@ class Writer:
         self._random = random.Random(f"writer {world.seed} {self.item_key} {process.name}")
         self.files: dict[bytes, bytes] = {b"d/first": self._random.randbytes(9000)}
 
-    def live(self, jobs: int) -> None:
-        for number in range(jobs):
+    def live(self) -> None:
+        number = 0
+        while self.world.going_on():
+            number += 1
             self._change()
-            job_id = bytes([number + 1]) * 8 + self._random.randbytes(8)
+            job_id = bytes([number % 256]) * 8 + self._random.randbytes(8)
             self.do_job(job_id, dict(self.files))
 
     def do_job(self, job_id: bytes, files: Files) -> None:
         """Try until the job's point is there (or was dropped again), or patience ends."""
         self.world.promises.content.setdefault((self.item_key, job_id), files)
+        self.world.promises.owners[job_id] = self.process.name
         for attempt in range(1, MOST_ATTEMPTS + 1):
             done: list[bool] = []
             self.process.run(partial(self._try, job_id, attempt, done))
@@ -52,7 +55,7 @@ class Writer:
             if self.attempt(vault, job_id, attempt):
                 done.append(True)
         except ConflictError as error:
-            if error.code not in SESSION_OVER:
+            if error.code not in (*SESSION_OVER, TORN):
                 raise
             if error.code == "RecoveryPointDeleted":
                 done.append(True)
@@ -105,11 +108,13 @@ class Reader:
         self.process = process
         self._random = random.Random(f"reader {world.seed} {process.name}")
 
-    def live(self, rounds: int) -> None:
-        for _ in range(rounds):
+    def live(self) -> None:
+        while self.world.going_on():
             job_id = self._random.randbytes(16)
+            self.world.promises.owners[job_id] = self.process.name
             if not self.process.run(partial(self._read, job_id)):
                 self.world.promises.dead.add(job_id)
+            self.world.think(self._random, 200)
 
     def _read(self, job_id: bytes, vault: Vault) -> None:
         try:
@@ -153,73 +158,3 @@ class Reader:
             self.world.promises.dead.add(job_id)
         self.world.promises.compare(point, files)
         vault.close_session(grant.session_id)
-
-
-class Keeper:
-    """Expires and collects, now and then from an old plan; ends the sessions of the dead, and
-    sometimes, as a person may, those of the living."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self.world = world
-        self.process = process
-        self._random = random.Random(f"keeper {world.seed} {process.name}")
-
-    def live(self, rounds: int) -> None:
-        chores: list[Callable[[Vault], None]] = [
-            self._expire,
-            self._collect,
-            self._collect,
-            self._end_sessions,
-            self._jump,
-            self._verify,
-        ]
-        for _ in range(rounds):
-            chore = self._random.choice(chores)
-            self.process.run(partial(self._do, chore))
-
-    def _do(self, chore: Callable[[Vault], None], vault: Vault) -> None:
-        try:
-            chore(vault)
-        except ConflictError as error:
-            if error.code == "ClockUntrusted":
-                self._correct_clock(vault)
-            elif error.code != "PlanStale":
-                raise
-
-    def _correct_clock(self, vault: Vault) -> None:
-        if self.process.clock is not None:
-            self.process.clock.offset = 0.0
-        vault.confirm_clock()
-
-    def _expire(self, vault: Vault) -> None:
-        vault.refresh()
-        items: dict[str, list[str]] = {}
-        for point in vault.recovery_points():
-            items.setdefault(point.item_key, []).append(point.rp_id)
-        old = {rp_id: "old" for ids in items.values() for rp_id in ids[:-KEEP]}
-        plan = vault.plan_expire(old)
-        self.world.promises.dropped |= {drop.rp_id for drop in plan.drops}
-        vault.expire(plan)
-
-    def _collect(self, vault: Vault) -> None:
-        plan = vault.plan_collect()
-        self.world.think(self._random, 60)
-        deletes = self._random.choice([None, None, 1, 3])
-        vault.collect(plan, CollectBudget(deletes=deletes))
-
-    def _end_sessions(self, vault: Vault) -> None:
-        vault.refresh()
-        for session in vault.open_sessions():
-            promises = self.world.promises
-            if session.job_id in promises.dead or self._random.random() < 0.1:
-                promises.revoked.add(session.job_id)
-                vault.revoke_session(session.session_id, "ended by a person")
-
-    def _verify(self, vault: Vault) -> None:
-        report = vault.verify()
-        if report.damages:
-            raise BrokenInvariantError(f"verify finds damage where there is none: {report.damages}")
-
-    def _jump(self, _vault: Vault) -> None:
-        if self.process.clock is not None:
-            self.process.clock.offset += self._random.choice([-86_400.0, 3600.0, 30 * 86_400.0])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from holdfast.errors import ConflictError
 from holdfast.testing.little_agent import LittleAgent
 from holdfast.testing.ports import SeededRandom
-from holdfast.testing.simulation.actors import Keeper, Reader, Writer
+from holdfast.testing.simulation.actors import Reader, Writer
+from holdfast.testing.simulation.disk import folder, mounted
+from holdfast.testing.simulation.faults import Tally
+from holdfast.testing.simulation.keepers import Keeper, Verifier
 from holdfast.testing.simulation.observer import BrokenInvariantError
-from holdfast.testing.simulation.world import Process, World
+from holdfast.testing.simulation.process import Process
+from holdfast.testing.simulation.world import CALLS, World
 from holdfast.vaultstore.vault import Vault
 
-JOBS = 5
-ROUNDS = 14
+DISKS = 4  # one seed of so many is on the local store, over a disk that may lose power
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +31,25 @@ class Outcome:
     failure: str
     trace: tuple[str, ...] = ()
     figures: dict[str, int] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
     def replay(self) -> str:
         """How to see this run again."""
         return f"python -m holdfast.testing.simulation --seeds 1 --start {self.seed} --trace"
 
 
-def simulate(seed: int, listen: Callable[[str], None] | None = None) -> Outcome:
-    """Run one seed. ``listen`` is given every line of the trace."""
-    world = World(seed)
+def simulate(seed: int, listen: Callable[[str], None] | None = None, calls: int = CALLS) -> Outcome:
+    """Run one seed of at least so many store calls. ``listen`` is given every line of the trace."""
+    with ExitStack() as stack:
+        place = stack.enter_context(folder()) if seed % DISKS == 1 else None
+        world = World(seed, place, calls)
+        if world.disk is not None:
+            stack.enter_context(mounted(world.disk))
+        world.begin()
+        return _play(world, listen)
+
+
+def _play(world: World, listen: Callable[[str], None] | None) -> Outcome:
     if listen is not None:
         world.scheduler.on_label = listen
     processes = _cast(world)
@@ -52,43 +66,42 @@ def simulate(seed: int, listen: Callable[[str], None] | None = None) -> Outcome:
         "restored": world.promises.restored,
         "deletes": world.observer.checked_deletes,
         "starts": sum(process.starts for process in processes),
-        **world.network.events,
+        "calls": world.network.calls,
     }
     scheduler = world.scheduler
-    return Outcome(
-        seed, scheduler.digest, scheduler.steps, failure, tuple(scheduler.trace), figures
-    )
+    trace = tuple(scheduler.trace)
+    tally = world.network.tally
+    return Outcome(world.seed, scheduler.digest, scheduler.steps, failure, trace, figures, tally)
 
 
 def _cast(world: World) -> list[Process]:
-    """Two servers with a writer each, of one container; a third item; readers; keepers."""
-    first, second = Process(world, "one"), Process(world, "two")
-    docs = Writer(world, first, "Linux;a", "docs")
-    mail = Writer(world, second, "Linux;a", "mail")
-    data = Writer(world, second, "Linux;b", "data")
+    """Three servers: writers of two items of one container and of a third item, sometimes a second
+    writer of the first; a reader, a verifier, and two who keep the vault."""
+    one, two, three = (Process(world, name) for name in ("one", "two", "three"))
     rng = world.random
     spawn = world.scheduler.spawn
-    spawn("docs", lambda: docs.live(JOBS))
-    spawn("mail", lambda: mail.live(JOBS))
+    spawn("docs", one.name, Writer(world, one, "Linux;a", "docs").live)
+    spawn("mail", two.name, Writer(world, two, "Linux;a", "mail").live)
+    spawn("data", three.name, Writer(world, three, "Linux;b", "data").live)
     if rng.random() < 0.5:
-        spawn("data", lambda: data.live(JOBS - 2))
-    if rng.random() < 0.5:
-        twin = Writer(world, second, "Linux;a", "docs")
-        spawn("twin", lambda: _follow(world, twin))
-    spawn("reader", lambda: Reader(world, rng.choice([first, second])).live(ROUNDS))
-    spawn("keeper", lambda: Keeper(world, first).live(ROUNDS))
-    if rng.random() < 0.5:
-        spawn("other keeper", lambda: Keeper(world, second).live(ROUNDS))
-    return [first, second]
+        twin = Writer(world, two, "Linux;a", "docs")
+        spawn("twin", two.name, lambda: _follow(world, twin))
+    reading, verifying = rng.choice([one, two, three]), rng.choice([two, three])
+    spawn("reader", reading.name, Reader(world, reading).live)
+    spawn("verifier", verifying.name, Verifier(world, verifying).live)
+    spawn("keeper", one.name, Keeper(world, one).live)
+    spawn("other keeper", two.name, Keeper(world, two).live)
+    return [one, two, three]
 
 
 def _follow(world: World, twin: Writer) -> None:
     """Try the jobs of the same item that somebody else is trying, at the same time."""
-    for _ in range(JOBS):
+    while world.going_on():
         mine = [job for job in world.promises.content if job[0] == twin.item_key]
         if mine:
             twin.do_job(mine[-1][1], world.promises.content[mine[-1]])
         world.scheduler.point("looks for a job")
+        world.think(world.random, 200)
 
 
 def _judge(world: World) -> None:

@@ -18,10 +18,11 @@ class StoppedError(BaseException):
 
 
 class Actor:
-    """One thread of the simulation. ``waits_for`` is the lock it cannot have yet."""
+    """One thread of the simulation, of one process. ``waits_for``: the lock it cannot have yet."""
 
-    def __init__(self, name: str, body: Callable[[], None]) -> None:
+    def __init__(self, name: str, process: str, body: Callable[[], None]) -> None:
         self.name = name
+        self.process = process
         self.body = body
         self.gate = threading.Semaphore(0)
         self.finished = False
@@ -45,6 +46,7 @@ class Scheduler:
         self._most_steps = most_steps
         self._actors: list[Actor] = []
         self._by_thread: dict[int, Actor] = {}
+        self._frozen: dict[str, int] = {}  # process to the step at which it wakes up
         self._done = threading.Event()
         self._digest = hashlib.sha256()
         self.trace: deque[str] = deque(maxlen=TRACE_KEPT)
@@ -59,9 +61,17 @@ class Scheduler:
         """Names the whole run: equal digests mean equal runs."""
         return self._digest.hexdigest()[:16]
 
-    def spawn(self, name: str, body: Callable[[], None]) -> None:
+    def spawn(self, name: str, process: str, body: Callable[[], None]) -> None:
         """Add an actor; before ``run``."""
-        self._actors.append(Actor(name, body))
+        self._actors.append(Actor(name, process, body))
+
+    def freeze(self, process: str, steps: int) -> None:
+        """Let no actor of this process run for so many steps, as a paused machine would."""
+        self._frozen[process] = self.steps + steps
+
+    def is_frozen(self, process: str) -> bool:
+        """Whether the process stands still now."""
+        return self._frozen.get(process, 0) > self.steps
 
     def run(self) -> None:
         """Let the actors run until all have finished or one has failed."""
@@ -142,14 +152,14 @@ class Scheduler:
 
     def _yield(self, me: Actor) -> None:
         stays = me.may_run() and self._random.random() < self._stickiness
-        if not stays:
+        if not stays or self.is_frozen(me.process):
             self._pass_on(me)
         self._leave_if_stopped(me)
 
     def _pass_on(self, me: Actor) -> None:
         """Give the baton away and, unless finished, wait to get it back."""
         left = [actor for actor in self._actors if not actor.finished]
-        able = left if self.stopped else [actor for actor in left if actor.may_run()]
+        able = left if self.stopped else self._able(left)
         if not able and left:
             self.fail(f"deadlock: {[actor.name for actor in left]} wait for each other")
             able = left
@@ -162,6 +172,14 @@ class Scheduler:
         chosen.gate.release()
         if not me.finished:
             me.gate.acquire()
+
+    def _able(self, left: list[Actor]) -> list[Actor]:
+        """Who may go on. When all that could are frozen, the machines wake up."""
+        free = [actor for actor in left if actor.may_run()]
+        awake = [actor for actor in free if not self.is_frozen(actor.process)]
+        if free and not awake:
+            self._frozen.clear()
+        return awake or free
 
 
 class SimulatedLock:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
-from holdfast.testing.simulation.scheduler import Scheduler
-from holdfast.testing.simulation.store import Life
+from holdfast.testing.simulation.life import Life
+from holdfast.testing.simulation.network import Network
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -30,37 +30,30 @@ class Time:
 class SimulatedClock:
     """A machine's clock: ``offset`` [s] is what an administrator set it wrong by."""
 
-    def __init__(self, time: Time, scheduler: Scheduler, life: Life, offset: float) -> None:
+    def __init__(self, time: Time, network: Network, life: Life, offset: float) -> None:
         self._time = time
-        self._scheduler = scheduler
+        self._network = network
         self._life = life
         self._boot = time.seconds
         self.offset = offset
 
     def now(self) -> datetime:
-        self._point("now")
+        self._network.moment(self._life, "clock")
         return START + timedelta(seconds=self._time.seconds + self.offset)
 
     def monotonic(self) -> float:
-        self._point("monotonic")
+        self._network.moment(self._life, "clock")
         return 1000.0 + self._time.seconds - self._boot
-
-    def _point(self, what: str) -> None:
-        self._life.check()
-        self._scheduler.point(what)
-        self._life.check()
 
 
 class SimulatedRandom:
     """Random bytes of one incarnation of a process."""
 
-    def __init__(self, seed: str, scheduler: Scheduler, life: Life) -> None:
+    def __init__(self, seed: str, network: Network, life: Life) -> None:
         self._random = random.Random(seed)
-        self._scheduler = scheduler
+        self._network = network
         self._life = life
 
     def token(self, count: int) -> bytes:
-        self._life.check()
-        self._scheduler.point("random")
-        self._life.check()
+        self._network.moment(self._life, "random")
         return self._random.randbytes(count)

@@ -1,0 +1,339 @@
+"""Sabotage of the vault, each in one place that must not be missing. A simulation worth its time
+notices every one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.adapters.object_store.local import LocalStore, LocalUpload
+from holdfast.errors import HoldfastError, ObjectExistsError, StoreUnavailableError
+from holdfast.ports.object_store import ObjectInfo, ObjectStore
+from holdfast.testing.simulation.run import Outcome, simulate
+from holdfast.vaultstore import (
+    chain,
+    collect,
+    commit,
+    core,
+    ingest,
+    liveness,
+    log,
+    orphans,
+    references,
+    refset,
+    restoring,
+    session,
+    transitions,
+)
+from holdfast.vaultstore.state import LogState, Point, SessionEntry
+
+Patches = list[tuple[object, str, object]]
+
+
+def no_fence() -> Patches:
+    """Sweep without waiting for sessions."""
+    return [(LogState, "fence_of", lambda _self, _at: [])]
+
+
+def no_pins() -> Patches:
+    """Count only live points as needed, and not those that a session pins."""
+    return [
+        (module, "needed_points", lambda state: dict(state.points))
+        for module in (liveness, collect)
+    ]
+
+
+def no_fence_and_no_pins() -> Patches:
+    """Both."""
+    return no_fence() + no_pins()
+
+
+def log_read_first() -> Patches:
+    """Look for orphans in a listing that is newer than the log that was read."""
+
+    def find(of: core.VaultCore) -> list[ObjectInfo]:
+        of.refresh()
+        state = of.state
+        listed = [info for room in orphans._ROOMS for info in of.objects.list(room)]
+        points = (*state.points.values(), *state.expired.values())
+        names = {point.op.refset.name for point in points}
+        return list(orphans._unnamed(of, state, names, listed))
+
+    return [(collect, "find_orphans", find)]
+
+
+def orphans_of_open_sessions() -> Patches:
+    """Delete what no record names yet, though its session may still name it."""
+    real = orphans._unnamed
+
+    def unnamed(
+        of: core.VaultCore, state: LogState, refsets: set[str], listed: list[ObjectInfo]
+    ) -> Iterator[ObjectInfo]:
+        return real(of, replace(state, sessions={}), refsets, listed)
+
+    return [(orphans, "_unnamed", unnamed)]
+
+
+def taken_is_mine() -> Patches:
+    """Take any object of the key for one's own."""
+
+    def create(store: ObjectStore, key: str, data: bytes) -> bool:
+        with contextlib.suppress(ObjectExistsError):
+            store.create(key, data)
+        return True
+
+    return [(chain, "create_or_find", create)]
+
+
+def unclear_is_done() -> Patches:
+    """Take a write whose outcome is unknown for one that succeeded."""
+
+    def create(store: ObjectStore, key: str, data: bytes) -> bool:
+        try:
+            store.create(key, data)
+        except ObjectExistsError:
+            return store.read(key) == data
+        except StoreUnavailableError:
+            return True
+        return True
+
+    return [(chain, "create_or_find", create)]
+
+
+def torn_is_whole() -> Patches:
+    """Do not compare what a write that broke off left."""
+
+    def create(store: ObjectStore, key: str, data: bytes) -> None:
+        chain.create_or_find(store, key, data)
+
+    return [(module, "create_own", create) for module in (session, ingest, commit)]
+
+
+def record_before_refset() -> Patches:
+    """Commit first and write the refset after."""
+    real = commit.Commits.commit
+
+    def committing(self: commit.Commits, *args: Any) -> object:
+        waiting: list[tuple[ObjectStore, str, bytes]] = []
+
+        def later(store: ObjectStore, key: str, data: bytes) -> None:
+            waiting.append((store, key, data))
+
+        with patch.object(commit, "create_own", later):
+            record = real(self, *args)
+        for store, key, data in waiting:
+            chain.create_own(store, key, data)
+        return record
+
+    return [(commit.Commits, "commit", committing)]
+
+
+def record_before_table() -> Patches:
+    """Add packs to the log first and write their table after, if at all."""
+
+    def never(_store: ObjectStore, _key: str, _data: bytes) -> None:
+        return None
+
+    return [(ingest, "create_own", never)]
+
+
+def old_decision() -> Patches:
+    """After a lost race for a record, create the next with what was decided for the lost one."""
+    real = chain.Chain.append
+
+    def append(self: chain.Chain, build: chain.Build, stamp: Callable[[LogState], int]) -> LogState:
+        decided: list[Sequence[log.Operation]] = []
+
+        def once(state: LogState) -> Sequence[log.Operation]:
+            if not decided:
+                decided.append(build(state))
+            return decided[0]
+
+        return real(self, once, stamp)
+
+    return [(chain.Chain, "append", append)]
+
+
+def condemned_unseen() -> Patches:
+    """Do not look whether points made since the plan need what is condemned."""
+    return [(collect, "packs_touched", lambda *_args: set())]
+
+
+def condemned_is_usable() -> Patches:
+    """Let chunks of condemned packs answer present."""
+    real = core.VaultCore.sync
+
+    def sync(self: core.VaultCore) -> None:
+        real(self)
+        for entry in self.state.packs.values():
+            self.usable[entry.ordinal] = True
+
+    return [(core.VaultCore, "sync", sync)]
+
+
+def pages_unchecked() -> Patches:
+    """Commit a point though some of what its pages refer to is not there."""
+    real = references.Resolver._resolve
+
+    def resolve(
+        self: references.Resolver, ids: Any, kinds: tuple[int, ...], container: str | None
+    ) -> tuple[Any, npt.NDArray[np.int64]]:
+        ids, ordinals = real(self, ids, kinds, container)
+        if kinds == references._CONTENT:
+            return ids[ordinals >= 0], ordinals[ordinals >= 0]
+        return ids, ordinals
+
+    return [(references.Resolver, "_resolve", resolve)]
+
+
+def unreadable_is_empty() -> Patches:
+    """Take a refset that cannot be read for one that needs nothing."""
+
+    def refsets(of: core.VaultCore, points: Any) -> Iterator[refset.Ordinals]:
+        for point in points:
+            with suppress(HoldfastError):
+                yield of.refset_of(point)
+
+    return [(liveness, "refsets_of", refsets)]
+
+
+def joins_after_the_end() -> Patches:
+    """Let packs of a session that has ended join."""
+    real = transitions._backup_session
+    ended: dict[bytes, SessionEntry] = {}
+
+    def backup_session(state: LogState, session_id: bytes) -> SessionEntry:
+        if session_id in state.sessions:
+            ended[session_id] = real(state, session_id)
+        return ended[session_id]
+
+    def may_join(state: LogState, pack: ingest.Arrived) -> bool:
+        return pack.added.pack_id not in state.packs
+
+    def still(self: core.VaultCore, session_id: bytes, *_kinds: str) -> SessionEntry:
+        entry = self.state.sessions.get(session_id) or ended.get(session_id)
+        return entry or backup_session(self.state, session_id)
+
+    return [
+        (transitions, "_backup_session", backup_session),
+        (ingest, "may_join", may_join),
+        (core.VaultCore, "session", still),
+    ]
+
+
+def one_job_twice() -> Patches:
+    """Do not look whether the job has made its point already."""
+    return [(commit.Commits, "_known", staticmethod(lambda _state, _entry: None))]
+
+
+def table_lost_is_dead() -> Patches:
+    """Judge packs dead whose rows are not known."""
+    real = liveness.liveness_of
+
+    def judged(of: core.VaultCore, state: LogState) -> liveness.Liveness:
+        found = real(of, state)
+        return replace(found, unknown=np.zeros_like(found.unknown))
+
+    return [(collect, "liveness_of", judged)]
+
+
+def frames_unchecked() -> Patches:
+    """Serve what a point needs by a refset that nobody compared with the log."""
+
+    def chunks(of: core.VaultCore, point: Point) -> refset.Ordinals:
+        return of.refset_of(point)[:-1]
+
+    return [(restoring, "chunks_of", chunks)]
+
+
+def no_file_sync() -> Patches:
+    """Give an object its name before its bytes are on the disk."""
+
+    def publish(self: LocalUpload) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+        self._store.link(self._path, self._key)
+        self.abort()
+
+    return [(LocalUpload, "publish", publish)]
+
+
+def no_folder_sync() -> Patches:
+    """Tell that an object is there before its name is on the disk."""
+    return [(LocalStore, "_sync", lambda _self, _folder: None)]
+
+
+MUTANTS: dict[str, Callable[[], Patches]] = {
+    made.__name__: made
+    for made in (
+        no_fence,
+        no_pins,
+        no_fence_and_no_pins,
+        log_read_first,
+        orphans_of_open_sessions,
+        taken_is_mine,
+        unclear_is_done,
+        torn_is_whole,
+        record_before_refset,
+        record_before_table,
+        old_decision,
+        condemned_unseen,
+        condemned_is_usable,
+        pages_unchecked,
+        unreadable_is_empty,
+        joins_after_the_end,
+        one_job_twice,
+        table_lost_is_dead,
+        frames_unchecked,
+        no_file_sync,
+        no_folder_sync,
+    )
+}
+
+
+@contextmanager
+def sabotaged(name: str) -> Iterator[None]:
+    """A vault with this mutant."""
+    with ExitStack() as stack:
+        for owner, attribute, value in MUTANTS[name]():
+            change: AbstractContextManager[object] = patch.object(owner, attribute, value)
+            stack.enter_context(change)
+        yield
+
+
+def noticed(name: str, seeds: Sequence[int]) -> Outcome | None:
+    """The first seed that fails under this mutant."""
+    with sabotaged(name):
+        outcomes = (simulate(seed) for seed in seeds)
+        return next((outcome for outcome in outcomes if outcome.failure), None)
+
+
+def hunt(
+    names: Sequence[str], seeds: Sequence[int], count: int, say: Callable[[str], None]
+) -> list[str]:
+    """Try each mutant; the names of those that survive all seeds."""
+    survived = []
+    with multiprocessing.get_context("spawn").Pool(min(count, len(names))) as pool:
+        for name, how in pool.imap_unordered(_hunted, [(name, seeds) for name in names]):
+            text = (MUTANTS[name].__doc__ or "").strip()
+            if not how:
+                survived.append(name)
+            say(f"{name} ({text}) {how or 'SURVIVED'}")
+    return survived
+
+
+def _hunted(asked: tuple[str, Sequence[int]]) -> tuple[str, str]:
+    """How a mutant was noticed, if it was."""
+    name, seeds = asked
+    found = noticed(name, seeds)
+    if found is None:
+        return name, ""
+    return name, f"noticed by seed {found.seed}: {found.failure.splitlines()[-1][:160]}"
