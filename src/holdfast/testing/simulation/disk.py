@@ -29,9 +29,9 @@ class SimulatedDisk:
         self._moment = moment
         self._named = named
         self._synced: set[int] = set()  # inodes of temporary files whose bytes last
-        self._sound: dict[Path, bool] = {}  # objects, and whether their bytes last
-        self._lasting: dict[Path, bytes] = {}  # what a power cut leaves
-        self._folders: set[Path] = {root}  # whose own names last
+        self._named_bytes: dict[str, bytes] = {}  # of each object, what lasts of its bytes
+        self._lasting: dict[str, set[str]] = {}  # names that last, by folder
+        self._folders: set[str] = {str(root)}  # whose own names last
 
     # what the store asks
 
@@ -42,22 +42,20 @@ class SimulatedDisk:
     def link(self, temporary: Path, path: Path) -> None:
         self._moment("name file")
         os.link(temporary, path)
-        inode = path.stat().st_ino
-        self._sound[path] = inode in self._synced
+        inode, data = path.stat().st_ino, path.read_bytes()
+        self._named_bytes[str(path)] = data if inode in self._synced else b""
         self._synced.discard(inode)
-        self._named(str(path.relative_to(self.root)), path.read_bytes())
+        self._named(str(path.relative_to(self.root)), data)
 
     def sync_folder(self, folder: Path) -> None:
         self._moment("sync folder")
-        for path in [path for path in self._lasting if path.parent == folder]:
-            if not path.exists():
-                del self._lasting[path]
-        for path in folder.iterdir():
-            if path.is_dir():
+        above = str(folder)
+        names = set(os.listdir(above))
+        for name in names - self._lasting.get(above, set()):
+            path = f"{above}/{name}"
+            if path not in self._named_bytes and Path(path).is_dir():
                 self._folders.add(path)
-            else:
-                sound = self._sound.get(path, False)
-                self._lasting[path] = path.read_bytes() if sound else b""
+        self._lasting[above] = names
 
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
@@ -66,21 +64,27 @@ class SimulatedDisk:
 
     def cut(self) -> dict[str, bytes]:
         """Lose what does not last; the objects that are left."""
-        kept = {path: data for path, data in self._lasting.items() if self._is_reached(path)}
+        kept = {Path(path): data for path, data in self._named_bytes.items() if self._lasts(path)}
         for path in [path for path in self.root.rglob("*") if path.is_file()]:
             if path not in kept:
                 path.unlink()
         for path, data in kept.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        self._lasting = kept
-        self._sound = dict.fromkeys(kept, True)
+        self._named_bytes = {str(path): data for path, data in kept.items()}
         self._synced.clear()
         return {str(path.relative_to(self.root)): data for path, data in kept.items()}
 
-    def _is_reached(self, path: Path) -> bool:
-        above = path.parents
-        return all(folder in self._folders for folder in above if folder.is_relative_to(self.root))
+    def _lasts(self, path: str) -> bool:
+        """Whether the name is there after a power cut, and all folders above it."""
+        above, _, name = path.rpartition("/")
+        if name not in self._lasting.get(above, set()):
+            return False
+        while above != str(self.root):
+            if above not in self._folders:
+                return False
+            above = above.rpartition("/")[0]
+        return True
 
 
 @contextmanager

@@ -107,7 +107,6 @@ def _follow(world: World, twin: Writer) -> None:
 def _judge(world: World) -> None:
     """What must hold when everything has come to rest."""
     vault = world.settle()
-    _check_points(world, vault)
     for session in vault.open_sessions():
         vault.revoke_session(session.session_id, "its process is gone")
     result = vault.collect()
