@@ -24,16 +24,16 @@ from holdfast.vaultstore import (
     commit,
     core,
     ingest,
+    layout,
     liveness,
     log,
     orphans,
     references,
     refset,
-    restoring,
     session,
     transitions,
 )
-from holdfast.vaultstore.state import LogState, Point, SessionEntry
+from holdfast.vaultstore.state import LogState
 
 Patches = list[tuple[object, str, object]]
 
@@ -52,7 +52,7 @@ def no_pins() -> Patches:
 
 
 def no_fence_and_no_pins() -> Patches:
-    """Both."""
+    """Sweep without waiting for sessions, and forget what they pin."""
     return no_fence() + no_pins()
 
 
@@ -205,27 +205,16 @@ def unreadable_is_empty() -> Patches:
     return [(liveness, "refsets_of", refsets)]
 
 
-def joins_after_the_end() -> Patches:
-    """Let packs of a session that has ended join."""
-    real = transitions._backup_session
-    ended: dict[bytes, SessionEntry] = {}
+def zombies_commit() -> Patches:
+    """Commit in a session that began before the item's newest point was made."""
+    real = transitions._require
 
-    def backup_session(state: LogState, session_id: bytes) -> SessionEntry:
-        if session_id in state.sessions:
-            ended[session_id] = real(state, session_id)
-        return ended[session_id]
-
-    def may_join(state: LogState, pack: ingest.Arrived) -> bool:
-        return pack.added.pack_id not in state.packs
-
-    def still(self: core.VaultCore, session_id: bytes, *_kinds: str) -> SessionEntry:
-        entry = self.state.sessions.get(session_id) or ended.get(session_id)
-        return entry or backup_session(self.state, session_id)
+    def require(condition: bool, message: str) -> None:
+        real(condition or "since the session began" in message, message)
 
     return [
-        (transitions, "_backup_session", backup_session),
-        (ingest, "may_join", may_join),
-        (core.VaultCore, "session", still),
+        (transitions, "_require", require),
+        (commit.Commits, "_require_newest", staticmethod(lambda _state, _entry: None)),
     ]
 
 
@@ -245,13 +234,16 @@ def table_lost_is_dead() -> Patches:
     return [(collect, "liveness_of", judged)]
 
 
-def frames_unchecked() -> Patches:
-    """Serve what a point needs by a refset that nobody compared with the log."""
+def older_head() -> Patches:
+    """Open the vault at what a listing shows, and take the first absent record for its end."""
 
-    def chunks(of: core.VaultCore, point: Point) -> refset.Ordinals:
-        return of.refset_of(point)[:-1]
+    def read(self: chain.Chain, sequence: int, _last: int) -> bytes | None:
+        try:
+            return self._store.read(layout.log_key(sequence))
+        except HoldfastError:
+            return None
 
-    return [(restoring, "chunks_of", chunks)]
+    return [(chain.Chain, "_read", read)]
 
 
 def no_file_sync() -> Patches:
@@ -289,10 +281,10 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         condemned_is_usable,
         pages_unchecked,
         unreadable_is_empty,
-        joins_after_the_end,
+        zombies_commit,
         one_job_twice,
         table_lost_is_dead,
-        frames_unchecked,
+        older_head,
         no_file_sync,
         no_folder_sync,
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from holdfast.adapters.object_store.memory import MemoryStore
+from holdfast.errors import HoldfastError
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import layout
+from holdfast.vaultstore.state import Point
 from holdfast.vaultstore.values import Unlock
 from holdfast.vaultstore.vault import Vault
 
@@ -24,20 +29,33 @@ class Observer:
         clock, rng = MovableClock(), SeededRandom(0)
         self.vault = Vault.open(store, vault_id, unlock, clock=clock, rng=rng)
         self._packs_of: dict[str, frozenset[bytes]] = {}
+        points = self.vault._core.state.points
+        self._seen = set(points)
+        self._condemned: set[bytes] = set()
+        self._newest = {point.op.item_key: point.sequence for point in points.values()}
         self.checked_deletes = 0
 
     def created(self, key: str) -> None:
         """After a create: a new record refers only to what is there."""
-        if not key.startswith(self._prefix + layout.LOG):
-            return
+        if key.startswith(self._prefix + layout.LOG):
+            with _no_error(f"after record {key}"):
+                self._follow(key)
+
+    def _follow(self, key: str) -> None:
         before = self.vault.head[0]
         self.vault.refresh()
         if self.vault.head[0] != before + 1:
             raise BrokenInvariantError(f"record {key} does not follow record {before}")
         state = self.vault._core.state
-        for rp_id in state.points.keys() - self._packs_of.keys():
+        for rp_id in state.points.keys() - self._seen:
+            self._seen.add(rp_id)
+            self._require_newest(state.points[rp_id], rp_id)
             for pack_id in self._packs(rp_id):
                 self._require_pack(rp_id, pack_id)
+        condemned = {p for p, entry in state.packs.items() if entry.condemned_at is not None}
+        for pack_id in condemned - self._condemned:
+            self._require_unneeded(pack_id, "was condemned")
+        self._condemned = condemned
 
     def deleted(self, key: str) -> None:
         """After a delete: nothing is gone that a point or an open session needs."""
@@ -45,13 +63,16 @@ class Observer:
         if name.startswith((layout.LOG, "keyring/")) or name == layout.DESCRIPTOR:
             raise BrokenInvariantError(f"{name} was deleted")
         self.checked_deletes += 1
+        with _no_error(f"after {name} was deleted"):
+            self._require_needless(name)
+
+    def _require_needless(self, name: str) -> None:
         self.vault.refresh()
         state = self.vault._core.state
         if name.startswith(layout.PACKS):
             pack_id = bytes.fromhex(name.rpartition("/")[2])
-            for rp_id in (*state.points, *state.expired):
-                if pack_id in self._packs(rp_id):
-                    raise BrokenInvariantError(f"{name} was deleted; point {rp_id} needs it")
+            self._require_unneeded(pack_id, "was deleted")
+            self._require_fence_passed(pack_id)
         if name.startswith(layout.REFSETS):
             named = {point.op.refset.name for point in state.points.values()}
             if name.removeprefix(layout.REFSETS) in named:
@@ -60,6 +81,28 @@ class Observer:
             table_id = bytes.fromhex(name.removeprefix(layout.TABLES))
             if table_id in state.tables and state.is_live_table(table_id):
                 raise BrokenInvariantError(f"{name} of live packs was deleted")
+
+    def _require_unneeded(self, pack_id: bytes, what: str) -> None:
+        state = self.vault._core.state
+        for rp_id in (*state.points, *state.expired):
+            if pack_id in self._packs(rp_id):
+                raise BrokenInvariantError(f"{pack_id.hex()} {what}; point {rp_id} needs it")
+
+    def _require_fence_passed(self, pack_id: bytes) -> None:
+        """Who was in session before a pack was condemned may still read it."""
+        state = self.vault._core.state
+        entry = state.packs.get(pack_id)
+        at = entry.condemned_at if entry is not None else None
+        if at is not None and any(other.sequence < at for other in state.sessions.values()):
+            raise BrokenInvariantError(f"{pack_id.hex()} was deleted before its fence was passed")
+
+    def _require_newest(self, point: Point, rp_id: str) -> None:
+        """Nobody commits who began before the item's newest point was made."""
+        item = point.op.item_key
+        began = self.vault._core.state.sessions[point.op.session_id].sequence
+        if self._newest.get(item, 0) > began:
+            raise BrokenInvariantError(f"point {rp_id} was committed by a session that is too old")
+        self._newest[item] = point.sequence
 
     def _require_pack(self, rp_id: str, pack_id: bytes) -> None:
         entry = self.vault._core.state.packs.get(pack_id)
@@ -78,3 +121,12 @@ class Observer:
             numbers = np.unique(rows["pack"]).tolist()
             self._packs_of[rp_id] = frozenset(core.pack_names[number] for number in numbers)
         return self._packs_of[rp_id]
+
+
+@contextmanager
+def _no_error(when: str) -> Iterator[None]:
+    """What the observer cannot read is not there: nobody lies to it."""
+    try:
+        yield
+    except HoldfastError as error:
+        raise BrokenInvariantError(f"{when}: {error}") from error
