@@ -185,8 +185,8 @@ class PackBuilder:
         self._target = grant.pack_target_bytes
         if pack_class is PackClass.PAGES:
             self._target = min(self._target, PAGES_TARGET_BYTES)
-        self._buffer = bytearray(max(self._target, MAX_CHUNK_BYTES) + SLACK_BYTES)
-        self._view = memoryview(self._buffer)
+        room = max(self._target, MAX_CHUNK_BYTES) + SLACK_BYTES
+        self._buffer = np.zeros(room, np.uint8).data  # unused pages of it cost nothing
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._pending = 0
@@ -247,7 +247,7 @@ class PackBuilder:
             self._plain += ulen
             self._end = offset + clen
             self._pending += 1
-        return Slot(binding, self._view[offset : offset + clen])
+        return Slot(binding, self._buffer[offset : offset + clen])
 
     def seal(self, slot: Slot, body: Buffer) -> None:
         """Encrypt ``body`` into its slot."""
@@ -285,5 +285,7 @@ class PackBuilder:
             self._buffer, footer_at, self._end, len(trailer), self._frames, bytes(16), FOOTER_MAGIC
         )
         hash_at = total - HASH_BYTES
-        self._buffer[hash_at:total] = blake3(self._view[:hash_at]).digest()
-        return SealedPack(self._pack_id, self._class, self._view[:total], self._frames, self._plain)
+        self._buffer[hash_at:total] = blake3(self._buffer[:hash_at]).digest()
+        return SealedPack(
+            self._pack_id, self._class, self._buffer[:total], self._frames, self._plain
+        )
