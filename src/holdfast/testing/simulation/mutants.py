@@ -31,7 +31,6 @@ from holdfast.vaultstore import (
     references,
     refset,
     session,
-    transitions,
 )
 from holdfast.vaultstore.state import LogState
 
@@ -205,33 +204,9 @@ def unreadable_is_empty() -> Patches:
     return [(liveness, "refsets_of", refsets)]
 
 
-def zombies_commit() -> Patches:
-    """Commit in a session that began before the item's newest point was made."""
-    real = transitions._require
-
-    def require(condition: bool, message: str) -> None:
-        real(condition or "since the session began" in message, message)
-
-    return [
-        (transitions, "_require", require),
-        (commit.Commits, "_require_newest", staticmethod(lambda _state, _entry: None)),
-    ]
-
-
 def one_job_twice() -> Patches:
     """Do not look whether the job has made its point already."""
     return [(commit.Commits, "_known", staticmethod(lambda _state, _entry: None))]
-
-
-def table_lost_is_dead() -> Patches:
-    """Judge packs dead whose rows are not known."""
-    real = liveness.liveness_of
-
-    def judged(of: core.VaultCore, state: LogState) -> liveness.Liveness:
-        found = real(of, state)
-        return replace(found, unknown=np.zeros_like(found.unknown))
-
-    return [(collect, "liveness_of", judged)]
 
 
 def older_head() -> Patches:
@@ -281,9 +256,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         condemned_is_usable,
         pages_unchecked,
         unreadable_is_empty,
-        zombies_commit,
         one_job_twice,
-        table_lost_is_dead,
         older_head,
         no_file_sync,
         no_folder_sync,
