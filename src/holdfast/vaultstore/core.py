@@ -219,6 +219,18 @@ class VaultCore:
         rows = build_table(b"", "", packs).rows
         return rows if len(rows) == entry.table.rows else None
 
+    def rows_for_repair(self, table_id: bytes, entry: TableEntry) -> Rows | None:
+        """The rows of a damaged table as it held them: out of its packs' trailers, or those this
+        node read from it once; None when neither can be had. Caller holds the lock."""
+        rows = self._rows_from_packs(entry)
+        base, count = entry.table.base, entry.table.rows
+        known = table_id not in self.lost_tables and self._rows.is_sound(table_id, base, count)
+        if rows is None and known:
+            rows = self.index.view(base, count).copy()
+            rows["pack"] -= entry.first_pack
+            rows["writer"] = 0
+        return rows
+
     # questions
 
     def session(self, session_id: bytes, *kinds: str) -> SessionEntry:

@@ -17,7 +17,7 @@ import msgspec
 from holdfast.errors import ConflictError
 from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.affected import Affected, affected_by
-from holdfast.vaultstore.chain import create_or_find, hash_object
+from holdfast.vaultstore.chain import create_own, hash_object
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.healing import Better, better_refset, brought_copies, container_of
@@ -201,15 +201,15 @@ class Repairs:
             entry = core.state.tables.get(table_id)
             if entry is None:
                 return False
-            rows = core.index.view(entry.table.base, entry.table.rows).copy()
+            rows = core.rows_for_repair(table_id, entry)
+            if rows is None:
+                return False
             names = {number: name for name, number in core.state.containers.items()}
-        numbers = rows["pack"] - entry.first_pack
-        rows["writer"] = 0
-        packs = [(pack_id, rows[numbers == i]) for i, pack_id in enumerate(entry.packs)]
+        packs = [(pack_id, rows[rows["pack"] == i]) for i, pack_id in enumerate(entry.packs)]
         table = build_table(session_id, names[entry.container], packs)
         data = core.seal.seal(ObjectKind.TABLE, encode_table(table))
         new_id = core.rng.token(16)
-        create_or_find(core.objects, layout.table_key(new_id), data)
+        create_own(core.objects, layout.table_key(new_id), data)
         added = msgspec.structs.replace(
             entry.table, table_id=new_id, size=len(data), hash=hash_object(data)
         )
@@ -249,7 +249,7 @@ class Repairs:
         data = core.seal.seal(ObjectKind.REFSET, body)
         digest = hash_object(data)
         name = f"{rp_id}-{digest[:4].hex()}"
-        create_or_find(core.objects, layout.refset_key(name), data)
+        create_own(core.objects, layout.refset_key(name), data)
         return log.RefsetNamed(name=name, hash=digest, count=len(ordinals))
 
     def _rewrite_rings(self, key: str) -> bool:

@@ -54,6 +54,10 @@ class RowStore:
         """Whether the rows of this table are already here, from an earlier process."""
         return False
 
+    def is_sound(self, table_id: bytes, base: int, count: int) -> bool:
+        """Whether the rows are still those that were put here for this table."""
+        return base + count <= len(self._array)
+
     def note_table(self, table_id: bytes, base: int, count: int) -> None:
         """Remember that the table's rows are whole."""
 
@@ -83,6 +87,9 @@ class MappedRowStore(RowStore):
         if noted is None or base + count > len(self._array):
             return False
         return noted == (base, count, self._checksum(base, count))
+
+    def is_sound(self, table_id: bytes, base: int, count: int) -> bool:
+        return self.has_table(table_id, base, count)
 
     def note_table(self, table_id: bytes, base: int, count: int) -> None:
         checksum = self._checksum(base, count)
