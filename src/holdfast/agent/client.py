@@ -19,6 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from holdfast import __version__, crashpoint, errors
+from holdfast.agent.in_use import InUse
 from holdfast.agent.lane import Lane
 from holdfast.agent.state import AgentState
 from holdfast.errors import (
@@ -132,8 +133,13 @@ class AgentClient:
         )
         self._lane = Lane(state.server, tls_context(ca), {"User-Agent": user_agent})
         self._base = f"/providers/Holdfast.Backup/agents/{state.agent_id}"
+        self._in_use = InUse(self._end)
 
     def close(self) -> None:
+        """Calls that are under way come to their ends; the last of them closes the connections."""
+        self._in_use.close()
+
+    def _end(self) -> None:
         self._http.close()
         self._lane.close()
 
@@ -198,6 +204,12 @@ class AgentClient:
 
     def _repeated(
         self, once: Callable[[], Answer], method: str, named: str, *, patient: bool = True
+    ) -> Buffer:
+        with self._in_use.using():
+            return self._answer(once, method, named, patient=patient)
+
+    def _answer(
+        self, once: Callable[[], Answer], method: str, named: str, *, patient: bool
     ) -> Buffer:
         crashpoint.reach(f"agent.before.{method}.{named}")
         pause, refused = FIRST_PAUSE, 0
