@@ -35,7 +35,8 @@ class Lists:
     statements: int = 0
 
     def page(self, link: str) -> tuple[dict[str, Any], int]:
-        """A page and the statements it took."""
+        """A page and the statements it took when nothing was asked before it."""
+        self.app.parts.platform.catalog.forget()
         before = self.statements
         parts = urlsplit(link)
         answer = self.app.call("GET", f"{unquote(parts.path)}?{parts.query}", token=self.token)

@@ -141,7 +141,7 @@ class Catalog:
             with _translated(), self.engine.begin() as connection:
                 yield connection
         finally:
-            self._recall.forget()
+            self.forget()
 
     def recall(self, key: Hashable, ask: Callable[[Connection], T]) -> T:
         """What ``ask`` finds in a transaction that only reads, kept until something is written
@@ -153,6 +153,10 @@ class Catalog:
                 return ask(connection)
 
         return self._recall.get(key, find)
+
+    def forget(self) -> None:
+        """What ``recall`` kept is asked for again, as after a write."""
+        self._recall.forget()
 
     def close(self) -> None:
         self.engine.dispose()
