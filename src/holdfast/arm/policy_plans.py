@@ -55,7 +55,8 @@ def plan_change(
     request: ArmRequest, sub: str, group: str, vault: str, data: dict[str, Any]
 ) -> Body:
     """What changing ``policy`` to ``properties``, or giving it to an ``item`` of a ``container``,
-    would do to recovery points: counts, and those that expire or whose end moves."""
+    would do to recovery points: counts, and those that expire or whose end moves. ``refused``: why
+    an immutable vault would not let it be done."""
     found = vault_call(request, sub, group, vault)
     platform, policy = found.call.platform, _name(data, "policy")
     if data.get("item") is None:
@@ -64,7 +65,10 @@ def plan_change(
         item = _name(data, "item")
         plan = service.plan_switch(platform, found.row, _name(data, "container"), item, policy)
     rows = [_row(row) for row in plan.touched]
-    return {"properties": changes_body(plan.counts), "value": rows}
+    told: Body = changes_body(plan.counts)
+    if plan.refused is not None:
+        told["refused"] = {"code": plan.refused.code, "message": plan.refused.message}
+    return {"properties": told, "value": rows}
 
 
 def _name(data: Body, key: str) -> str:

@@ -121,6 +121,7 @@ def vault_body(row: VaultRow, group: str, ours: Body | None = None) -> Body:
     for never in ("encryption", "holdfast"):  # keys of customers are not used; the other we say
         properties.pop(never, None)
     properties["securitySettings"]["softDeleteSettings"] = written(soft_delete_of(row))
+    properties["securitySettings"]["immutabilitySettings"] = {"state": row.immutability}
     if row.state == PROVISIONING:
         properties["provisioningState"] = PROVISIONING
     if ours is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from holdfast.catalog import tables as t
 from holdfast.catalog.alerts import remove_alerts_of_vault
 from holdfast.catalog.rows import Page, insert, many, one, page, remove, selecting, update
+from holdfast.domain.immutability import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class VaultRow:
     deleted, softly; ``purge_at``: when it goes for good. A deleted vault gives its name up: its
     ``name_key`` is one no vault can have. ``days_deleted``: how many daily maintenances saw it
     deleted. ``life_version`` counts changes of how its items stand; ``life_written``: up to which
-    of them the vault itself knows.
+    of them the vault itself knows. ``immutability``: Disabled, Unlocked or Locked, whatever
+    ``properties`` say.
     """
 
     id: str
@@ -51,6 +53,7 @@ class VaultRow:
     life_version: int = 0
     life_written: int = 0
     head_term: int = 0
+    immutability: State = "Disabled"
 
 
 NOT_READ = 2**62  # as ``life_written``: nothing is written before an import has read what is there

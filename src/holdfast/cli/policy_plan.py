@@ -43,7 +43,11 @@ def show_plan(scope: Scope, asked: dict[str, Any], output: str) -> None:
     left_out = body["properties"]["affected"] + body["properties"]["dueAnyway"] - len(body["value"])
     if left_out:
         click.echo(f"{left_out} more are not listed")
-    click.echo("nothing was changed; give the same command without --plan to apply it")
+    refused = body["properties"].get("refused")
+    if refused:
+        click.echo(f"this change would be refused ({refused['code']}): {refused['message']}")
+    else:
+        click.echo("nothing was changed; give the same command without --plan to apply it")
 
 
 def tell_change(body: show.Body, output: str) -> None:

@@ -1,4 +1,4 @@
-"""holdfast vault list-deleted, undelete, and the options of soft delete"""
+"""holdfast vault list-deleted, undelete, and the options of soft delete and immutability"""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ SOFT_DELETE = click.option(
 )
 SOFT_DELETE_DAYS = click.option(
     "--soft-delete-days", type=int, help="How long deleted data is kept, 14 to 180 days."
+)
+IMMUTABLE = {"disabled": "Disabled", "unlocked": "Unlocked", "locked": "Locked"}
+IMMUTABILITY = click.option(
+    "--immutability",
+    type=click.Choice(list(IMMUTABLE)),
+    help="Whether recovery points are held until they expire; locked cannot be undone, ever.",
 )
 LOCATION = click.option("-l", "--location", help="Only of this location.")
 
@@ -58,6 +64,30 @@ def soft_delete_text(body: show.Body) -> str:
         return "off: deleted data is gone at once"
     always = ", always on" if found["softDeleteState"] == "AlwaysON" else ""
     return f"{found['softDeleteRetentionPeriodInDays']} days{always}"
+
+
+def ask_immutability(body: show.Body, state: str | None, name: str, yes: bool) -> None:
+    """Add what was asked for to the body of a vault; a lock is confirmed first."""
+    if state is None:
+        return
+    if state == "locked":
+        question = (
+            f"Lock the immutability of vault {name}? Nobody can undo that: until they expire, "
+            "recovery points cannot be deleted, nor retention reduced, by anybody."
+        )
+        options.confirm(question, yes)
+    security = body.setdefault("properties", {}).setdefault("securitySettings", {})
+    security["immutabilitySettings"] = {"state": IMMUTABLE[state]}
+
+
+def immutability_text(body: show.Body) -> str:
+    """A vault's state in words."""
+    read = show.prop("securitySettings", "immutabilitySettings", "state")
+    state = read(body) or "Disabled"
+    if state == "Disabled":
+        return "off"
+    undone = "locked for ever" if state == "Locked" else "unlocked, can be turned off"
+    return f"on, {undone}: no recovery point goes before it expires"
 
 
 def _address(api: Api, location: str) -> str:

@@ -107,6 +107,7 @@ def show_(name: str, group: str | None, output: str) -> None:
     ours = body["properties"].get("holdfast") or {}
     show.emit(body, output, COLUMNS)
     click.echo("soft delete: " + vault_life.soft_delete_text(body))
+    click.echo("immutability: " + vault_life.immutability_text(body))
     click.echo(f"vault id: {ours.get('vaultId')}\nstore: {ours.get('storeUrl')}")
     if ours.get("storedBytes") is not None:
         stored = show.size(ours["storedBytes"])
@@ -136,6 +137,8 @@ def _check_text(check: show.Body | None) -> str:
 @click.option("--properties", help="JSON merged into the vault's properties.")
 @vault_life.SOFT_DELETE
 @vault_life.SOFT_DELETE_DAYS
+@vault_life.IMMUTABILITY
+@options.yes
 @options.output
 def update(
     name: str,
@@ -144,9 +147,11 @@ def update(
     properties: str | None,
     soft_delete: str | None,
     soft_delete_days: int | None,
+    immutability: str | None,
+    yes: bool,
     output: str,
 ) -> None:
-    """Change a vault's tags, properties or soft delete.
+    """Change a vault's tags, properties, soft delete or immutability.
 
     \b
     Example:
@@ -161,8 +166,11 @@ def update(
         except ValueError as error:
             raise click.UsageError(f"--properties is no JSON: {error}") from error
     vault_life.ask_soft_delete(body, soft_delete, soft_delete_days)
+    vault_life.ask_immutability(body, immutability, name, yes)
     if not body:
-        raise click.UsageError("say what to change: --tag, --properties or --soft-delete")
+        raise click.UsageError(
+            "say what to change: --tag, --properties, --soft-delete or --immutability"
+        )
     scope = find_scope(group, name)
     show.emit(scope.api.call("PATCH", scope.path, body).body, output, COLUMNS)
 

@@ -17,6 +17,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.domain.default_policies import default_policies
+from holdfast.domain.immutability import read_state, stronger
 from holdfast.domain.soft_delete import (
     LEAST_DAYS,
     MOST_DAYS,
@@ -128,19 +129,25 @@ def _rebuild_item(
 
 
 def _life_of(vault: Vault) -> tuple[VaultLife, str]:
-    """How the items stood, and what is in doubt about it. Without it all are stopped, which keeps
-    everything."""
+    """How the items stood, and what is in doubt about it. When it cannot be read all are stopped,
+    which keeps everything, and the vault counts as immutable until a person says otherwise."""
     try:
         return vault.read_life() or VaultLife(), ""
     except IntegrityError as error:
         log.warning("how items stood cannot be read: %s", error.message)
-        return VaultLife(), "; how they stood cannot be read, so all are stopped and keep all"
+        said = "; how they stood cannot be read, so all are stopped and keep all"
+        return VaultLife(immutability="Unlocked"), said
 
 
 def _restore_settings(connection: Connection, vault_id: str, life: VaultLife) -> None:
-    """The vault's soft delete, unless somebody has set it since."""
+    """The vault's soft delete, unless somebody has set it since; and its immutability, for an
+    import takes no lock away."""
     row = vaults.get_vault(connection, vault_id)
-    if row is None or not life.soft_delete or stored_in(row.properties):
+    if row is None:
+        return
+    state = stronger(row.immutability, read_state(life.immutability))
+    vaults.change_vault(connection, vault_id, immutability=state)
+    if not life.soft_delete or stored_in(row.properties):
         return
     settings = written(read_settings(life.soft_delete))
     inner = dict(row.properties.get("properties") or {})

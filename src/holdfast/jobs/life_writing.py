@@ -15,6 +15,7 @@ from holdfast.catalog import items, policies, vaults
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.immutability import is_immutable
 from holdfast.domain.lifecycle import SOFT_DELETED, STOPPED
 from holdfast.domain.soft_delete import SoftDelete, settings_of, written
 from holdfast.errors import HoldfastError
@@ -48,7 +49,7 @@ class LifeWriter:
             life = life_of(connection, current)
         try:
             there = current.life_version
-            if life.items or life.soft_delete or current.life_written:
+            if life.items or life.soft_delete or life.immutability or current.life_written:
                 there = self._context.open_vault(current.id).write_life(life)
         except HoldfastError as error:
             self._later[row.id] = self._context.clock.monotonic() + AGAIN_AFTER
@@ -72,6 +73,7 @@ def life_of(connection: Connection, vault: VaultRow) -> VaultLife:
             if item.life_state in STOPPED or item.life_state == SOFT_DELETED
         },
         soft_delete={} if settings == SoftDelete() else written(settings),
+        immutability=vault.immutability if is_immutable(vault.immutability) else "",
     )
 
 

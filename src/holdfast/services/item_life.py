@@ -27,7 +27,7 @@ from holdfast.domain.soft_delete import purge_time
 from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import ConflictError
 from holdfast.ports.jobs import JobSpec
-from holdfast.services import alerts
+from holdfast.services import alerts, immutable
 from holdfast.services.etags import check_etag
 from holdfast.services.holding import hold_vault
 from holdfast.services.items import SavedItem, find_item, protect_item, record_job
@@ -93,7 +93,7 @@ def _stop(
         check_item_step(old.life_state, state)
         values: Body = {"protection_state": state, "next_run_at": None}
         if state == "ProtectionStopped":
-            values["policy_id"] = None
+            values |= {"policy_id": None, "properties": immutable.kept_by(connection, old)}
         row = _changed(platform, connection, old, values)
         alerts.item_changed(platform, connection, old, row)
         job = record_job(platform, connection, row, "disable", by)
@@ -111,11 +111,13 @@ def _changed(platform: Platform, connection: Connection, old: ItemRow, values: B
 def delete_item(platform: Platform, vault: VaultRow, container: str, name: str, by: str) -> str:
     """Stop protection and delete the data; the job's id. With soft delete all of it stays for the
     vault's period and can be undeleted; without, a job removes it at once. Deleting again changes
-    nothing."""
+    nothing. ConflictError (UserErrorVaultImmutable) before its points have expired."""
     with platform.catalog.write() as connection:
         row = _held(connection, vault, container, name, idle=True)
-        setting = soft_delete_of(vaults.get_vault(connection, vault.id) or vault)
+        held = vaults.get_vault(connection, vault.id) or vault
+        setting = soft_delete_of(held)
         if row.deleted_at is None:
+            immutable.check_delete(connection, held, row, platform.now())
             count = points.count_points(connection, row.id)
             alerts.data_deleted(platform, connection, row, by, count)
         if row.deleted_at is None and not setting.keeps:
@@ -134,6 +136,7 @@ def _mark(platform: Platform, connection: Connection, row: ItemRow, days: int) -
     values: Body = {
         "protection_state": "ProtectionStopped",
         "policy_id": None,
+        "properties": immutable.kept_by(connection, row),
         "missed_ranges": [],
         "next_run_at": None,
         "deleted_at": now,

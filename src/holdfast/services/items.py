@@ -30,7 +30,7 @@ from holdfast.domain.schedule import next_slot
 from holdfast.domain.virtual_machines import WORKLOAD, is_machine
 from holdfast.errors import ConflictError, NotFoundError, UsageError
 from holdfast.ports.jobs import JobKind, JobSpec
-from holdfast.services import alerts
+from holdfast.services import alerts, immutable
 from holdfast.services.etags import check_etag
 from holdfast.services.holding import hold_vault
 from holdfast.services.item_bodies import FilesPart, read_files_part
@@ -100,10 +100,11 @@ def protect_item(
     if_match: str | None = None,
 ) -> SavedItem:
     """Protect, change or resume an item, as the body says. ConflictError (UserErrorItemSoftDeleted)
-    for one whose data was deleted, (UserErrorOperationInProgress) while its data is removed."""
+    for one whose data was deleted, (UserErrorOperationInProgress) while its data is removed,
+    (UserErrorVaultImmutable) for a policy that keeps less."""
     full = check_full_item(full_item_name(name))
     with platform.catalog.write() as connection:
-        hold_vault(connection, vault)
+        held_vault = hold_vault(connection, vault)
         if is_machine(container):
             machine = machine_names(full_container_name(container), full)
             holder = holder_of(platform, connection, vault, machine)
@@ -130,6 +131,8 @@ def protect_item(
             row, changes = _new_item(platform, vault, holder, full, policy, part), None
             items.add_item(connection, row)
         else:
+            if old.policy_id != policy.id:
+                immutable.check_switch(connection, held_vault, old, policy)
             row, changes = _changed(platform, connection, old, policy, part)
         result = {"retentionChange": changes_body(changes)} if changes is not None else {}
         job = record_job(platform, connection, row, "configure", by, result)
@@ -282,7 +285,7 @@ def _changed(
         "missed_ranges": sorted(still_owed(old.missed_ranges, rules)),
         "include_paths": part.includes,
         "exclude_globs": part.excludes,
-        "properties": part.properties(old.properties),
+        "properties": part.properties(_without_promise(old.properties)),
         "next_run_at": first_run(policy, platform.now()),
         "etag": platform.new_etag(),
         "updated_at": platform.now(),
@@ -301,6 +304,11 @@ def _changed(
         vaults.note_life(connection, old.vault_id)
     alerts.item_changed(platform, connection, old, row, changes)
     return row, changes
+
+
+def _without_promise(properties: Body) -> Body:
+    """An item that has a policy goes by it."""
+    return {key: value for key, value in properties.items() if key != immutable.KEPT_BY}
 
 
 def begun(connection: Connection, old: ItemRow, now: datetime) -> datetime:

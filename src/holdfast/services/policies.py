@@ -23,7 +23,7 @@ from holdfast.domain.policy_reading import check_kinds_named
 from holdfast.domain.retention import still_owed
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.ports.jobs import JobSpec
-from holdfast.services import alerts
+from holdfast.services import alerts, immutable
 from holdfast.services.etags import check_etag
 from holdfast.services.holding import hold_vault
 from holdfast.services.platform import Platform
@@ -77,7 +77,8 @@ def put_policy(
 ) -> SavedPolicy:
     """Create or change. A change counts for all recovery points of its items from the next expiry
     on; schedules follow at once. Each of its items has a job that tells of it. UsageError
-    (UserErrorInvalidPolicyInput, UserErrorNotSupported, ...)."""
+    (UserErrorInvalidPolicyInput, UserErrorNotSupported, ...), ConflictError
+    (UserErrorVaultImmutable)."""
     check_policy(name)
     properties = _with_ours(platform, vault, name, properties)
     parsed = parse_policy(properties)
@@ -127,7 +128,7 @@ def _put(
 ) -> PolicyRow:
     now = platform.now()
     with platform.catalog.write() as connection:
-        hold_vault(connection, vault)
+        held = hold_vault(connection, vault)
         old = policies.find_policy(connection, vault.id, name)
         check_etag(if_match, old.etag if old else None, f"policy {name}")
         if old is None:
@@ -140,6 +141,7 @@ def _put(
         used = items.items_of_policy(connection, old.id)
         if used:
             check_for_files(parsed)
+        immutable.check_edit(connection, held, old, parsed, used)
         etag = platform.new_etag()
         policies.change_policy(
             connection, old.id, properties=parsed.properties, etag=etag, updated_at=now

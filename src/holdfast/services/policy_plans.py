@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.catalog import containers, items, points, policies
+from holdfast.catalog import containers, items, points, policies, vaults
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.lifecycle import STOPPED, resumed_state
@@ -14,6 +14,8 @@ from holdfast.domain.policy import FILES_TYPES, check_for_files, check_tiering, 
 from holdfast.domain.policy_change import ChangeCounts, PointChange, Regime, count_changes
 from holdfast.domain.retention import Decision, plan_retention
 from holdfast.domain.upcoming import Upcoming, upcoming
+from holdfast.errors import ConflictError
+from holdfast.services.immutable import check_edit, check_switch, refusal
 from holdfast.services.items import check_fits, find_item
 from holdfast.services.platform import Platform
 from holdfast.services.point_changes import changes_of, point_facts
@@ -36,10 +38,12 @@ class PlannedChange:
 
 @dataclass(frozen=True, slots=True)
 class ChangePlan:
-    """Counts of all points, and the touched ones: those that expire first, 5000 at most."""
+    """Counts of all points, and the touched ones: those that expire first, 5000 at most.
+    ``refused``: why the change would not be made."""
 
     counts: ChangeCounts
     touched: list[PlannedChange]
+    refused: ConflictError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ def plan_edit(platform: Platform, vault: VaultRow, name: str, properties: Body) 
             regime = Regime(draft.rules, item.protection_state)
             changes = changes_of(connection, item, regime, platform.now())
             found.add(holder.friendly_name if holder else "", item, changes)
-    return found.plan()
+        now = vaults.get_vault(connection, vault.id) or vault
+        refused = refusal(lambda: check_edit(connection, now, row, draft, used))
+    return replace(found.plan(), refused=refused)
 
 
 def plan_switch(
@@ -108,14 +114,17 @@ def plan_switch(
     """What giving an item the policy called ``policy`` does to its points."""
     with platform.catalog.read() as connection:
         holder, item = find_item(connection, vault, container, name)
-        draft = check_fits(find_policy(connection, vault, policy), item.workload_type)
+        chosen = find_policy(connection, vault, policy)
+        draft = check_fits(chosen, item.workload_type)
+        now = vaults.get_vault(connection, vault.id) or vault
+        refused = refusal(lambda: check_switch(connection, now, item, chosen))
         state = item.protection_state
         if state in STOPPED:
             state = resumed_state(bool(item.latest_point_id))
         changes = changes_of(connection, item, Regime(draft.rules, state), platform.now())
     found = _Plan()
     found.add(holder.friendly_name, item, changes)
-    return found.plan()
+    return replace(found.plan(), refused=refused)
 
 
 class _Plan:

@@ -19,7 +19,7 @@ _SHAPE: Body = {
     "properties": {
         "redundancySettings": {},
         "monitoringSettings": {"azureMonitorAlertSettings": {}, "classicAlertSettings": {}},
-        "securitySettings": {"softDeleteSettings": {}, "immutabilitySettings": {}},
+        "securitySettings": {"softDeleteSettings": {}, "immutabilitySettings": {"state": str}},
         "restoreSettings": {"crossSubscriptionRestoreSettings": {}},
         "encryption": {},
     },
@@ -39,15 +39,6 @@ def check_body(body: Body) -> None:
     asked = body.get("properties") or {}
     if (asked.get("encryption") or {}).get("keyVaultProperties"):
         raise no_customer_keys("encryption.keyVaultProperties")
-    security = asked.get("securitySettings") or {}
-    state = str((security.get("immutabilitySettings") or {}).get("state") or "Disabled")
-    if state.lower() != "disabled":
-        raise UsageError(
-            "immutable vaults are not supported by this release",
-            code="UserErrorNotSupported",
-            hint="leave immutabilitySettings.state at Disabled; keep a copy where the server "
-            "cannot delete, such as a bucket with object lock",
-        )
 
 
 def _check_kinds(given: Body, shape: Body, where: str) -> None:

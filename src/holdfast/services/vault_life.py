@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 from holdfast.catalog import access, containers, items, places, vaults
 from holdfast.catalog import jobs as job_rows
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain.immutability import is_immutable
 from holdfast.domain.soft_delete import purge_time
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.jobs.erase import PURGING, forget_rows
+from holdfast.services import immutable
 from holdfast.services.platform import Platform
 from holdfast.services.vault_bodies import soft_delete_of
 
@@ -28,13 +30,15 @@ def delete_vault(platform: Platform, group: str, name: str) -> bool:
     undeleted until its period ends. Without, it is forgotten at once, and its objects stay in the
     store until the folder is removed by hand: ``vault import`` brings them back.
 
-    ConflictError (ServiceResourceNotEmptyWithBackendMessage) while anything is protected."""
+    ConflictError (ServiceResourceNotEmptyWithBackendMessage) while anything is protected,
+    (UserErrorVaultImmutable) while an immutable vault holds recovery points."""
     with platform.catalog.write() as connection:
         found = vaults.find_vault(connection, platform.subscription_id, group, name)
         row = vaults.lock_vault(connection, found.id) if found is not None else None
         if row is None or row.deleted_at is not None:
             return False
         _check_empty(connection, row)
+        immutable.check_whole(connection, row)
         _check_idle(connection, row)
         _forget_roles(connection, row)
         if soft_delete_of(row).keeps:
@@ -58,7 +62,10 @@ def _check_empty(connection: Connection, row: VaultRow) -> None:
         raise _not_empty(
             row,
             f"{live} protected item(s)",
-            "delete the data of its items first: holdfast item disable --delete-data",
+            "delete the data of its items first: holdfast item disable --delete-data"
+            if not is_immutable(row.immutability)
+            else "the vault is immutable: its points must expire first, then their data may be "
+            "deleted: holdfast item disable --keep-policy",
         )
     if containers.agents_of_vault(connection, row.id):
         raise _not_empty(

@@ -13,9 +13,11 @@ from holdfast.catalog import places, policies, vaults
 from holdfast.catalog.identifiers import id_bytes
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
+from holdfast.domain import immutability
 from holdfast.domain.default_policies import default_policies
+from holdfast.domain.immutability import State
 from holdfast.domain.names import check_vault
-from holdfast.domain.soft_delete import SoftDelete
+from holdfast.domain.soft_delete import SoftDelete, settings_of
 from holdfast.errors import HoldfastError, NotFoundError, UsageError
 from holdfast.jobs.erase import forget_rows
 from holdfast.services import alerts
@@ -88,8 +90,9 @@ def _make(platform: Platform, group: str, name: str, location: str, body: Body) 
     store's consent the row goes again."""
     row = _new_row(platform, group, name, location, _region_of(platform, location), body)
     settled = settle_soft_delete(row.properties, SoftDelete(), body)
-    row = replace(row, properties=settled)
-    if soft_delete_of(row) != SoftDelete():
+    state = immutability.changed(row.immutability, immutability.asked_in(body))
+    row = replace(row, properties=settled, immutability=state)
+    if soft_delete_of(row) != SoftDelete() or immutability.is_immutable(state):
         row = replace(row, life_version=1)
     most = platform.settings.max_vaults
     with platform.catalog.write() as connection:
@@ -199,24 +202,44 @@ def _policy_row(platform: Platform, vault_id: str, name: str, properties: Body) 
 def change_vault(
     platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
 ) -> VaultRow:
-    """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag."""
+    """Merge a partial body deeply. ConflictError (PreconditionFailed) for another ETag,
+    (UserErrorUnsupportedVaultImmutabilityStateChange, UserErrorVaultImmutable) for what
+    immutability forbids."""
     check_body(body)
     with platform.catalog.write() as connection:
         row = hold_vault(connection, find_vault(connection, platform, group, name))
         check_etag(if_match, row.etag, f"vault {name}")
         given = {key: body[key] for key in ("properties", "sku", "identity") if body.get(key)}
         merged = settle_soft_delete(merge(row.properties, given), soft_delete_of(row), body)
+        state = _immutability(row, merged, body)
         tags = body["tags"] if isinstance(body.get("tags"), dict) else row.tags
         etag, now = platform.new_etag(), platform.now()
         vaults.change_vault(
-            connection, row.id, properties=merged, tags=tags, etag=etag, updated_at=now
+            connection,
+            row.id,
+            properties=merged,
+            immutability=state,
+            tags=tags,
+            etag=etag,
+            updated_at=now,
         )
-        changed = replace(row, properties=merged, tags=tags, etag=etag, updated_at=now)
+        changed = replace(
+            row, properties=merged, immutability=state, tags=tags, etag=etag, updated_at=now
+        )
         alerts.vault_changed(platform, connection, row, changed)
-        if soft_delete_of(changed) != soft_delete_of(row):
+        if (soft_delete_of(changed), state) != (soft_delete_of(row), row.immutability):
             vaults.note_life(connection, row.id)
     platform.jobs.wake()
     return changed
+
+
+def _immutability(row: VaultRow, merged: Body, body: Body) -> State:
+    """The state after a request. A vault that is immutable before and after it keeps what is
+    deleted for as long as before."""
+    state = immutability.changed(row.immutability, immutability.asked_in(body))
+    if immutability.is_immutable(row.immutability) and immutability.is_immutable(state):
+        immutability.check_soft_delete(soft_delete_of(row), settings_of(merged))
+    return state
 
 
 def export_key(platform: Platform, group: str, name: str, passphrase: str) -> bytes:

@@ -30,11 +30,13 @@ class ItemLife(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class VaultLife(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``version`` grows with every change. ``items``: by item key, those that neither run nor wait
-    for their first backup. ``soft_delete``: the vault's softDeleteSettings."""
+    for their first backup. ``soft_delete``: the vault's softDeleteSettings. ``immutability``: its
+    state, when it is not Disabled."""
 
     version: int = 0
     items: dict[str, ItemLife] = {}
     soft_delete: dict[str, Any] = {}
+    immutability: str = ""
 
 
 _ROOM = Beside(layout.LIFE, ObjectKind.LIFE, "life", VaultLife)

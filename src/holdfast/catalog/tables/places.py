@@ -89,6 +89,7 @@ vaults = Table(
     figure("life_version"),
     figure("life_written"),
     figure("head_term"),
+    Column("immutability", String(20), nullable=False, default="Disabled"),
     UniqueConstraint("subscription_id", "group_key", "name_key"),
 )
 
