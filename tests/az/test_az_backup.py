@@ -81,6 +81,24 @@ def test_a_vaults_life(az: Az) -> None:
     assert "ResourceNotFound" in gone.err
 
 
+@pytest.mark.az("backup vault create", "backup vault update", "backup vault show")
+def test_immutability_is_turned_on_and_locked(az: Az) -> None:
+    named, state = ("-g", "rg1", "-n", "az-held"), "--immutability-state"
+
+    def shown() -> str:
+        properties = az.json("backup", "vault", "show", *named)["properties"]
+        found: str = properties["securitySettings"]["immutabilitySettings"]["state"]
+        return found
+
+    az.run("backup", "vault", "create", *named, "-l", "local", state, "Unlocked")
+    assert shown() == "Unlocked"
+    az.run("backup", "vault", "update", *named, state, "Locked")
+    assert shown() == "Locked"
+    kept = az.run("backup", "vault", "update", *named, state, "Disabled", code=1)
+    assert "UserErrorUnsupportedVaultImmutabilityStateChange" in kept.err
+    az.run("backup", "vault", "delete", *named, "-y")
+
+
 @pytest.mark.az(
     "backup deleted-vault list", "backup deleted-vault get", "backup deleted-vault undelete"
 )

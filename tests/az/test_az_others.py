@@ -20,7 +20,6 @@ NONE = "there are none: this release protects folders and virtual machines"
 NO_KEY = "keys of your own are not used"
 NO_GUARD = "multi-user authorisation is not part of this release"
 NO_TIER = "there is no archive tier"
-NO_LOCK = "vaults that are immutable are refused"
 NO_COPY = "no second copy is made: --backup-storage-redundancy and --cross-region-restore-flag are "
 NO_COPY += "taken and change nothing"
 BUILT = ""  # it works on what there is
@@ -84,11 +83,8 @@ REFUSED: dict[tuple[str, ...], tuple[int, str, str]] = {
      "--encryption-key-id", "https://kv.vault.azure.net/keys/k/1"): (
         1, "Please enable identities", NO_KEY,
     ),
-    ("backup", "vault", "create", *SAFER, "-l", "local", "--immutability-state", "Unlocked"): (
-        1, "immutable vaults are not supported", NO_LOCK,
-    ),
-    ("backup", "vault", "update", *NAMED, "--immutability-state", "Locked"): (
-        1, "immutable vaults are not supported", NO_LOCK,
+    ("backup", "vault", "create", *SAFER, "-l", "local", "--immutability-state", "Locked"): (
+        1, "UserErrorUnsupportedVaultImmutabilityStateChange", BUILT,
     ),
     ("backup", "vault", "resource-guard-mapping", "show", *NAMED): (
         3, "ResourceNotFound", NO_GUARD,

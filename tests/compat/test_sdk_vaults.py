@@ -93,6 +93,29 @@ def test_a_vaults_life(sdk: Sdk) -> None:
     vaults.begin_delete(GROUP, "sdk-life").result()
 
 
+@pytest.mark.sdk("vaults.vaults.begin_create_or_update", "vaults.vaults.begin_update")
+def test_immutability_is_turned_on_and_off_until_it_is_locked(sdk: Sdk) -> None:
+    vaults = sdk.vaults.vaults
+
+    def state(asked: str) -> str:
+        settings = {"immutabilitySettings": {"state": asked}}
+        body = {"properties": {"securitySettings": settings}}
+        vaults.begin_update(GROUP, "sdk-held", body).result()
+        found = vaults.get(GROUP, "sdk-held")
+        check_shape(found)
+        held: str = found.properties.security_settings.immutability_settings.state
+        return held
+
+    vaults.begin_create_or_update(GROUP, "sdk-held", asked("sdk")).result()
+    states = ["Unlocked", "Disabled", "Unlocked", "Locked"]
+    assert [state(one) for one in states] == states
+    with pytest.raises(HttpResponseError) as refused:
+        state("Disabled")
+    assert refused.value.error.code == "UserErrorUnsupportedVaultImmutabilityStateChange"
+    assert state("Locked") == "Locked"
+    vaults.begin_delete(GROUP, "sdk-held").result()
+
+
 @pytest.mark.sdk("vaults.get_operation_status")
 def test_an_operation_of_a_vault(sdk: Sdk) -> None:
     told: list[str] = []
@@ -321,16 +344,20 @@ def test_a_vault_without_hosts_has_no_machine_to_protect(sdk: Sdk) -> None:
 @pytest.mark.sdk(
     "vaults.vaults.begin_create_or_update",
     "vaults.vaults.begin_update",
-    partly="vaults that are immutable or under a key of your own are refused; GeoRedundant is "
-    "taken and shown as LocallyRedundant, for no second copy is made",
+    partly="vaults under a key of your own are refused; GeoRedundant is taken and shown as "
+    "LocallyRedundant, for no second copy is made",
 )
 @pytest.mark.parametrize(
     "properties",
     [
-        {"securitySettings": {"immutabilitySettings": {"state": "Unlocked"}}},
+        {
+            "securitySettings": {
+                "immutabilitySettings": {"state": "Unlocked", "configuration": {"type": "Fixed"}}
+            }
+        },
         {"encryption": {"keyVaultProperties": {"keyUri": "https://keys.invalid/keys/one"}}},
     ],
-    ids=["immutable", "own key"],
+    ids=["held for other times", "own key"],
 )
 def test_a_protection_that_is_not_given_is_refused(sdk: Sdk, properties: dict[str, Any]) -> None:
     before = sdk.vaults.vaults.get(GROUP, VAULT)

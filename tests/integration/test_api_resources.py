@@ -189,11 +189,42 @@ def test_a_deleted_vault_is_listed_and_comes_back(live: LiveServer) -> None:
     assert live.get(f"{row['id']}/operations/{uuid.uuid4()}").status_code == 404
 
 
-def test_a_vault_shows_only_protections_it_has(live: LiveServer) -> None:
+def test_immutability_as_az_asks_for_it(live: LiveServer) -> None:
+    """The requests of ``az backup vault update --immutability-state``."""
     address = live.make_vault("asking")
-    locked = {"immutabilitySettings": {"state": "Locked"}}
-    answer = live.call("PATCH", address, {"properties": {"securitySettings": locked}})
-    assert answer.json()["error"]["code"] == "UserErrorNotSupported"
+
+    def ask(state: object, kind: str = "AsPerPolicy") -> httpx2.Response:
+        soft = {"enhancedSecurityState": "AlwaysOn", "softDeleteState": "AlwaysOn"}
+        settings = {
+            "softDeleteSettings": {**soft, "softDeleteRetentionPeriodInDays": 14},
+            "immutabilitySettings": {"state": state, "configuration": {"type": kind}},
+        }
+        return live.call("PATCH", address, {"properties": {"securitySettings": settings}})
+
+    change = "UserErrorUnsupportedVaultImmutabilityStateChange"
+    assert ask("Locked").json()["error"]["code"] == change
+    assert ask("Unlocked", "Fixed").json()["error"]["code"] == "UserErrorNotSupported"
+    for state in ("Unlocked", "Locked"):
+        assert ask(state).status_code in {200, 202}
+        shown = live.ok("GET", address)["properties"]["securitySettings"]
+        assert shown["immutabilitySettings"] == {"state": state}
+    for state in ("Unlocked", "Disabled"):
+        answer = ask(state)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, change)
+    for odd in (5, {}, "Open"):
+        assert ask(odd).status_code == 400
+    config = f"{address}/backupconfig/vaultconfig"
+    lower = {"properties": {"softDeleteRetentionPeriodInDays": 15}}
+    assert live.call("PATCH", config, lower).status_code == 200, "longer is fine"
+    lower["properties"]["softDeleteRetentionPeriodInDays"] = 14
+    kept = live.call("PATCH", config, lower)
+    assert kept.json()["error"]["code"] == "UserErrorVaultImmutable"
+
+
+def test_a_vault_that_is_not_immutable_says_so(live: LiveServer) -> None:
+    address = live.make_vault("plain")
+    shown = live.ok("GET", address)["properties"]["securitySettings"]
+    assert shown["immutabilitySettings"] == {"state": "Disabled"}
 
 
 def test_our_own_part_of_a_vault_is_ours_to_say(live: LiveServer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.cli.main import run
+from holdfast.cli.vault_life import immutability_text
 from holdfast.testing.arm_responder import Responder, responder
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -115,6 +116,46 @@ def test_setting_soft_delete(server: Responder, capsys: Capture) -> None:
     server.on(f"GET {VAULT}", body)
     assert run(["vault", "show", "office", "-g", "home"]) == 0
     assert "soft delete: 30 days, always on" in capsys.readouterr().out
+
+
+def test_setting_immutability(server: Responder, capsys: Capture) -> None:
+    def holding(state: str) -> dict[str, Any]:
+        shown = {"securitySettings": {"immutabilitySettings": {"state": state}}, "holdfast": {}}
+        return {"id": VAULT, "name": "office", "location": "local", "properties": shown}
+
+    server.on(f"PATCH {VAULT}", holding("Locked"))
+    words = ["vault", "update", "office", "-g", "home", "--immutability"]
+    assert run([*words, "unlocked"]) == 0
+    assert run([*words, "locked"]) == 2, "nobody is there to be asked"
+    assert "Nobody can undo that" in capsys.readouterr().err
+    assert run([*words, "locked", "--yes", "--soft-delete-days", "30"]) == 0
+    asked = [one.body["properties"] for one in server.requests(f"PATCH {VAULT}")]
+    assert [one["securitySettings"]["immutabilitySettings"]["state"] for one in asked] == [
+        "Unlocked", "Locked",
+    ]  # fmt: skip
+    assert asked[1]["securitySettings"]["softDeleteSettings"]
+    server.on(f"GET {VAULT}", holding("Locked"))
+    assert run(["vault", "show", "office", "-g", "home"]) == 0
+    said = capsys.readouterr().out
+    assert "immutability: on, locked for ever: no recovery point goes before it expires" in said
+    assert immutability_text(holding("Disabled")) == "off"
+    assert immutability_text(holding("Unlocked")).startswith("on, unlocked, can be turned off")
+
+
+def test_a_plan_says_that_the_change_is_refused(
+    server: Responder, tmp_path: Path, capsys: Capture
+) -> None:
+    counts = {"recoveryPoints": 3, "affected": 1, "expire": 1, "endSooner": 0, "endLater": 0}
+    told = {"code": "UserErrorVaultImmutable", "message": "daily 30 to 7 days"}
+    body = {"properties": {**counts, "dueAnyway": 0, "refused": told}, "value": []}
+    server.on(f"POST {VAULT}/providers/Holdfast.Backup/planPolicyChange", body)
+    file = tmp_path / "policy.json"
+    file.write_text("{}")
+    where = ["-g", "home", "-v", "office"]
+    assert run(["policy", "set", "nightly", "--file", str(file), "--plan", *where]) == 0
+    said = capsys.readouterr().out
+    assert "would be refused (UserErrorVaultImmutable): daily 30 to 7 days" in said
+    assert "to apply it" not in said
 
 
 def deleted_vault(name: str, number: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from holdfast.errors import UsageError
 
 Body = dict[str, Any]
 MAX_TAGS = 50
+AS_PER_POLICY = "AsPerPolicy"
 _SHAPE: Body = {
     "location": str,
     "tags": {},
@@ -19,7 +20,10 @@ _SHAPE: Body = {
     "properties": {
         "redundancySettings": {},
         "monitoringSettings": {"azureMonitorAlertSettings": {}, "classicAlertSettings": {}},
-        "securitySettings": {"softDeleteSettings": {}, "immutabilitySettings": {"state": str}},
+        "securitySettings": {
+            "softDeleteSettings": {},
+            "immutabilitySettings": {"state": str, "configuration": {}},
+        },
         "restoreSettings": {"crossSubscriptionRestoreSettings": {}},
         "encryption": {},
     },
@@ -39,6 +43,14 @@ def check_body(body: Body) -> None:
     asked = body.get("properties") or {}
     if (asked.get("encryption") or {}).get("keyVaultProperties"):
         raise no_customer_keys("encryption.keyVaultProperties")
+    held = (asked.get("securitySettings") or {}).get("immutabilitySettings") or {}
+    kind = (held.get("configuration") or {}).get("type") or AS_PER_POLICY
+    if kind != AS_PER_POLICY:
+        raise UsageError(
+            f"an immutability of the kind {str(kind)[:50]!r} is not supported by this release",
+            code="UserErrorNotSupported",
+            hint=f"recovery points are held as their policy says: leave it out, or {AS_PER_POLICY}",
+        )
 
 
 def _check_kinds(given: Body, shape: Body, where: str) -> None:
