@@ -56,6 +56,9 @@ def test_a_vault_is_changed_deleted_and_brought_back(world: World) -> None:
     changed = world.ok(*words, "--soft-delete", "enabled", "--soft-delete-days", "20").out
     assert rows_of(changed)[0]["name"] == "office"
     assert "soft delete: 20 days" in world.ok("vault", "show", "office", *HERE).out
+    world.ok(*words, "--immutability", "unlocked")
+    world.ok(*words, "--immutability", "locked", "--yes")
+    assert "immutability: on, locked for ever" in world.ok("vault", "show", "office", *HERE).out
 
     assert "deleted; with soft delete" in world.ok("vault", "delete", "office", *HERE, "--yes").out
     names = {row["name"] for row in rows_of(world.ok("vault", "list", *HERE).out)}

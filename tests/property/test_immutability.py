@@ -196,5 +196,5 @@ def test_soft_delete_is_not_lowered() -> None:
 
 def test_a_vault_with_points_is_not_deleted() -> None:
     check_vault_delete("v1", 0)
-    with pytest.raises(ConflictError, match="3 recovery point"):
+    with pytest.raises(ConflictError, match="3 recovery"):
         check_vault_delete("v1", 3)

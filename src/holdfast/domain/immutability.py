@@ -80,10 +80,6 @@ def changed(old: State, asked: Any) -> State:
     )
 
 
-def _blocked(what: str, hint: str) -> ConflictError:
-    return ConflictError(f"{what}: the vault is immutable", code=BLOCKED, hint=hint)
-
-
 # what is kept how long
 
 
@@ -137,10 +133,11 @@ def check_reduction(lost: Sequence[str], cut: int, what: str) -> None:
     is changed. ConflictError (UserErrorVaultImmutable)."""
     told = list(lost) or ([f"{cut} recovery point(s) would end sooner"] if cut else [])
     if told:
-        raise _blocked(
-            f"retention by {what} cannot be reduced ({'; '.join(told)})",
-            "keep every range for at least as many days; schedules may change, and protection may "
-            "be stopped with its data retained",
+        raise ConflictError(
+            f"retention by {what} cannot be reduced ({'; '.join(told)}): the vault is immutable",
+            code=BLOCKED,
+            hint="keep every range for at least as many days; schedules may change, and protection "
+            "may be stopped with its data retained",
         )
 
 
@@ -149,10 +146,11 @@ def check_increase(more: Sequence[str], suspended: Sequence[str], policy: str) -
     (UserErrorVaultImmutable)."""
     if more and suspended:
         names = ", ".join(suspended[:5])
-        raise _blocked(
+        raise ConflictError(
             f"retention by policy {policy} cannot be increased ({', '.join(more)}) while backups "
-            f"of {len(suspended)} of its items are suspended ({names})",
-            "resume them first, or give the items that run another policy",
+            f"of {len(suspended)} of its items are suspended ({names}): the vault is immutable",
+            code=BLOCKED,
+            hint="resume them first, or give the items that run another policy",
         )
 
 
@@ -163,20 +161,23 @@ def check_delete_data(item: str, ends: Sequence[datetime], now: datetime) -> Non
     if held:
         last = max(held)
         until = "for ever" if last == FOREVER else f"until {last:%Y-%m-%d %H:%M} UTC"
-        raise _blocked(
+        raise ConflictError(
             f"the data of {item} cannot be deleted, {len(held)} recovery point(s) have not "
-            f"expired and are kept {until}",
-            "stop protection and retain the data: holdfast item disable NAME, with --keep-policy "
-            "so that its points expire by their policy",
+            f"expired and are kept {until}: the vault is immutable",
+            code=BLOCKED,
+            hint="stop protection and retain the data: holdfast item disable NAME, with "
+            "--keep-policy so that its points expire by their policy",
         )
 
 
 def check_vault_delete(vault: str, points: int) -> None:
     """ConflictError (UserErrorVaultImmutable) when a vault that goes still holds points."""
     if points:
-        raise _blocked(
-            f"vault {vault} cannot be deleted, it holds {points} recovery point(s)",
-            "its deleted items go when their period ends; delete the vault after that",
+        raise ConflictError(
+            f"vault {vault} cannot be deleted, it is immutable and holds {points} recovery "
+            "point(s)",
+            code=BLOCKED,
+            hint="its deleted items go when their period ends; delete the vault after that",
         )
 
 
@@ -184,7 +185,9 @@ def check_soft_delete(old: SoftDelete, new: SoftDelete) -> None:
     """Deleted data stays for as long as before, or longer. ConflictError
     (UserErrorVaultImmutable)."""
     if (old.keeps and not new.keeps) or (old.keeps and new.days < old.days):
-        raise _blocked(
-            f"soft delete of {old.days} days cannot be shortened or turned off",
-            f"leave it on, for {old.days} days or more",
+        raise ConflictError(
+            f"soft delete of {old.days} days cannot be shortened or turned off: the vault is "
+            "immutable",
+            code=BLOCKED,
+            hint=f"leave it on, for {old.days} days or more",
         )
