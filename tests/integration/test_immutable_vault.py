@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.catalog import vaults
 from holdfast.domain.default_policies import default_policy
 from holdfast.errors import ConflictError
 from holdfast.services import containers as machines
@@ -18,6 +19,7 @@ from holdfast.services.policies import delete_policy, put_policy
 from holdfast.services.vaults import change_vault, create_vault
 from holdfast.testing.premises import ANN, GROUP, HOST, ITEM, VAULT, Premises
 from holdfast.testing.wait import eventually
+from holdfast.vaultstore.life import VaultLife
 
 BLOCKED = "UserErrorVaultImmutable"
 STATE_CHANGE = "UserErrorUnsupportedVaultImmutabilityStateChange"
@@ -60,6 +62,13 @@ def kept(days: int, at: str = "19:30") -> dict[str, Any]:
 
 def keep(here: Premises, days: int, at: str = "19:30", name: str = POLICY) -> None:
     put_policy(here.platform, here.vault, name, kept(days, at), by=ANN)
+
+
+def told(here: Premises) -> None:
+    """Wait until the vault knows what the catalog does."""
+    eventually(
+        lambda: here.vault.life_version == here.vault.life_written, "the vault is told", every=0.02
+    )
 
 
 def refused(call: object, code: str = BLOCKED) -> ConflictError:
@@ -179,9 +188,7 @@ def test_it_is_turned_off_until_it_is_locked(here: Premises) -> None:
 def test_an_import_sheds_no_lock(here: Premises, tmp_path: Path) -> None:
     lock(here)
     before = here.stored()
-    eventually(
-        lambda: here.vault.life_version == here.vault.life_written, "the vault is told", every=0.02
-    )
+    told(here)
     here.agent.stop()
     assert here.lose_server(tmp_path / "other").status == "Completed"
     assert here.vault.immutability == "Locked"
@@ -191,10 +198,23 @@ def test_an_import_sheds_no_lock(here: Premises, tmp_path: Path) -> None:
     assert here.stored() == before
 
 
+def test_an_older_copy_of_the_catalog_sheds_no_lock(here: Premises) -> None:
+    lock(here)
+    told(here)
+    with here.platform.catalog.write() as connection:
+        vaults.change_vault(connection, here.vault.id, immutability="Disabled", life_version=1)
+    opened = here.platform.vaults.open(here.vault.id)
+    assert opened.write_life(VaultLife(version=99)) == 99
+    life = opened.read_life()
+    assert life is not None and (life.version, life.immutability) == (99, "Locked")
+    here.platform.vaults.forget(here.vault.id)
+    here.platform.vaults.open(here.vault.id)
+    assert here.vault.immutability == "Locked"
+    refused(here.delete)
+
+
 def test_what_cannot_be_read_counts_as_immutable(here: Premises, tmp_path: Path) -> None:
-    eventually(
-        lambda: here.vault.life_version == here.vault.life_written, "the vault is told", every=0.02
-    )
+    told(here)
     for path in (here.vault_folder(here.vault.id) / "life").iterdir():
         path.write_bytes(b"damaged")
     here.agent.stop()

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from holdfast.catalog import items, policies, vaults
+from holdfast.catalog.database import Catalog
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.catalog.vaults import VaultRow
@@ -20,7 +21,8 @@ from holdfast.domain.lifecycle import SOFT_DELETED, STOPPED
 from holdfast.domain.soft_delete import SoftDelete, settings_of, written
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
-from holdfast.vaultstore.life import ItemLife, VaultLife
+from holdfast.vaultstore.life import LOCKED, ItemLife, VaultLife
+from holdfast.vaultstore.vault import Vault
 from holdfast.vaultstore.vaultclock import to_ns
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,21 @@ class LifeWriter:
             vaults.life_is_written(connection, current.id, there)
         self._later.pop(row.id, None)
         return 1
+
+
+def take_up_lock(catalog: Catalog, vault: Vault, row: VaultRow) -> None:
+    """A lock that the vault knows of counts, also where the catalog, an older copy, does not."""
+    if row.immutability == LOCKED:
+        return
+    try:
+        life = vault.read_life()
+    except HoldfastError as error:
+        log.warning("vault %s: whether it is locked cannot be read: %s", row.name, error.message)
+        return
+    if life is not None and life.immutability == LOCKED:
+        log.warning("vault %s is locked, as it says itself; the catalog did not know", row.name)
+        with catalog.write() as connection:
+            vaults.change_vault(connection, row.id, immutability=LOCKED)
 
 
 def life_of(connection: Connection, vault: VaultRow) -> VaultLife:

@@ -24,6 +24,7 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.jobs import heads
+from holdfast.jobs.life_writing import take_up_lock
 from holdfast.jobs.lost_points import reconcile
 from holdfast.ports.clock import Clock, Random
 from holdfast.ports.object_store import ObjectStore
@@ -109,6 +110,7 @@ class VaultDesk:
         except NotFoundError as error:
             raise store_missing(row) from error
         heads.compare(self._catalog, opened, row)
+        take_up_lock(self._catalog, opened, row)
         reconcile(self._catalog, opened, row.id, self._clock.now())
         return opened
 

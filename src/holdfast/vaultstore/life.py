@@ -16,6 +16,8 @@ from holdfast.vaultstore.beside import Beside
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 
+LOCKED = "Locked"  # as ``immutability``: it is never taken back
+
 
 class ItemLife(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One item. ``state``: ProtectionStopped or BackupsSuspended; ``policy``: of a suspended item,
@@ -44,7 +46,8 @@ _ROOM = Beside(layout.LIFE, ObjectKind.LIFE, "life", VaultLife)
 
 def write_life(core: VaultCore, life: VaultLife) -> int:
     """Make ``life`` what an import finds, unless the vault holds that version or a later one; the
-    version it holds then. IntegrityError while the log is in doubt."""
+    version it holds then. A lock that stands there stays. IntegrityError while the log is in
+    doubt."""
     held = life.version
 
     def newer(there: VaultLife | None) -> VaultLife | None:
@@ -52,6 +55,8 @@ def write_life(core: VaultCore, life: VaultLife) -> int:
         if there is not None and there.version >= life.version:
             held = there.version
             return None
+        if there is not None and there.immutability == LOCKED:
+            return msgspec.structs.replace(life, immutability=LOCKED)
         return life
 
     with core.lock:
