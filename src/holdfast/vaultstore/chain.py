@@ -21,7 +21,7 @@ from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.checkpoint import state_of
 from holdfast.vaultstore.checkpoints import Checkpoints, is_due
-from holdfast.vaultstore.head import HINT, Head, forked, rolled_back
+from holdfast.vaultstore.head import Head, cut_off, forked, rolled_back
 from holdfast.vaultstore.sealed import ServiceSeal
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.transitions import advance, next_state
@@ -100,6 +100,8 @@ class Chain:
         found = self.hash_at(seen.sequence)
         if here.term < seen.term or here.sequence < seen.sequence:
             self.contradiction = rolled_back(here, seen, by)
+        elif not found:
+            self.contradiction = cut_off(seen, by)
         elif found != seen.hash:
             self.contradiction = forked(here, seen, by)
         else:
@@ -204,15 +206,9 @@ class Chain:
             raise self._cut
 
     def _cut_off(self, found: bytes) -> IntegrityError:
-        head = layout.log_key(self.state.sequence)
         if found:
             return forked(self.head, self.head, "this process")
-        return IntegrityError(
-            f"log record {head}, which this process has read or written, is not in the store",
-            code="LogCut",
-            hint=HINT,
-            target=head,
-        )
+        return cut_off(self.head, "this process")
 
     def _read_on(self, last: int) -> None:
         if self.damage is not None:

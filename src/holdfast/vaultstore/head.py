@@ -16,6 +16,7 @@ import msgspec
 from blake3 import blake3
 
 from holdfast.errors import IntegrityError, UsageError
+from holdfast.vaultstore import layout
 
 HASH_BYTES = 32
 _MAC_BYTES = 32
@@ -65,6 +66,16 @@ def rolled_back(here: Head, seen: Head, by: str) -> IntegrityError:
         code="LogRolledBack",
         hint=HINT,
         target=seen.text,
+    )
+
+
+def cut_off(seen: Head, by: str) -> IntegrityError:
+    key = layout.log_key(seen.sequence)
+    return IntegrityError(
+        f"log record {key}, which {by} has seen, is not in the store",
+        code="LogCut",
+        hint=HINT,
+        target=key,
     )
 
 
