@@ -115,3 +115,32 @@ def test_a_plan_of_another_process_condemns_nothing_that_is_not_known_here() -> 
     fresh = open_vault(store, 9)
     assert LittleAgent(fresh, SeededRandom(8)).restore(wanted.rp_id) == FILES
     assert fresh.recovery_point(new.rp_id)
+
+
+class OldListing(StoreLayer):
+    """Lists key rings as they were when they were ``known``."""
+
+    known: frozenset[str] = frozenset()
+
+    def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
+        for info in super().list(prefix, after):
+            if "keyring/" not in info.key or info.key in self.known:
+                yield info
+
+
+@pytest.mark.parametrize("listed", ["none", "first"])
+def test_an_old_listing_hides_no_key_ring(listed: str) -> None:
+    """A vault could not be opened, or was opened by a ring that lacks the newest slots."""
+    inner = MemoryStore()
+    vault = new_vault(inner)
+    first = frozenset(info.key for info in inner.list("") if "keyring/" in info.key)
+    vault.export_key("a passphrase of some length")
+    store = OldListing(inner)
+    store.known = first if listed == "first" else frozenset()
+    again = open_vault(store)
+    assert len(first) < len([info for info in inner.list("") if "keyring/" in info.key])
+    assert _slots(again) == _slots(open_vault(inner)) != ()
+
+
+def _slots(vault: Vault) -> tuple[bytes, ...]:
+    return vault._core.rings.recovery

@@ -20,6 +20,7 @@ from holdfast.vaultstore.recovery_key import open_recovery_key
 from holdfast.vaultstore.values import Unlock
 
 SERVICE_FOLDER = "keyring/service/"
+GAP = 1  # numbers that may be missing in a row
 Opened = TypeVar("Opened")
 
 
@@ -102,8 +103,22 @@ def store_rings(
 
 
 def _names(store: ObjectStore, folder: str) -> list[str]:
-    names = [info.key for info in store.list(folder)]
-    return [name for name in names if name[len(folder) :].isdigit()]
+    """By number. A listing may be older than the store: the numbers after the last one it has are
+    looked at by name. One may be missing between two, where a change was cut off."""
+    listed = (info.key[len(folder) :] for info in store.list(folder))
+    numbers = {int(name) for name in listed if name.isdigit()}
+    at = max(numbers, default=0) + 1
+    last = at + GAP
+    while at <= last:
+        if store.size(_name(folder, at)) is not None:
+            numbers.add(at)
+            last = at + 1 + GAP
+        at += 1
+    return [_name(folder, number) for number in sorted(numbers)]
+
+
+def _name(folder: str, number: int) -> str:
+    return f"{folder}{number:08d}"
 
 
 def _newest_whole(

@@ -63,12 +63,12 @@ _AFTER = [
 _BEFORE = [
     *(f"read {room}" for room in ("log", "packs", "tables", "refsets", "keyring", "descriptor")),
     *(f"list {room}" for room in (*_ROOMS, "keyring")),
-    *("range packs", "size log", "size descriptor", "write packs"),
+    *("range packs", "size keyring", "size descriptor", "write packs"),
     *("clock", "random", "sync file", "name file", "sync folder"),
 ]
 _RARE = [  # they are passed in few seeds
     *("list probe", "list reserve", "read sessions"),
-    *("size packs", "size refsets", "size tables", "delete tables"),
+    *("size packs", "delete tables"),
 ]
 CRASH_PLACES: tuple[str, ...] = (
     *(f"{place}, before" for place in dict.fromkeys((*_BEFORE, *_AFTER, *_RARE))),
