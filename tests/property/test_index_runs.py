@@ -115,7 +115,7 @@ def test_what_is_in_files_is_not_read_when_it_is_opened(node: Node) -> None:
     node.is_right()
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "list", "junk", "rows"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "list", "nonsense", "junk", "rows"])
 def test_a_harmed_cache_is_built_again(node: Node, harm: str) -> None:
     longest = max(node.files, key=lambda path: path.stat().st_size)
     if harm == "cut":
@@ -124,6 +124,8 @@ def test_a_harmed_cache_is_built_again(node: Node, harm: str) -> None:
         longest.unlink()
     elif harm == "list":
         longest.with_name(LIST).write_bytes(b"[{")
+    elif harm == "nonsense":
+        longest.with_name(LIST).write_bytes(b'[{"name": "x", "rows": 0, "tables": []}]')
     elif harm == "rows":
         (node.folder / "rows").unlink()
     else:
@@ -167,3 +169,14 @@ def test_without_room_for_rows_it_says_so(tmp_path: Path, monkeypatch: pytest.Mo
 
 def _full(_fd: int, _offset: int, _length: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_damaged_run_ends_no_lookup(node: Node) -> None:
+    """A flipped bit of an ordinal hides a row, and every other is found."""
+    longest = max(node.files, key=lambda path: path.stat().st_size)
+    with longest.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x40")
+    node.open()
+    found = [node.index.find(rows["id"], EVERY) for _, rows in node.tables.values()]
+    assert sum(int((one == ABSENT).sum()) for one in found) == 1

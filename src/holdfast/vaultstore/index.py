@@ -132,7 +132,9 @@ class ChunkIndex:
 
     def _matches(self, ordinals: Places, asked: npt.NDArray[np.intp], query: _Query) -> Flags:
         table = self._rows.all()
-        good = (_words(table["id"][ordinals]) == _words(query.ids[asked])).all(axis=1)
+        there = (ordinals >= 0) & (ordinals < len(table))  # a damaged run is no run
+        ordinals = np.where(there, ordinals, 0)
+        good = there & (_words(table["id"][ordinals]) == _words(query.ids[asked])).all(axis=1)
         good &= query.usable.packs[table["pack"][ordinals]]
         if query.usable.writer is not None:
             good &= table["writer"][ordinals] == query.usable.writer

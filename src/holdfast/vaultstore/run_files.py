@@ -36,7 +36,7 @@ LIST = "runs.json"
 class _Listed(msgspec.Struct, frozen=True):
     name: str
     rows: int
-    tables: list[tuple[str, int, int]]
+    tables: list[tuple[bytes, int, int]]
 
 
 class RunFiles:
@@ -51,10 +51,10 @@ class RunFiles:
         the store holds."""
         found: list[SortedRun] = []
         for listed in self._listed():
-            tables = [TableSpan(bytes.fromhex(one), *rest) for one, *rest in listed.tables]
+            tables = [TableSpan(*one) for one in listed.tables]
             of_live = [one for one in tables if live.get(one.table_id) == (one.base, one.count)]
             is_worth = 2 * sum(one.count for one in of_live) >= listed.rows
-            if is_worth and max(one.base + one.count for one in tables) <= rows:
+            if is_worth and max((one.base + one.count for one in tables), default=0) <= rows:
                 found += self._mapped(listed.name, listed.rows, tuple(of_live))
         self._sweep(found)
         return sorted(found, key=len, reverse=True)
@@ -82,7 +82,7 @@ class RunFiles:
             _Listed(
                 run.name,
                 len(run),
-                [(one.table_id.hex(), one.base, one.count) for one in run.tables],
+                [(one.table_id, one.base, one.count) for one in run.tables],
             )
             for run in kept
         ]
