@@ -34,6 +34,7 @@ from holdfast.vaultstore.table import Bytes2D, Rows, Table, build_table, decode_
 from holdfast.vaultstore.trailers import rows_of_pack
 from holdfast.vaultstore.vaultclock import VaultClock
 
+UNOPENED, UNINDEXED = -1, -2  # instead of the record that the index is in step with
 SESSION_BYTES = 16  # the body of a refset object begins with the session that wrote it
 
 
@@ -74,7 +75,7 @@ class VaultCore:
         self._rows = rows
         self._loaded: set[bytes] = set()
         self._built: dict[bytes, Table] = {}
-        self._synced = -1
+        self._synced = UNOPENED
         self._session_keys: dict[bytes, bytes] = {}
         self._id_keys = rings.domain.id_keys
         self._vault_clock: VaultClock | None = None
@@ -157,7 +158,7 @@ class VaultCore:
         state = self.state
         if state.sequence == self._synced:
             return
-        if self._synced < 0:
+        if self._synced == UNOPENED:
             tables = state.tables.items()
             self.index.open_runs({one: (e.table.base, e.table.rows) for one, e in tables})
             self._loaded = self.index.tables()
@@ -218,6 +219,24 @@ class VaultCore:
             return None
         rows = build_table(b"", "", packs).rows
         return rows if len(rows) == entry.table.rows else None
+
+    def check_cache(self) -> None:
+        """Build the index anew when this node's cache of it is not what was put there: rows and
+        runs are used without being read first, and disks flip bits."""
+        with self.lock:
+            tables = dict(self.state.tables)
+        sound = self.index.is_sound()
+        for table_id, entry in tables.items():
+            with self.lock:
+                lost = table_id in self.lost_tables
+                sound &= lost or self._rows.is_sound(table_id, entry.table.base, entry.table.rows)
+        if not sound:
+            with self.lock:
+                self.index = ChunkIndex(self._rows)
+                self.index.drop_runs()
+                self._loaded.clear()
+                self._synced = UNINDEXED
+                self.sync()
 
     def rows_for_repair(self, table_id: bytes, entry: TableEntry) -> Rows | None:
         """The rows of a damaged table as it held them: out of its packs' trailers, or those this

@@ -18,7 +18,16 @@ import numpy.typing as npt
 from holdfast.vaultstore.refset import Ordinals, contains
 from holdfast.vaultstore.rowstore import RowStore
 from holdfast.vaultstore.run_files import RunFiles
-from holdfast.vaultstore.runs import EMPTY, Places, SortedRun, TableSpan, merged, run_of
+from holdfast.vaultstore.runs import (
+    EMPTY,
+    PIECE_ROWS,
+    Places,
+    SortedRun,
+    TableSpan,
+    fences_of,
+    merged,
+    run_of,
+)
 from holdfast.vaultstore.table import Bytes2D, Rows
 
 ABSENT = -1
@@ -55,6 +64,28 @@ class ChunkIndex:
         """Take what an earlier process left. ``live``: base and rows of each table."""
         if self._rows.runs is not None:
             self._runs = self._rows.runs.open(live, len(self._rows.all()))
+
+    def drop_runs(self) -> None:
+        """Forget what earlier processes left."""
+        if self._rows.runs is not None:
+            self._rows.runs.keep(())
+
+    def is_sound(self) -> bool:
+        """Whether every run says of its rows what they say themselves. Reads all of them."""
+        return all(self._is_sound(run) for run in list(self._runs))
+
+    def _is_sound(self, run: SortedRun) -> bool:
+        table = self._rows.all()
+        if not np.array_equal(run.fences, fences_of(run.prefixes)):
+            return False
+        for start in range(0, len(run), PIECE_ROWS):
+            piece = slice(start, start + PIECE_ROWS)
+            ordinals, prefixes = run.ordinals[piece], run.prefixes[piece]
+            if ordinals.min() < 0 or ordinals.max() >= len(table):
+                return False
+            if not np.array_equal(prefixes_of(table["id"][ordinals]), prefixes):
+                return False
+        return bool((run.prefixes[1:] >= run.prefixes[:-1]).all())
 
     def tables(self) -> set[bytes]:
         """The tables whose rows are found."""

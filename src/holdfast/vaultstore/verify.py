@@ -89,6 +89,7 @@ def diagnose(core: VaultCore, keys: Collection[str]) -> list[Damage]:
 def _small_objects(core: VaultCore, items: Sequence[str] | None) -> _Work:
     """A run that has looked at everything but packs."""
     core.refresh()
+    core.check_cache()
     work = _Work()
     _check_log(core, work)
     _check_rings(core, work)
