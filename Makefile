@@ -65,9 +65,9 @@ test-api-fuzz: setup
 test-vm: setup
 	$(PYTEST) tests/vm; code=$$?; rm -rf "$$folder"; exit $$code; }
 
-# One worker: az keeps one profile, and the tests share one vault.
+# The tests of a file share one vault and one profile of az, so a file stays with its worker.
 test-az: setup .venv-az/.ready
-	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native --basetemp="$$folder/tests" tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
+	$(PYTEST) --dist loadfile tests/az; code=$$?; rm -rf "$$folder"; exit $$code; }
 
 .venv-az/.ready: requirements/az.lock
 	@echo "setting up .venv-az (azure-cli, hash-pinned)"

@@ -34,7 +34,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def shell(world: World) -> Iterator[Az]:
     made = log_in(PROGRAM, world)
+    made.warm_up()
     yield made
+    made.cool_down()
     compatibility.note_requests(TESTS, made.sent)
 
 

@@ -36,7 +36,9 @@ def shell(farm: Farm) -> Iterator[Az]:
     server = farm.server
     where: Any = SimpleNamespace(port=server.port, server_data=server.data, folder=farm.folder)
     made = log_in(PROGRAM, where)
+    made.warm_up()
     yield made
+    made.cool_down()
     compatibility.note_requests(TESTS, made.sent)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.testing.azure_sdk import address, admin
+from holdfast.testing.warm_az import WarmAz
 from holdfast.testing.world import Answer, World, free_port
 
 SECONDS = 240
@@ -23,20 +24,31 @@ SECONDS = 240
 @dataclass
 class Az:
     """A user's shell: a profile of its own, our CA, and no way to the Internet. ``sent``: the
-    requests of each command, as the server's ``log`` has them."""
+    requests of each command, as the server's ``log`` has them. ``warm``: what runs the commands
+    once it is warmed up; without it each is a process from its first import on."""
 
     program: Path
     environment: dict[str, str]
     typed: list[str] = field(default_factory=list)
     log: Path | None = None
+    warm: WarmAz | None = None
     sent: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     def run(self, *words: str | Path, code: int = 0) -> Answer:
         """One command, which must end with ``code``."""
         self.typed.append(" ".join(map(str, words)))
         before = self.log.stat().st_size if self.log else 0
-        done = subprocess.run(
-            [str(self.program), *map(str, words)],
+        done = self._done([str(word) for word in words])
+        if self.log:
+            self.sent.setdefault(command_of(words), set()).update(_requests(self.log, before))
+        assert done.returncode == code, f"az {self.typed[-1]}: {done.returncode}\n{done.stderr}"
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def _done(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        if self.warm is not None:
+            return self.warm.run(words, SECONDS)
+        return subprocess.run(
+            [str(self.program), *words],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -44,10 +56,16 @@ class Az:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        if self.log:
-            self.sent.setdefault(command_of(words), set()).update(_requests(self.log, before))
-        assert done.returncode == code, f"az {self.typed[-1]}: {done.returncode}\n{done.stderr}"
-        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def warm_up(self) -> None:
+        """Run the commands that follow with what azure-cli imports already loaded. Ended by
+        ``cool_down``."""
+        self.warm = WarmAz(self.program.with_name("python"), self.environment)
+
+    def cool_down(self) -> None:
+        if self.warm is not None:
+            self.warm.end()
+            self.warm = None
 
     @contextmanager
     def start(self, *words: str | Path) -> Iterator[Running]:
