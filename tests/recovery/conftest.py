@@ -25,10 +25,13 @@ def _running(name: str, request: pytest.FixtureRequest, folder: Path) -> Iterato
         yield made
 
 
-@pytest.fixture(params=GROUNDS)
-def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
-    """A running world with small packs and short leases."""
-    with _running(str(request.param), request, tmp_path) as made:
+@pytest.fixture(scope="module", params=GROUNDS)
+def yard(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ground]:
+    """A running world with small packs and short leases; each test has items of its own there."""
+    name = str(request.param)
+    with _running(name, request, tmp_path_factory.mktemp(name)) as made:
         yield made
 
 

@@ -6,11 +6,13 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from holdfast.testing.killing import in_s3, kill_and_go_on, points_of
+from holdfast.testing.killing import copy_yard, in_s3, kill_and_go_on, points_of, prepare_yard
 from holdfast.testing.servers import Postgres, S3Service
 
 KINDS = ["backup", "incremental", "restore", "expire", "collect", "verify", "purge"]
@@ -30,20 +32,27 @@ def is_border(point: str) -> bool:
 def test_every_step_border(
     kind: str, engine: str, tmp_path: Path, s3_service: S3Service, request: pytest.FixtureRequest
 ) -> None:
-    def url(name: str) -> str:
+    def copied(name: str, store: Mapping[str, str] | None = None) -> str:
+        """The catalog of a copy of what was prepared once."""
+        copy_yard(prepared, tmp_path / name, store)
+        return url(name, database)
+
+    def url(name: str, template: str = "template1") -> str:
         if engine == "sqlite":
             return f"sqlite:///{tmp_path / name / 'catalog.sqlite'}"
         server: Postgres = request.getfixturevalue("postgres_server")
-        return server.database()
+        return server.database(template)
 
-    passed = points_of(tmp_path / "whole", url("whole"), kind)
+    prepared, first = tmp_path / "prepared", url("prepared")
+    database = str(make_url(first).database)
+    prepare_yard(prepared, first, kind)
+    passed = points_of(tmp_path / "whole", copied("whole"), kind)
     passed = [point for point in passed if is_border(point)]
     assert len(passed) >= 6
     for number, point in enumerate(passed):
-        name = f"killed-{number}"
-        remote = number % 2 == (engine == "postgresql")
-        store = in_s3(s3_service, tmp_path / name) if remote else None
-        found = kill_and_go_on(tmp_path / name, url(name), kind, point, store=store)
+        folder, remote = tmp_path / f"killed-{number}", number % 2 == (engine == "postgresql")
+        store = in_s3(s3_service, folder) if remote else None
+        found = kill_and_go_on(folder, copied(folder.name, store), kind, point, store=store)
         if found.was_active:
             assert "resumed" in found.history, point
         else:  # it may end while the agent still hears that its report was taken

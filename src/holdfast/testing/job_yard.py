@@ -45,6 +45,7 @@ from holdfast.vaultstore.vault import Vault
 VAULT_ID = "5b1f3c52-0000-4000-8000-000000000001"
 PLATFORM_KEY = bytes(range(32))
 STORE = "YARD_STORE"
+PREPARED = "prepared"  # in the folder of a yard: the words for its job
 FILES = {b"a/%d" % number: bytes([number]) * 5000 for number in range(20)}
 INCREMENTAL = "incremental"  # a backup after one of FILES
 CHANGED = {**FILES, b"new": b"n" * 9000}
@@ -319,12 +320,35 @@ def yard_store(folder: Path, environment: Mapping[str, str]) -> ObjectStore:
     return open_store(found["url"], found["credentials"])
 
 
-def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> None:
-    """One server's life; output goes to ``yard.log``. The process is gone as soon as the job and
-    who worked for it have ended, without a farewell."""
+def prepare(folder: Path, url: str, kind: str) -> None:
+    """A server's life before it is asked for a job of this kind, as a process; ``live`` in this
+    folder, or in a copy of it, goes on from there."""
+    _log_to(folder)
+    with JobYard(folder, url) as yard:
+        words = _prepare(yard, kind)
+        yard.rest()
+    (folder / PREPARED).write_text(json.dumps(words))
+
+
+def _prepared(yard: JobYard, folder: Path, kind: str) -> Mapping[str, Any]:
+    """What was prepared in this folder; otherwise it is done now."""
+    words = folder / PREPARED
+    if words.exists():
+        found: dict[str, Any] = json.loads(words.read_text())
+        return found
+    return _prepare(yard, kind)
+
+
+def _log_to(folder: Path) -> None:
     with (folder / "yard.log").open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+
+
+def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> None:
+    """One server's life; output goes to ``yard.log``. The process is gone as soon as the job and
+    who worked for it have ended, without a farewell."""
+    _log_to(folder)
     os.environ.update(environment)
     marker = folder / f"submitted-{kind}"
     store, driver = yard_store(folder, environment), environment.get("YARD_DRIVER", "yard")
@@ -337,7 +361,7 @@ def live(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> N
         if marker.exists():
             job_id = marker.read_text()
         else:
-            prepared = _prepare(yard, kind)
+            prepared = _prepared(yard, folder, kind)
             yard.rest()  # or its last points would count as the job's own
             crashpoint.arm(os.environ)
             yard.agent.files = files

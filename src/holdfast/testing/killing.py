@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
+from holdfast.adapters.object_store.local import LocalStore
 from holdfast.catalog import items, jobs, points, tables
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.identifiers import id_bytes
@@ -23,6 +26,7 @@ from holdfast.testing.job_yard import (
     VAULT_ID,
     JobYard,
     live,
+    prepare,
     yard_store,
 )
 from holdfast.testing.servers import S3Service
@@ -51,7 +55,30 @@ def in_s3(service: S3Service, folder: Path) -> dict[str, str]:
 
 def run_yard(folder: Path, url: str, kind: str, environment: Mapping[str, str]) -> int:
     """One server's life as a process; its exit code."""
-    process = _FORKING.Process(target=live, args=(folder, url, kind, environment))
+    return _run(folder, live, (folder, url, kind, environment))
+
+
+def prepare_yard(folder: Path, url: str, kind: str) -> None:
+    """A yard in which only the job of this kind is missing, to be copied."""
+    folder.mkdir(parents=True)
+    code = _run(folder, prepare, (folder, url, kind))
+    assert code == 0, (folder / "yard.log").read_text()[-3000:]
+
+
+def copy_yard(prepared: Path, folder: Path, place: Mapping[str, str] | None) -> None:
+    """The files of a prepared yard once more, and its vault to where ``place`` (see ``in_s3``)
+    says. An SQLite catalog is among the files; another is the caller's to copy."""
+    shutil.copytree(prepared, folder)
+    if place:
+        target = yard_store(folder, place)
+        source = LocalStore(folder / "vaults")
+        for found in source.list(""):
+            target.create(found.key, source.read(found.key))
+        shutil.rmtree(folder / "vaults")
+
+
+def _run(folder: Path, life: Callable[..., None], words: tuple[Any, ...]) -> int:
+    process = _FORKING.Process(target=life, args=words)
     process.start()
     process.join(PROCESS_SECONDS)
     if process.exitcode is None:
@@ -63,7 +90,7 @@ def run_yard(folder: Path, url: str, kind: str, environment: Mapping[str, str]) 
 
 def points_of(folder: Path, url: str, kind: str) -> list[str]:
     """Every crash point a job of this kind passes, in order, as ``NAME@N``."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "points"
     code = run_yard(folder, url, kind, {"HOLDFAST_TEST_CRASH_LOG": str(log)})
     if code != 0:
