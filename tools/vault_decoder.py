@@ -457,6 +457,14 @@ class Vault:
         elif name == "table-repaired":
             old = self.tables.pop(operation["table_id"])
             self.tables[operation["table"]["table_id"]] = {**old, "table": operation["table"]}
+        elif name == "packs-rewritten":
+            made = [one["pack"] for one in operation["packs"]]
+            self.packs.update((pack["pack_id"], pack) for pack in made)
+            for replaced in operation["tables"]:
+                old = self.tables.pop(replaced["table_id"])
+                packs = [*old["packs"], *(p for p in made if p["pack_id"] in replaced["packs"])]
+                new = {**old, "table": replaced["table"], "packs": packs}
+                self.tables[replaced["table"]["table_id"]] = new
         elif name not in SAYS_NOTHING_OF_CHUNKS:
             raise Unreadable(f"a newer version wrote {name!r} into the log")
 

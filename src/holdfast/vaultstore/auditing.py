@@ -151,6 +151,10 @@ def _of(op: log.Operation, sizes: dict[bytes, int]) -> Iterator[Change]:
         case log.PacksAdded():
             sizes |= {pack.pack_id: pack.size for pack in op.packs}
             yield _packs("packs added", tuple(pack.pack_id for pack in op.packs), sizes)
+        case log.PacksRewritten():
+            sizes |= {made.pack.pack_id: made.pack.size for made in op.packs}
+            names = tuple(made.pack.pack_id for made in op.packs)
+            yield _packs("packs rewritten", names, sizes)
         case log.PacksCondemned():
             yield _packs("packs condemned", op.packs, sizes)
         case log.PacksSwept():

@@ -46,6 +46,7 @@ class PackKept(_Kept, frozen=True, kw_only=True):
     condemned_at: int | None
     lock_until_ns: int | None = None
     copies: tuple[Any, ...] = ()
+    births: tuple[log.PackBirth, ...] = ()
 
 
 class TableKept(_Kept, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ class TableKept(_Kept, frozen=True, kw_only=True):
     packs: tuple[bytes, ...]
     first_pack: int
     container: int
+    moved: tuple[tuple[bytes, int], ...] = ()
 
 
 class SealingKept(_Kept, frozen=True, kw_only=True):
@@ -155,6 +157,7 @@ def _pack(entry: PackEntry) -> PackKept:
         added_by=entry.added_by,
         added_sequence=entry.added_sequence,
         condemned_at=entry.condemned_at,
+        births=entry.births,
     )
 
 
@@ -164,6 +167,7 @@ def _table(entry: TableEntry) -> TableKept:
         packs=entry.packs,
         first_pack=entry.first_pack,
         container=entry.container,
+        moved=entry.moved,
     )
 
 
@@ -217,11 +221,13 @@ def _entry_of(kept: PackKept) -> PackEntry:
         hash=kept.hash,
         header_hash=kept.header_hash,
     )
-    return PackEntry(kept.ordinal, pack, kept.added_by, kept.added_sequence, kept.condemned_at)
+    return PackEntry(
+        kept.ordinal, pack, kept.added_by, kept.added_sequence, kept.condemned_at, kept.births
+    )
 
 
 def _table_of(kept: TableKept) -> TableEntry:
     table = log.TableAdded(
         table_id=kept.table_id, base=kept.base, rows=kept.rows, size=kept.size, hash=kept.hash
     )
-    return TableEntry(table, kept.packs, kept.first_pack, kept.container)
+    return TableEntry(table, kept.packs, kept.first_pack, kept.container, kept.moved)

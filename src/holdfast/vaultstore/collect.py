@@ -6,6 +6,9 @@
 2. Fence: sessions that were open before that record may still read or rely on them. They are open
    in the log, so they are known; the sweep waits until each has ended by record.
 3. Sweep: objects are deleted, then a record says so. A crash in between repeats the deletion.
+4. Rewrite, if asked: what is needed of packs that are mostly dead is moved into new ones
+   (``rewriter``). They are as dead as any other then, and steps 1 to 3 take them. It comes last,
+   so that freeing room needs none.
 
 Every step is safe from any process at any time, stops anywhere, and is idempotent.
 """
@@ -26,6 +29,8 @@ from holdfast.vaultstore.liveness import (
 )
 from holdfast.vaultstore.orphans import find_orphans
 from holdfast.vaultstore.reserve import Reserve, append_freeing
+from holdfast.vaultstore.rewriter import Limits, Rewriter, Rewritten
+from holdfast.vaultstore.rewriting import batches_of, copied_by, sparse_packs
 from holdfast.vaultstore.state import LogState, PackEntry
 from holdfast.vaultstore.values import CollectBudget, CollectPlan, CollectResult
 
@@ -46,7 +51,7 @@ class _Run:
     swept: int = 0
     orphans: int = 0
     left: bool = False
-    tables: list[bytes] = field(default_factory=list)
+    rewritten: Rewritten = field(default_factory=Rewritten)
 
     def may_go_on(self) -> bool:
         budget = self.budget
@@ -67,11 +72,12 @@ class _Run:
 class Collector:
     """Plans and runs collects of one vault."""
 
-    def __init__(self, core: VaultCore, reserve: Reserve) -> None:
+    def __init__(self, core: VaultCore, reserve: Reserve, rewriter: Rewriter) -> None:
         self._core = core
         self._reserve = reserve
+        self._rewriter = rewriter
 
-    def plan(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
+    def plan(self, spare_jobs: Collection[bytes] = (), rewrite_below: float = 0.0) -> CollectPlan:
         """What a collect would do now. Takes the lock only for moments. NotFoundError
         (VaultStoreMissing): what is missing as a whole is not judged."""
         core = self._core
@@ -83,6 +89,9 @@ class Collector:
         needed = liveness.needed()
         live = [e for e in state.packs.values() if needed[e.ordinal] and e.condemned_at is None]
         sparse = [e for e in live if liveness.dead_bytes[e.ordinal] > 0]
+        worth = sparse_packs(state, liveness, rewrite_below, spare_jobs)
+        batches = batches_of(worth, self._rewriter.target_bytes)
+        rewrite = [one.entry for batch in batches for one in batch]
         return CollectPlan(
             basis=state.sequence,
             refsets=tuple(liveness.refsets),
@@ -98,6 +107,9 @@ class Collector:
             live_bytes=_bytes(live),
             sparse_packs=len(sparse),
             sparse_dead_bytes=int(sum(liveness.dead_bytes[entry.ordinal] for entry in sparse)),
+            rewrite=tuple(entry.pack.pack_id for entry in rewrite),
+            rewrite_bytes=_bytes(rewrite),
+            rewrite_copy_bytes=sum(copied_by(batch) for batch in batches),
         )
 
     def run(
@@ -113,13 +125,16 @@ class Collector:
             core.refresh()
             core.refuse_in_doubt()
             core.clock.require_trust(core.state.time_ns, "collect")
-        plan = plan or self.plan()
+        plan = plan or self.plan(rewrite_below=budget.rewrite_below)
         run = _Run(budget, progress, cancelled)
         run.total = plan.condemn_bytes + plan.sweep_bytes + plan.orphan_bytes
+        run.total += plan.rewrite_bytes
         if run.may_go_on():
-            self._condemn(plan, run)
+            self._condemn(plan.refsets, plan.condemn, run)
         self._sweep(run)
         self._delete_orphans(plan, run)
+        if plan.rewrite and run.may_go_on():
+            self._rewrite(plan, run)
         self._reserve.restore()
         _, fenced, _ = sweepable(core.state)
         return CollectResult(
@@ -129,27 +144,46 @@ class Collector:
             freed_bytes=run.freed,
             fenced_packs=len(fenced),
             complete=not run.left and not fenced,
+            rewritten_packs=run.rewritten.packs,
+            written_bytes=run.rewritten.written_bytes,
+            full=run.rewritten.full,
         )
 
-    def _condemn(self, plan: CollectPlan, run: _Run) -> None:
+    def _rewrite(self, plan: CollectPlan, run: _Run) -> None:
+        """Move what is needed, and collect what that left behind."""
         core = self._core
-        computed_from = frozenset(plan.refsets)
+        run.rewritten = self._rewriter.run(plan.rewrite, Limits(run.may_go_on, lambda _count: None))
+        run.left |= run.rewritten.left
+        if run.rewritten.packs and run.may_go_on():
+            state, liveness = undisturbed(core, lambda: _judged(core, core.state))
+            emptied = set(plan.rewrite)
+            packs = [one.pack.pack_id for one in condemnable(state, liveness)]
+            chosen = [pack_id for pack_id in packs if pack_id in emptied]
+            self._condemn(tuple(liveness.refsets), chosen, run)
+            self._sweep(run)
+
+    def _condemn(self, refsets: Sequence[str], chosen: Sequence[bytes], run: _Run) -> None:
+        core = self._core
+        computed_from = frozenset(refsets)
+        condemned = 0
 
         def condemning(state: LogState) -> Sequence[log.Operation]:
+            nonlocal condemned
             points = needed_points(state).values()
             newer = [point for point in points if point.op.refset.name not in computed_from]
             touched = packs_touched(core, state, newer)
             packs = tuple(
                 pack_id
-                for pack_id in plan.condemn
+                for pack_id in chosen
                 if pack_id in state.packs
                 and state.packs[pack_id].condemned_at is None
                 and pack_id not in touched
             )
-            run.condemned = len(packs)
+            condemned = len(packs)
             return (log.PacksCondemned(packs=packs),) if packs else ()
 
         undisturbed(core, lambda: append_freeing(core, condemning))
+        run.condemned += condemned
 
     def _sweep(self, run: _Run) -> None:
         """Delete condemned packs past their fence, in batches that each end with a record."""
@@ -175,7 +209,7 @@ class Collector:
             dropped[:] = [
                 table_id
                 for table_id, table in state.tables.items()
-                if all(pack_id in gone or pack_id not in state.packs for pack_id in table.packs)
+                if all(pack_id in gone or pack_id not in state.packs for pack_id in table.all_packs)
             ]
             if not packs:
                 return ()

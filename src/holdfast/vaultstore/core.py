@@ -73,7 +73,9 @@ class VaultCore:
         self.quarantined: frozenset[str] = frozenset()
         self.unlogged: dict[bytes, SessionEntry] = {}  # restores from a log nothing is appended to
         self._rows = rows
+        self.moves = 0  # how often rows of the index came to say that frames lie elsewhere
         self._loaded: set[bytes] = set()
+        self._found: dict[int, bytes] = {}  # base and name of the tables the index finds
         self._built: dict[bytes, Table] = {}
         self._synced = UNOPENED
         self._session_keys: dict[bytes, bytes] = {}
@@ -161,7 +163,8 @@ class VaultCore:
         if self._synced == UNOPENED:
             tables = state.tables.items()
             self.index.open_runs({one: (e.table.base, e.table.rows) for one, e in tables})
-            self._loaded = self.index.tables()
+            self._found = self.index.by_base()
+            self._loaded = set(self._found.values())
         for table_id, entry in state.tables.items():
             if table_id not in self._loaded:
                 self._load(table_id, entry)
@@ -183,11 +186,17 @@ class VaultCore:
                 self.lost_tables.add(table_id)
                 self._rows.put(base, empty_rows(count))
                 return
-            rows["pack"] += entry.first_pack
+            numbers = np.array(entry.numbers, np.uint32)
+            rows["pack"] = numbers[rows["pack"]]
             rows["writer"] = entry.container
             self._rows.put(base, rows)
             self._rows.note_table(table_id, base, count)
-        self.index.add_stored(base, count, table_id)
+        self.moves += bool(entry.moved)
+        if base in self._found:
+            self.index.rename(self._found[base], table_id)
+        else:
+            self.index.add_stored(base, count, table_id)
+        self._found[base] = table_id
 
     def _rows_of(self, table_id: bytes, entry: TableEntry) -> Rows | None:
         built = self._built.get(table_id)
@@ -205,12 +214,15 @@ class VaultCore:
         if hash_object(data) != entry.table.hash:
             raise IntegrityError("its hash is not the one in the log", code="TableDamaged")
         table = decode_table(self.seal.open(ObjectKind.TABLE, data))
-        if len(table.rows) != entry.table.rows or table.header.packs != entry.packs:
+        if len(table.rows) != entry.table.rows or table.header.packs != entry.all_packs:
             raise IntegrityError("it contradicts the log", code="TableDamaged")
         return table
 
     def _rows_from_packs(self, entry: TableEntry) -> Rows | None:
-        """Rows of a lost table, from its packs' trailers; None when one of those is lost too."""
+        """Rows of a lost table, from its packs' trailers; None when one of those is gone or lost,
+        or when rows were moved: a trailer does not say which ordinals they had."""
+        if entry.moved:
+            return None
         packs = []
         try:
             for pack_id in entry.packs:
@@ -234,6 +246,7 @@ class VaultCore:
             with self.lock:
                 self.index = ChunkIndex(self._rows)
                 self.index.drop_runs()
+                self._found.clear()
                 self._loaded.clear()
                 self._synced = UNINDEXED
                 self.sync()
@@ -246,7 +259,7 @@ class VaultCore:
         known = table_id not in self.lost_tables and self._rows.is_sound(table_id, base, count)
         if rows is None and known:
             rows = self.index.view(base, count).copy()
-            rows["pack"] -= entry.first_pack
+            rows["pack"] = entry.places_of(rows["pack"])
             rows["writer"] = 0
         return rows
 
@@ -319,13 +332,14 @@ class VaultCore:
             self.damaged = refset.union((others, damaged))
 
     def ordinals_of(self, entry: PackEntry) -> refset.Ordinals:
-        """All chunks of a pack, as far as its table is known. Caller holds the lock."""
+        """All chunks of a pack, as far as its tables are known. Caller holds the lock."""
+        found: list[refset.Ordinals] = []
         for table in self.state.tables.values():
-            if entry.pack.pack_id in table.packs:
+            if entry.pack.pack_id in table.all_packs:
                 rows = self.index.view(table.table.base, table.table.rows)
                 places = np.flatnonzero((rows["pack"] == entry.ordinal) & (rows["clen"] > 0))
-                return (places + table.table.base).astype(np.uint64)
-        return refset.union(())
+                found.append((places + table.table.base).astype(np.uint64))
+        return refset.union(found)
 
     def session_key(self, session_id: bytes) -> bytes:
         """The key that sealed a session's packs. IntegrityError (SessionKeyForged),

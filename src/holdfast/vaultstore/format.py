@@ -38,6 +38,8 @@ ZERO_NONCE = bytes(12)
 
 FeatureSet = Literal["read", "write", "delete", "check"]
 _SETS: tuple[FeatureSet, ...] = ("read", "write", "delete", "check")
+MOVED_FRAMES = 1  # to read: frames may lie in other packs than those they were added with
+KNOWN_FEATURES: tuple[int, int, int, int] = (MOVED_FRAMES, 0, 0, 0)
 
 
 class ObjectKind(IntEnum):
@@ -85,7 +87,8 @@ class Header:
 
     def require(self, operation: FeatureSet) -> None:
         """Refuse ``operation`` when the object was made with features unknown to us."""
-        if self.features[_SETS.index(operation)]:
+        number = _SETS.index(operation)
+        if self.features[number] & ~KNOWN_FEATURES[number]:
             raise IntegrityError(
                 f"a newer version made this {self.kind.name.lower()} object; "
                 f"this one may not {operation} it",

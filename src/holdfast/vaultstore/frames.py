@@ -9,10 +9,11 @@ import numpy as np
 
 from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
 from holdfast.ports.object_store import Buffer
-from holdfast.vaultstore import layout, log
+from holdfast.vaultstore import layout
+from holdfast.vaultstore.births import Births, binding_of, births_of
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.refset import Ordinals
-from holdfast.vaultstore.seal import FrameBinding, check_id, frame_key, open_frame, pack_key
+from holdfast.vaultstore.seal import check_id, open_frame
 from holdfast.vaultstore.table import Rows
 
 GAP_BYTES = 64 * 1024  # [bytes] read through smaller gaps rather than ask twice
@@ -48,30 +49,6 @@ def runs_of(rows: Rows) -> list[Run]:
     return runs
 
 
-def moved() -> IntegrityError:
-    """A frame that left the pack of its birth."""
-    return IntegrityError(
-        "a frame was moved by a newer version", code="FormatTooNew", hint="upgrade Holdfast"
-    )
-
-
-def binding_of(row: np.void, pack: log.PackAdded) -> FrameBinding:
-    """What the frame's authenticated data names. IntegrityError for frames that were moved, which
-    this version does not write."""
-    if int(row["origin"]):
-        raise moved()
-    return FrameBinding(
-        pack.header_hash,
-        int(row["birth_frame"]),
-        int(row["kind"]),
-        row["id"].tobytes(),
-        int(row["clen"]),
-        int(row["ulen"]),
-        int(row["codec"]),
-        int(row["flags"]),
-    )
-
-
 class ChunkReader:
     """Opens chunks of a vault by ordinal or id, verified against their ids."""
 
@@ -95,13 +72,12 @@ class ChunkReader:
         core = self._core
         with core.lock:
             entry = core.state.packs.get(core.pack_names.get(number, b""))
-            session_key = core.session_key(entry.pack.session_id) if entry is not None else b""
+            births = births_of(core, entry) if entry is not None else ()
         if entry is None:
             gone = ObjectMissingError(f"pack number {number} was collected")
             yield from ((index, gone) for index in range(len(rows)))
             return
         pack = entry.pack
-        k_pack = pack_key(session_key, pack.pack_id)
         key = layout.pack_key(pack.session_id, pack.pack_id)
         for run in runs_of(rows):
             try:
@@ -112,14 +88,12 @@ class ChunkReader:
             for index in run.members:
                 start = int(rows[index]["offset"]) - run.offset
                 sealed = data[start : start + int(rows[index]["clen"])]
-                yield index, self._open(rows[index], pack, k_pack, sealed)
+                yield index, self._open(rows[index], births, sealed)
 
-    def _open(
-        self, row: np.void, pack: log.PackAdded, k_pack: bytes, sealed: Buffer
-    ) -> Buffer | HoldfastError:
+    def _open(self, row: np.void, births: Births, sealed: Buffer) -> Buffer | HoldfastError:
         try:
-            binding = binding_of(row, pack)
-            plain = open_frame(frame_key(k_pack, binding.frame), binding, sealed)
+            key, binding = binding_of(row, births)
+            plain = open_frame(key, binding, sealed)
             check_id(self._core.id_keys, binding, plain)
         except IntegrityError as error:
             return error

@@ -88,7 +88,7 @@ def brought_copies(core: VaultCore, point: Point) -> bool:
     keys, job = state.sealing_keys, (point.op.item_key, point.op.job_id)
     sent = {name for name, key in keys.items() if (key.item_key, key.job_id) == job}
     for entry in state.tables.values():
-        packs = (state.packs[pack_id] for pack_id in entry.packs if pack_id in state.packs)
+        packs = (state.packs[pack_id] for pack_id in entry.all_packs if pack_id in state.packs)
         if any(one.pack.session_id in sent for one in packs):
             first, end = entry.table.base, entry.table.base + entry.table.rows
             if bool(((copies >= first) & (copies < end)).any()):

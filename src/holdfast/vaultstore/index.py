@@ -10,7 +10,7 @@ reads none of it. Nothing here is truth: all of it is rebuilt from the sealed ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,22 @@ class ChunkIndex:
 
     def tables(self) -> set[bytes]:
         """The tables whose rows are found."""
-        return {one.table_id for run in self._runs for one in run.tables}
+        return set(self.by_base().values())
+
+    def by_base(self) -> dict[int, bytes]:
+        """The same, by the ordinal of their first row."""
+        return {one.base: one.table_id for run in self._runs for one in run.tables}
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Another table has taken the place of ``old``: the same ids under the same ordinals."""
+        for number, run in enumerate(self._runs):
+            if any(one.table_id == old for one in run.tables):
+                tables = tuple(
+                    replace(one, table_id=new) if one.table_id == old else one for one in run.tables
+                )
+                self._runs[number] = replace(run, tables=tables)
+                if run.name and self._rows.runs is not None:
+                    self._keep(self._rows.runs)
 
     def add(self, base: int, rows: Rows, table_id: bytes = b"") -> None:
         """Add a table's rows (sorted by id; ``pack`` and ``writer`` in the vault's numbers)."""

@@ -72,7 +72,9 @@ class PackReceiver:
         self._upload.abort()
 
 
-def publish_or_find(store: ObjectStore, upload: object, key: str, summary: PackSummary) -> None:
+def publish_or_find(
+    store: ObjectStore, upload: object, key: str, summary: PackSummary | log.PackAdded
+) -> None:
     """Publish an upload; after an unclear outcome, compare what is there."""
     try:
         upload.publish()  # type: ignore[attr-defined]

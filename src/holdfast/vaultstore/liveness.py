@@ -20,15 +20,17 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """By pack number, at one state: rows some needed point refers to, bytes of the other rows, and
-    packs of which nothing is known because their table is lost (those count as needed).
-    ``refsets``: names of those it was computed from."""
+    """By pack number, at one state: rows some needed point refers to, their bytes, those of the
+    other rows, and packs of which nothing is known because their table is lost (those count as
+    needed). ``refsets``: names of those it was computed from. ``live``: by ordinal."""
 
     sequence: int
     refsets: frozenset[str]
     live_rows: Counts
+    live_bytes: Counts
     dead_bytes: Counts
     unknown: npt.NDArray[np.bool_]
+    live: npt.NDArray[np.bool_]
 
     def needed(self) -> npt.NDArray[np.bool_]:
         return np.asarray((self.live_rows > 0) | self.unknown)
@@ -59,23 +61,29 @@ def liveness_of(core: VaultCore, state: LogState) -> Liveness:
     live = np.zeros(state.next_ordinal, bool)
     for ordinals in refsets_of(core, points.values()):
         refset.mark(live, ordinals)
-    live_rows = np.zeros(state.next_pack, np.int64)
-    dead_bytes = np.zeros(state.next_pack, np.int64)
-    unknown = np.zeros(state.next_pack, bool)
+    count = state.next_pack
+    live_rows, live_bytes, dead_bytes = (np.zeros(count, np.int64) for _ in range(3))
+    unknown = np.zeros(count, bool)
     with core.lock:
         for table_id, entry in state.tables.items():
-            first, base = entry.first_pack, entry.table.base
+            base = entry.table.base
             if table_id in core.lost_tables:
-                unknown[first : first + len(entry.packs)] = True
+                unknown[list(entry.numbers)] = True
                 continue
             rows = core.index.view(base, entry.table.rows)
             alive = live[base : base + entry.table.rows]
-            packs = rows["pack"].astype(np.int64)
-            live_rows += np.bincount(packs[alive], minlength=state.next_pack)
-            dead = np.bincount(packs[~alive], rows["clen"][~alive], minlength=state.next_pack)
-            dead_bytes += dead.astype(np.int64)
+            packs, lengths = rows["pack"].astype(np.int64), rows["clen"]
+            live_rows += _by_pack(packs[alive], count)
+            live_bytes += _by_pack(packs[alive], count, lengths[alive])
+            dead_bytes += _by_pack(packs[~alive], count, lengths[~alive])
     names = frozenset(point.op.refset.name for point in points.values())
-    return Liveness(state.sequence, names, live_rows, dead_bytes, unknown)
+    return Liveness(state.sequence, names, live_rows, live_bytes, dead_bytes, unknown, live)
+
+
+def _by_pack(packs: Counts, count: int, weights: npt.NDArray[np.uint32] | None = None) -> Counts:
+    """Rows, or sums of weights, by number of pack. A row that another thread has followed into a
+    pack newer than the state is in none of the state's."""
+    return np.bincount(packs, weights, minlength=count)[:count].astype(np.int64)
 
 
 def refsets_of(core: VaultCore, points: Iterable[Point]) -> Iterable[refset.Ordinals]:
@@ -102,4 +110,4 @@ def packs_touched(core: VaultCore, state: LogState, points: Iterable[Point]) -> 
         rows = core.index.rows(ordinals.astype(np.int64))
         numbers.update(np.unique(rows["pack"]).tolist())
     touched = {pack_id for pack_id, entry in state.packs.items() if entry.ordinal in numbers}
-    return touched.union(*(state.tables[table_id].packs for table_id in core.lost_tables))
+    return touched.union(*(state.tables[table_id].all_packs for table_id in core.lost_tables))

@@ -189,6 +189,41 @@ class HeadAccepted(_Operation, tag="head-accepted", frozen=True, kw_only=True):
     lost: tuple[str, ...]
 
 
+class PackBirth(msgspec.Struct, frozen=True, kw_only=True):
+    """A pack in which moved frames were born: what their keys and authenticated data come from."""
+
+    pack_id: bytes
+    header_hash: bytes
+    session_id: bytes
+
+
+class PackRewritten(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable pack of moved frames. A row's ``origin`` n > 0 is entry n - 1 of ``births``, which
+    are those of the pack's own header."""
+
+    pack: PackAdded
+    births: tuple[PackBirth, ...]
+
+
+class TableReplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable table that takes the place of ``table_id``: the same ids under the same ordinals,
+    some of them elsewhere. ``packs``: which its header names behind those of the old one."""
+
+    table_id: bytes
+    table: TableAdded
+    packs: tuple[bytes, ...]
+
+
+class PacksRewritten(_Operation, tag="packs-rewritten", frozen=True, kw_only=True):
+    """The needed frames of ``sources`` lie in new packs from here on; ordinals stay. What is left
+    in the sources is condemned later, like any other pack that nothing needs."""
+
+    session_id: bytes
+    sources: tuple[bytes, ...]
+    packs: tuple[PackRewritten, ...]
+    tables: tuple[TableReplaced, ...]
+
+
 Operation = (
     VaultOpened
     | SessionOpened
@@ -203,6 +238,7 @@ Operation = (
     | PointRepaired
     | TableRepaired
     | HeadAccepted
+    | PacksRewritten
 )
 
 

@@ -118,7 +118,9 @@ def decode_origins(data: bytes) -> list[Origin]:
     return [Origin(*row) for row in _ORIGIN.iter_unpack(data)]
 
 
-def encode_pack_header(grant: SessionGrant, pack_id: bytes, pack_class: PackClass) -> bytes:
+def encode_pack_header(
+    grant: SessionGrant, pack_id: bytes, pack_class: PackClass, origins: Sequence[Origin] = ()
+) -> bytes:
     k_pack = pack_key(grant.session_key, pack_id)
     values = {
         PackTlv.PACK_ID: pack_id,
@@ -128,7 +130,7 @@ def encode_pack_header(grant: SessionGrant, pack_id: bytes, pack_class: PackClas
         PackTlv.WRAPPED_KEY: grant.wrapped_session_key,
         PackTlv.COMMITMENT: key_commitment(k_pack),
         PackTlv.SESSION_ID: grant.session_id,
-        PackTlv.ORIGINS: b"",
+        PackTlv.ORIGINS: encode_origins(origins),
         PackTlv.DICTIONARY: bytes(4),
     }
     tlvs = tuple(Tlv(kind | CRITICAL, value) for kind, value in values.items())
@@ -139,6 +141,17 @@ def padded_size(size: int) -> int:
     """Sizes are rounded so that they tell little: to 4 KiB, and to 64 KiB from 1 MiB on."""
     step = 65536 if size >= 1024 * 1024 else 4096
     return -(-size // step) * step
+
+
+def pack_end(k_pack: bytes, header: bytes, rows: bytes, end: int) -> bytes:
+    """What follows the frames of a pack, which end at ``end``, up to its hash: trailer, padding,
+    footer."""
+    trailer = AESGCM(trailer_key(k_pack)).encrypt(ZERO_NONCE, rows, header)
+    body_end = end + len(trailer)
+    footer_at = padded_size(body_end + FOOTER.size + HASH_BYTES) - FOOTER.size - HASH_BYTES
+    count = len(rows) // ROW_STRUCT.size
+    footer = FOOTER.pack(end, len(trailer), count, bytes(16), FOOTER_MAGIC)
+    return b"".join((trailer, bytes(footer_at - body_end), footer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,18 +286,10 @@ class PackBuilder:
             if self._finished or self._failed or not self._frames:
                 raise InternalError("a pack without frames, or not whole, was to be finished")
             self._finished = True
-        rows = bytes(self._rows)
-        key = AESGCM(trailer_key(self._k_pack))
-        trailer = key.encrypt(ZERO_NONCE, rows, self._header_bytes)
-        body_end = self._end + len(trailer)
-        total = padded_size(body_end + FOOTER.size + HASH_BYTES)
-        footer_at = total - FOOTER.size - HASH_BYTES
-        self._buffer[self._end : body_end] = trailer
-        self._buffer[body_end:footer_at] = bytes(footer_at - body_end)
-        FOOTER.pack_into(
-            self._buffer, footer_at, self._end, len(trailer), self._frames, bytes(16), FOOTER_MAGIC
-        )
-        hash_at = total - HASH_BYTES
+        tail = pack_end(self._k_pack, self._header_bytes, bytes(self._rows), self._end)
+        hash_at = self._end + len(tail)
+        total = hash_at + HASH_BYTES
+        self._buffer[self._end : hash_at] = tail
         self._buffer[hash_at:total] = blake3(self._buffer[:hash_at]).digest()
         return SealedPack(
             self._pack_id, self._class, self._buffer[:total], self._frames, self._plain

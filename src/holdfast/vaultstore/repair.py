@@ -25,7 +25,7 @@ from holdfast.vaultstore.health import note_repair, read_health
 from holdfast.vaultstore.rings import following, store_rings
 from holdfast.vaultstore.session import SessionAsked, Sessions
 from holdfast.vaultstore.state import LogState, Point
-from holdfast.vaultstore.table import build_table, encode_table
+from holdfast.vaultstore.table import encode_table, table_of
 from holdfast.vaultstore.values import Damage, RepairPlan, RepairResult, RepairStep
 from holdfast.vaultstore.vaultclock import to_ns
 from holdfast.vaultstore.verify import diagnose
@@ -205,8 +205,7 @@ class Repairs:
             if rows is None:
                 return False
             names = {number: name for name, number in core.state.containers.items()}
-        packs = [(pack_id, rows[rows["pack"] == i]) for i, pack_id in enumerate(entry.packs)]
-        table = build_table(session_id, names[entry.container], packs)
+        table = table_of(session_id, names[entry.container], entry.all_packs, rows)
         data = core.seal.seal(ObjectKind.TABLE, encode_table(table))
         new_id = core.rng.token(16)
         create_own(core.objects, layout.table_key(new_id), data)

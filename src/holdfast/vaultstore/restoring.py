@@ -7,9 +7,9 @@ it never gets a pack's or a session's key. Readers inside the service use ``Poin
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,28 +23,43 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.ports.object_store import Buffer
-from holdfast.vaultstore import layout, log, refset
+from holdfast.vaultstore import layout, refset
+from holdfast.vaultstore.births import Births, birth_of, births_of
 from holdfast.vaultstore.core import VaultCore
-from holdfast.vaultstore.frames import ChunkReader, moved
+from holdfast.vaultstore.frames import ChunkReader
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.references import MissingChunksError, chunks_of
 from holdfast.vaultstore.root import Root, decode_root
-from holdfast.vaultstore.seal import frame_key, pack_key
-from holdfast.vaultstore.state import Point
+from holdfast.vaultstore.seal import frame_key
+from holdfast.vaultstore.state import PackEntry, Point
 from holdfast.vaultstore.table import Rows
 from holdfast.vaultstore.values import FrameLocation, Frames
 
+T = TypeVar("T")
 MAX_IDS = 4096
 PIECE_BYTES = 4 * 1024 * 1024  # [bytes] most that one piece of ``read_frames`` holds
 _PAGES_KEPT = 64
-_LOCATED = ("pack", "frame", "offset", "clen", "ulen", "codec", "flags", "kind", "birth_frame")
+_LOCATED = (
+    "pack",
+    "frame",
+    "offset",
+    "clen",
+    "ulen",
+    "codec",
+    "flags",
+    "kind",
+    "birth_frame",
+    "origin",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """What a session may read: ordinals, and for each frame (pack number and frame in one sorted
-    number) where it lies."""
+    number) where it lies. A frame that was moved since the session began has two places: what was
+    located before stays readable. ``moves``: how many of the core's moves this knows of."""
 
+    moves: int
     ordinals: refset.Ordinals
     frames: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.uint64]
@@ -71,14 +86,13 @@ class RestoreDesk:
                 raise _refused(wanted[int(np.argmin(ordinals))].tobytes())
             rows = core.index.rows(ordinals)
             packs = {
-                number: core.state.packs[core.pack_names[number]].pack
+                number: (core.pack_names[number], births_of(core, self._entry(number)))
                 for number in np.unique(rows["pack"]).tolist()
             }
-            k_packs = {
-                number: pack_key(core.session_key(pack.session_id), pack.pack_id)
-                for number, pack in packs.items()
-            }
-        return list(_locations(rows, packs, k_packs))
+        return list(_locations(rows, packs))
+
+    def _entry(self, number: int) -> PackEntry:
+        return self._core.state.packs[self._core.pack_names[number]]
 
     def read_frames(self, session_id: bytes, pack_id: bytes, frames: Sequence[int]) -> Frames:
         """Ciphertext of frames in the order given. Everything is authorised before any byte."""
@@ -134,38 +148,53 @@ class RestoreDesk:
         opened = self._core.session(session_id).opened
         found = self._allowed.get(session_id)
         if found is None:
-            found = self._allowed[session_id] = self._compute(opened.pins)
+            ordinals = self._ordinals(opened.pins)
+            found = self._allowed[session_id] = self._places(ordinals)
+        elif found.moves != self._core.moves:
+            found = self._allowed[session_id] = _joined(found, self._places(found.ordinals))
         return found
 
-    def _compute(self, pins: Sequence[str]) -> _Allowed:
+    def _ordinals(self, pins: Sequence[str]) -> refset.Ordinals:
         core = self._core
         if not pins:
             raise ConflictError("this session reads no recovery point", code="SessionKindWrong")
         points = [core.state.points.get(rp) or core.state.expired[rp] for rp in pins]
-        ordinals = refset.union(chunks_of(core, point) for point in points)
-        rows = core.index.rows(ordinals.astype(np.int64))
+        return refset.union(chunks_of(core, point) for point in points)
+
+    def _places(self, ordinals: refset.Ordinals) -> _Allowed:
+        rows = self._core.index.rows(ordinals.astype(np.int64))
         rows = rows[rows["clen"] > 0]
         numbers = (rows["pack"].astype(np.uint64) << np.uint64(32)) | rows["frame"]
         order = np.argsort(numbers, kind="stable")
         return _Allowed(
-            ordinals, numbers[order], rows["offset"][order].copy(), rows["clen"][order].copy()
+            self._core.moves,
+            ordinals,
+            numbers[order],
+            rows["offset"][order].copy(),
+            rows["clen"][order].copy(),
         )
 
 
-def _locations(
-    rows: Rows, packs: Mapping[int, log.PackAdded], k_packs: Mapping[int, bytes]
-) -> Iterator[FrameLocation]:
+def _joined(before: _Allowed, now: _Allowed) -> _Allowed:
+    """The places of both."""
+    frames = np.concatenate((before.frames, now.frames))
+    frames, first = np.unique(frames, return_index=True)
+    offsets = np.concatenate((before.offsets, now.offsets))[first]
+    lengths = np.concatenate((before.lengths, now.lengths))[first]
+    return _Allowed(now.moves, now.ordinals, frames, offsets, lengths)
+
+
+def _locations(rows: Rows, packs: Mapping[int, tuple[bytes, Births]]) -> Iterator[FrameLocation]:
     """Whole columns at once: reading rows one field at a time costs more than all their keys."""
-    if rows["origin"].any():
-        raise moved()
     columns = (rows[name].tolist() for name in _LOCATED)
     ids = rows["id"].tobytes()
     for at, row in enumerate(zip(*columns, strict=True)):
-        number, frame, offset, clen, ulen, codec, flags, kind, birth = row
-        pack = packs[number]
+        number, frame, offset, clen, ulen, codec, flags, kind, birth_frame, origin = row
+        pack_id, births = packs[number]
+        birth = birth_of(origin, births)
         yield FrameLocation(
             id=ids[32 * at : 32 * at + 32],
-            pack=pack.pack_id,
+            pack=pack_id,
             frame=frame,
             offset=offset,
             clen=clen,
@@ -173,9 +202,9 @@ def _locations(
             codec=codec,
             flags=flags,
             kind=kind,
-            birth_header_hash=pack.header_hash,
-            birth_frame=birth,
-            key=frame_key(k_packs[number], birth),
+            birth_header_hash=birth.header_hash,
+            birth_frame=birth_frame,
+            key=frame_key(birth.k_pack, birth_frame),
         )
 
 
@@ -194,28 +223,31 @@ class PointReader:
         self._core = core
         self._reader = ChunkReader(core)
         self.point = point
-        with self._while_it_lives():
-            self._within = chunks_of(core, point)
+        self._within = self._steadily(lambda: chunks_of(core, point))
         self._pages: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
         """Plain bytes of chunks of this point, verified. IntegrityError (ChunkLost),
         NotFoundError (RecoveryPointMissing) when the point was dropped meanwhile."""
-        with self._while_it_lives():
-            return self._reader.fetch(ids, self._within)
+        return self._steadily(lambda: self._reader.fetch(ids, self._within))
 
-    @contextmanager
-    def _while_it_lives(self) -> Iterator[None]:
-        """Tells a dropped point, whose chunks a collect may delete, from a damaged one."""
-        try:
-            yield
-        except (IntegrityError, ObjectMissingError, MissingChunksError):
-            core, rp_id = self._core, self.point.op.rp_id
-            if core.surroundings is not None and core.chain.doubt is None:
+    def _steadily(self, work: Callable[[], T]) -> T:
+        """``work``, again when a collect moved chunks elsewhere meanwhile. A point that was
+        dropped, whose chunks a collect may delete, is told from a damaged one."""
+        core, rp_id = self._core, self.point.op.rp_id
+        while True:
+            moves = core.moves
+            try:
+                return work()
+            except (IntegrityError, ObjectMissingError, MissingChunksError):
+                if core.chain.doubt is not None:
+                    raise
                 core.refresh()
-                if rp_id not in core.state.expired:
+                if core.moves != moves:
+                    continue
+                if core.surroundings is not None and rp_id not in core.state.expired:
                     core.point(rp_id)
-            raise
+                raise
 
     def root(self) -> Root:
         return decode_root(self.fetch([self.point.op.root_id])[0])

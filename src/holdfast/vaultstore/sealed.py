@@ -16,6 +16,7 @@ from holdfast.vaultstore import log
 from holdfast.vaultstore.checkpoint import Checkpoint, decode_checkpoint, encode_state
 from holdfast.vaultstore.format import (
     CRITICAL,
+    MOVED_FRAMES,
     SALT_BYTES,
     Header,
     ObjectKind,
@@ -54,21 +55,26 @@ class ServiceSeal:
             ObjectKind.HEALTH: ring.log,
         }
 
-    def seal(self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = ()) -> bytes:
-        """A sealed object of ``kind``."""
+    def seal(
+        self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = (), to_read: int = 0
+    ) -> bytes:
+        """A sealed object of ``kind``. ``to_read``: features one must know to read it."""
         if self._rng is None:
             raise InternalError("a reader was asked to seal an object")
         generation = Tlv(TLV_GENERATION | CRITICAL, GENERATION.to_bytes(4, "little"))
-        header = Header(kind, self._vault_id, tlvs=(generation, *extra))
+        features = (to_read, 0, 0, 0)
+        header = Header(kind, self._vault_id, tlvs=(generation, *extra), features=features)
         return seal_object(header, self._keys[kind], self._rng.token(SALT_BYTES), body)
 
     def open(self, kind: ObjectKind, data: bytes) -> bytes:
         """The body of a sealed object. IntegrityError as ``format.open_object``."""
         return self._open(kind, data)[1]
 
-    def seal_signed(self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = ()) -> bytes:
+    def seal_signed(
+        self, kind: ObjectKind, body: bytes, extra: tuple[Tlv, ...] = (), to_read: int = 0
+    ) -> bytes:
         """A sealed object with the service's signature behind it."""
-        data = self.seal(kind, body, extra)
+        data = self.seal(kind, body, extra, to_read)
         return data + self._signer.sign(data)
 
     def open_signed(self, kind: ObjectKind, data: bytes) -> bytes:
@@ -105,7 +111,9 @@ class ServiceSeal:
             Tlv(TLV_TERM | CRITICAL, state.term.to_bytes(8, "little")),
             Tlv(TLV_PREVIOUS | CRITICAL, state.hash),
         )
-        return self.seal_signed(ObjectKind.CHECKPOINT, encode_state(state), extra)
+        moved = any(entry.moved for entry in state.tables.values())
+        to_read = MOVED_FRAMES if moved else 0
+        return self.seal_signed(ObjectKind.CHECKPOINT, encode_state(state), extra, to_read)
 
     def open_checkpoint(self, data: bytes) -> Checkpoint:
         """The checkpoint of an object, its signature checked. IntegrityError (ObjectDamaged)."""

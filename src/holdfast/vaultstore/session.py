@@ -50,8 +50,8 @@ class Sessions:
         NotFoundError for a pin that is not live, StoreFullError."""
         core = self._core
         with core.lock:
-            writes = asked.kind == "backup"
-            if writes:
+            writes = asked.kind in ("backup", "rewrite")
+            if asked.kind == "backup":
                 self._require_space()
             session_id = core.rng.token(16)
             session_key = core.rng.token(keys.KEY_BYTES) if writes else b""

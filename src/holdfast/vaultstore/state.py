@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from holdfast.errors import IntegrityError
 from holdfast.vaultstore import log
 from holdfast.vaultstore.merkle import Peaks
@@ -25,23 +28,50 @@ class InvalidRecordError(IntegrityError):
 
 @dataclass(frozen=True, slots=True)
 class PackEntry:
-    """A pack of the vault. ``added_by``: the session whose record added it."""
+    """A pack of the vault. ``added_by``: the session whose record added it. ``births``: of the
+    frames that were moved into it."""
 
     ordinal: int
     pack: log.PackAdded
     added_by: bytes
     added_sequence: int
     condemned_at: int | None = None
+    births: tuple[log.PackBirth, ...] = ()
+
+    @property
+    def sealers(self) -> list[bytes]:
+        """The sessions whose keys open it and its frames."""
+        return list(dict.fromkeys((self.pack.session_id, *(b.session_id for b in self.births))))
 
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """An index table and the packs its rows lie in, in the order of their numbers in it."""
+    """An index table and the packs its rows lie in, in the order of their numbers in it: those it
+    was made with, which have the vault's numbers from ``first_pack`` on, and those (id, number)
+    that rows were ``moved`` into."""
 
     table: log.TableAdded
     packs: tuple[bytes, ...]
     first_pack: int
     container: int
+    moved: tuple[tuple[bytes, int], ...] = ()
+
+    @property
+    def all_packs(self) -> tuple[bytes, ...]:
+        """As the table's header names them."""
+        return (*self.packs, *(pack_id for pack_id, _ in self.moved))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The vault's numbers of ``all_packs``."""
+        own = range(self.first_pack, self.first_pack + len(self.packs))
+        return (*own, *(number for _, number in self.moved))
+
+    def places_of(self, numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """The places in ``all_packs`` of packs of these numbers, which are all of the table."""
+        known = np.array(self.numbers, np.uint32)
+        order = np.argsort(known, kind="stable")
+        return order[np.searchsorted(known[order], numbers)].astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +175,7 @@ class LogState:
 
     def is_live_table(self, table_id: bytes) -> bool:
         """Whether any pack of the table is still part of the vault."""
-        return any(pack_id in self.packs for pack_id in self.tables[table_id].packs)
+        return any(pack_id in self.packs for pack_id in self.tables[table_id].all_packs)
 
     def with_session(self, session_id: bytes, **changes: object) -> None:
         """Replace fields of an open session (used by transitions)."""

@@ -80,13 +80,15 @@ def build_table(session_id: bytes, container: str, packs: Sequence[tuple[bytes, 
         part["pack"] = number
         parts.append(part)
     joined = np.concatenate(parts)
-    header = TableHeader(
-        session_id=session_id,
-        rows=len(joined),
-        writers=(container,),
-        packs=tuple(pack_id for pack_id, _ in packs),
-    )
-    return Table(header, joined[order_by_id(joined["id"])])
+    names = tuple(pack_id for pack_id, _ in packs)
+    return table_of(session_id, container, names, joined[order_by_id(joined["id"])])
+
+
+def table_of(session_id: bytes, container: str, packs: tuple[bytes, ...], rows: Rows) -> Table:
+    """A table of rows in the order of their ordinals, whose field ``pack`` counts into ``packs``;
+    all of one writer."""
+    header = TableHeader(session_id=session_id, rows=len(rows), writers=(container,), packs=packs)
+    return Table(header, rows)
 
 
 def encode_table(table: Table) -> bytes:

@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import ObjectStore
 from holdfast.vaultstore import layout
-from holdfast.vaultstore.format import TAG_BYTES, ZERO_NONCE, ObjectKind, decode_header
+from holdfast.vaultstore.format import (
+    FIXED_BYTES,
+    MAX_HEADER_BYTES,
+    TAG_BYTES,
+    ZERO_NONCE,
+    ObjectKind,
+    decode_header,
+    header_length,
+)
 from holdfast.vaultstore.pack import (
     FOOTER,
     FOOTER_MAGIC,
@@ -32,7 +40,7 @@ from holdfast.vaultstore.table import Rows, empty_rows
 if TYPE_CHECKING:
     from holdfast.vaultstore.core import VaultCore
 
-_HEAD_BYTES = 4096  # headers of v1 packs without origins have about 350 bytes
+_HEAD_BYTES = 4096  # a header without origins has about 350 bytes
 _TAIL_BYTES = 64 * 1024  # usually holds footer and trailer
 
 
@@ -62,6 +70,9 @@ def read_trailer(
     if size < FOOTER.size + HASH_BYTES:
         raise _bad("it is too short")
     head = store.read_range(key, 0, min(size, _HEAD_BYTES))
+    length = header_length(head) if len(head) >= FIXED_BYTES else 0
+    if _HEAD_BYTES < length <= min(size, MAX_HEADER_BYTES):
+        head = store.read_range(key, 0, length)
     header, length = decode_header(head, ObjectKind.PACK, vault_id, known=KNOWN_TLVS)
     plain = head[:length]
     tail = store.read_range(key, size - min(size, _TAIL_BYTES), min(size, _TAIL_BYTES))

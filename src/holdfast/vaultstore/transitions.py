@@ -100,6 +100,7 @@ def _session_opened(op: log.SessionOpened, state: LogState) -> None:
     if op.kind == "backup":
         _require(op.parent == state.newest(op.item_key), f"session {name} has a stale parent")
         _require(not op.parent or op.parent in op.pins, f"session {name} does not pin its parent")
+    if op.kind in ("backup", "rewrite"):
         state.sealing_keys[op.session_id] = SealingKey(
             op.epoch, op.wrapped_key, op.container, op.item_key, op.job_id
         )
@@ -133,8 +134,7 @@ def _packs_added(op: log.PacksAdded, state: LogState) -> None:
         _require(pack.pack_id not in state.packs, f"pack {pack.pack_id.hex()} is already added")
         state.packs[pack.pack_id] = PackEntry(state.next_pack, pack, op.session_id, state.sequence)
         state.next_pack += 1
-        key = state.sealing_keys[pack.session_id]
-        state.sealing_keys[pack.session_id] = replace(key, packs=key.packs + 1)
+        _count_pack_of(state, pack.session_id)
     names = tuple(pack.pack_id for pack in op.packs)
     state.tables[op.table.table_id] = TableEntry(op.table, names, first_pack, number)
     state.next_ordinal += op.table.rows
@@ -209,11 +209,17 @@ def _packs_swept(op: log.PacksSwept, state: LogState) -> None:
             f"pack {pack_id.hex()} is swept while sessions from before its condemning are open",
         )
         del state.packs[pack_id]
-        _forget_pack_of(state, entry.pack.session_id)
+        for session_id in entry.sealers:
+            _forget_pack_of(state, session_id)
     for table_id in op.tables:
         _require(table_id in state.tables, f"table {table_id.hex()} is not there")
         _require(not state.is_live_table(table_id), f"table {table_id.hex()} is still needed")
         del state.tables[table_id]
+
+
+def _count_pack_of(state: LogState, session_id: bytes) -> None:
+    key = state.sealing_keys[session_id]
+    state.sealing_keys[session_id] = replace(key, packs=key.packs + 1)
 
 
 def _forget_pack_of(state: LogState, session_id: bytes) -> None:
@@ -222,6 +228,54 @@ def _forget_pack_of(state: LogState, session_id: bytes) -> None:
         del state.sealing_keys[session_id]
     else:
         state.sealing_keys[session_id] = replace(key, packs=key.packs - 1)
+
+
+@_apply.register
+def _packs_rewritten(op: log.PacksRewritten, state: LogState) -> None:
+    session = state.sessions.get(op.session_id)
+    if session is None or session.opened.kind != "rewrite":
+        raise InvalidRecordError(f"session {op.session_id.hex()} rewrites no packs, or has ended")
+    _require(bool(op.packs and op.sources and op.tables), "nothing is rewritten")
+    for pack_id in op.sources:
+        entry = state.packs.get(pack_id)
+        if entry is None or entry.condemned_at is not None:
+            raise InvalidRecordError(f"pack {pack_id.hex()} is not there to be rewritten")
+    numbers = {made.pack.pack_id: _rewritten(op, made, state) for made in op.packs}
+    container = state.containers.get(session.opened.container)
+    for replaced in op.tables:
+        _require(set(replaced.packs) <= numbers.keys(), "a table names a foreign pack")
+        moved = tuple((pack_id, numbers[pack_id]) for pack_id in replaced.packs)
+        _replace_table(state, replaced, moved, container)
+
+
+def _rewritten(op: log.PacksRewritten, made: log.PackRewritten, state: LogState) -> int:
+    """Add a pack of moved frames; its number."""
+    name = made.pack.pack_id.hex()
+    _require(made.pack.session_id == op.session_id, f"pack {name} is of another session")
+    _require(made.pack.pack_id not in state.packs, f"pack {name} is already added")
+    entry = PackEntry(state.next_pack, made.pack, op.session_id, state.sequence, births=made.births)
+    for session_id in entry.sealers:
+        _require(session_id in state.sealing_keys, f"nobody has the key of frames in pack {name}")
+        _count_pack_of(state, session_id)
+    state.packs[made.pack.pack_id] = entry
+    state.next_pack += 1
+    return entry.ordinal
+
+
+def _replace_table(
+    state: LogState,
+    replaced: log.TableReplaced,
+    moved: tuple[tuple[bytes, int], ...],
+    container: int | None,
+) -> None:
+    entry = state.tables.get(replaced.table_id)
+    if entry is None or entry.container != container:
+        raise InvalidRecordError(f"table {replaced.table_id.hex()} is not there, or another's")
+    old, new = entry.table, replaced.table
+    _require(new.table_id not in state.tables, "a table's name is used twice")
+    _require((old.base, old.rows) == (new.base, new.rows), "a table is replaced by another one")
+    del state.tables[replaced.table_id]
+    state.tables[new.table_id] = replace(entry, table=new, moved=(*entry.moved, *moved))
 
 
 @_apply.register
@@ -240,11 +294,8 @@ def _table_repaired(op: log.TableRepaired, state: LogState) -> None:
     entry = state.tables.get(op.table_id)
     if entry is None:
         raise InvalidRecordError(f"table {op.table_id.hex()} is not there")
-    old, new = entry.table, op.table
-    _require(new.table_id not in state.tables, "a table's name is used twice")
-    _require((old.base, old.rows) == (new.base, new.rows), "a table is replaced by another one")
-    del state.tables[op.table_id]
-    state.tables[new.table_id] = replace(entry, table=new)
+    replaced = log.TableReplaced(table_id=op.table_id, table=op.table, packs=())
+    _replace_table(state, replaced, (), entry.container)
 
 
 @_apply.register

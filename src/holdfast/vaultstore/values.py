@@ -18,7 +18,7 @@ Problem = Literal[
     "missing", "empty", "truncated", "oversized", "misplaced", "altered", "unreadable"
 ]
 CheckKind = Literal["scrub", "verify"]
-SessionKind = Literal["backup", "restore", "verify"]
+SessionKind = Literal["backup", "restore", "verify", "rewrite"]
 
 
 class VaultIds(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +161,9 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``condemn``: packs without a live chunk, to be condemned by this run. ``sweep``: packs condemned
     before, past their fence, to be deleted. ``fenced``: condemned packs that wait for the sessions
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
-    ``sparse_packs``: packs partly live, which stay. ``refsets``: what it was computed from.
+    ``sparse_packs``: packs partly live. ``rewrite``: those of them to be rewritten, of
+    ``rewrite_bytes``: ``rewrite_copy_bytes`` are written before ``rewrite_freed_bytes`` can be
+    freed. ``refsets``: what it was computed from.
     """
 
     basis: int
@@ -178,17 +180,28 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     live_bytes: int
     sparse_packs: int
     sparse_dead_bytes: int
+    rewrite: tuple[bytes, ...] = ()
+    rewrite_bytes: int = 0
+    rewrite_copy_bytes: int = 0
+
+    @property
+    def rewrite_freed_bytes(self) -> int:
+        return self.rewrite_bytes - self.rewrite_copy_bytes
 
 
 class CollectBudget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one run: objects deleted and bytes freed; None is no limit."""
+    """Limits of one run: objects deleted and bytes freed; None is no limit. ``rewrite_below``:
+    packs of which a smaller share is needed are rewritten (0: none), when no plan says which."""
 
     deletes: int | None = None
     freed_bytes: int | None = None
+    rewrite_below: float = 0.0
 
 
 class CollectResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collect did. ``complete`` is False when the budget, a cancel or a fence left work."""
+    """What a collect did. ``complete`` is False when the budget, a cancel, a fence or want of room
+    left work. ``rewritten_packs`` were emptied into new ones of ``written_bytes``; ``full``: there
+    was no room for more of that."""
 
     condemned_packs: int
     swept_packs: int
@@ -196,6 +209,9 @@ class CollectResult(msgspec.Struct, frozen=True, kw_only=True):
     freed_bytes: int
     fenced_packs: int
     complete: bool
+    rewritten_packs: int = 0
+    written_bytes: int = 0
+    full: bool = False
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ from holdfast.vaultstore.references import MissingChunksError
 from holdfast.vaultstore.repair import Repairs
 from holdfast.vaultstore.reserve import Reserve
 from holdfast.vaultstore.restoring import PointReader, RestoreDesk
+from holdfast.vaultstore.rewriter import Rewriter
 from holdfast.vaultstore.rings import opener_of
 from holdfast.vaultstore.root import Root
 from holdfast.vaultstore.scrubbing import scrub_vault
@@ -156,7 +157,9 @@ class Vault:
         self._ingest = Ingest(core)
         self._commits = Commits(core, self._ingest)
         self._restores = RestoreDesk(core)
-        self._collector = Collector(core, self._reserve)
+        target_bytes = descriptor.options.pack_target_bytes
+        rewriter = Rewriter(core, self._sessions, target_bytes)
+        self._collector = Collector(core, self._reserve, rewriter)
         self._repairs = Repairs(core, self._sessions, platform_key)
 
     @property
@@ -391,10 +394,13 @@ class Vault:
         ConflictError (ClockUntrusted) unless explicit."""
         return apply_expire(self._core, plan)
 
-    def plan_collect(self, spare_jobs: Collection[bytes] = ()) -> CollectPlan:
+    def plan_collect(
+        self, spare_jobs: Collection[bytes] = (), rewrite_below: float = 0.0
+    ) -> CollectPlan:
         """What a collect would free, with figures. ``spare_jobs``: ids of jobs that will be tried
-        again; what they sent is kept so that it is not sent twice."""
-        return self._collector.plan(spare_jobs)
+        again; what they sent is kept so that it is not sent twice. ``rewrite_below``: packs of
+        which a smaller share is needed (0 to 1, by bytes) are to be rewritten."""
+        return self._collector.plan(spare_jobs, rewrite_below)
 
     def collect(
         self,

@@ -16,16 +16,15 @@ from blake3 import blake3
 
 from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, refset
+from holdfast.vaultstore.births import Births, binding_of, births_of
 from holdfast.vaultstore.chain import Chain, hash_object
 from holdfast.vaultstore.core import VaultCore
-from holdfast.vaultstore.frames import binding_of
 from holdfast.vaultstore.index import Flags
-from holdfast.vaultstore.log import PackAdded
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.rings import damaged_rings
 from holdfast.vaultstore.runs import Places
 from holdfast.vaultstore.scrub import problem_of
-from holdfast.vaultstore.seal import check_id, frame_key, open_frame, pack_key
+from holdfast.vaultstore.seal import check_id, open_frame
 from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.table import Rows
 from holdfast.vaultstore.values import Damage, Problem, VerifyReport
@@ -226,21 +225,33 @@ def _check_pack(
     with core.lock:
         if pack.pack_id not in core.state.packs:
             return
-        k_pack = pack_key(core.session_key(pack.session_id), pack.pack_id)
+        births = births_of(core, entry)
     work.packs += 1
     work.stored += len(data)
     bad = np.zeros(len(rows), bool)
-    for index, plain_bytes in _bad_frames(core, pack, k_pack, rows, memoryview(data)):
+    for index, plain_bytes in _bad_frames(core, births, rows, memoryview(data)):
         bad[index] = plain_bytes is None
         work.plain += plain_bytes or 0
     work.frames += len(rows)
     problem = _pack_problem(entry, data, bad)
+    if problem is not None and _is_left(core, entry, ordinals):
+        return
     _note(core, entry if problem is not None else None, ordinals, ordinals[bad])
     if problem is not None and (bool(bad.any()) or key not in core.quarantined):
         affected = _affected(work, ordinals[bad])
         frames = int(bad.sum())
         detail = f"{frames} of {len(rows)} chunks in use cannot be read"
         work.damages.append(_damage(key, problem, detail, affected, frames=frames))
+
+
+def _is_left(core: VaultCore, entry: PackEntry, ordinals: Places) -> bool:
+    """Whether a collect has moved what was needed out of a pack since the run began: its damage
+    takes nothing along."""
+    now = _now(core).packs.get(entry.pack.pack_id)
+    if now is None or now.condemned_at is not None:
+        return True
+    with core.lock:
+        return not bool((core.index.rows(ordinals)["pack"] == entry.ordinal).any())
 
 
 def _note(core: VaultCore, pack: PackEntry | None, checked: Places, damaged: Places) -> None:
@@ -269,15 +280,14 @@ def _pack_problem(entry: PackEntry, data: bytes, bad: Flags) -> Problem | None:
 
 
 def _bad_frames(
-    core: VaultCore, pack: PackAdded, k_pack: bytes, rows: Rows, data: memoryview
+    core: VaultCore, births: Births, rows: Rows, data: memoryview
 ) -> Iterator[tuple[int, int | None]]:
     """(index, plain length) of each row's frame; None when it cannot be opened."""
     for index, row in enumerate(rows):
         start = int(row["offset"])
         try:
-            binding = binding_of(row, pack)
-            sealed = data[start : start + binding.clen]
-            plain = open_frame(frame_key(k_pack, binding.frame), binding, sealed)
+            key, binding = binding_of(row, births)
+            plain = open_frame(key, binding, data[start : start + binding.clen])
             check_id(core.id_keys, binding, plain)
             yield index, len(plain)
         except IntegrityError:

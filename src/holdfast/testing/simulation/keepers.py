@@ -13,7 +13,7 @@ from holdfast.testing.simulation.world import World
 from holdfast.vaultstore.values import CollectBudget
 from holdfast.vaultstore.vault import Vault
 
-KEEP = 2  # points of an item that expiry leaves
+KEEP = (1, 2)  # points of an item that expiry leaves, by run
 A_DAY = 86_400.0  # [s]
 
 
@@ -25,6 +25,7 @@ class Keeper:
         self.world = world
         self.process = process
         self._random = random.Random(f"keeper {world.seed} {process.name}")
+        self._keep = KEEP[world.seed // 2 % 2]
 
     def live(self) -> None:
         chores: list[Callable[[Vault], None]] = [
@@ -59,7 +60,7 @@ class Keeper:
         for point in vault.recovery_points():
             items.setdefault(point.item_key, []).append(point.rp_id)
         asked = self._random.random() < 0.1  # a person deletes the data of an item
-        keep = 0 if asked else KEEP
+        keep = 0 if asked else self._keep
         chosen = [self._random.choice(sorted(items))] if asked and items else sorted(items)
         old = {rp_id: "old" for item in chosen for rp_id in items[item][: len(items[item]) - keep]}
         plan = vault.plan_expire(old, explicit=asked)
@@ -71,13 +72,14 @@ class Keeper:
         if plans and self._random.random() < 0.2:
             plan = plans.pop(self._random.randrange(len(plans)))
         else:
-            plan = vault.plan_collect()
+            plan = vault.plan_collect(rewrite_below=self._random.choice([0.0, 0.95, 0.95]))
         if self._random.random() < 0.2:
             plans.append(plan)
             return
         self.world.think(self._random, 60)
         deletes = self._random.choice([None, None, 1, 3])
-        vault.collect(plan, CollectBudget(deletes=deletes))
+        done = vault.collect(plan, CollectBudget(deletes=deletes))
+        self.world.promises.rewritten += done.rewritten_packs
 
     def _end_sessions(self, vault: Vault) -> None:
         vault.refresh()

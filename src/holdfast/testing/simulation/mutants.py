@@ -27,12 +27,14 @@ from holdfast.vaultstore import (
     layout,
     liveness,
     log,
+    moving,
     orphans,
     references,
     refset,
+    rewriter,
     session,
 )
-from holdfast.vaultstore.state import LogState
+from holdfast.vaultstore.state import LogState, PackEntry
 
 Patches = list[tuple[object, str, object]]
 
@@ -221,6 +223,37 @@ def older_head() -> Patches:
     return [(chain.Chain, "_read", read)]
 
 
+def condemned_before_moved() -> Patches:
+    """Condemn packs that are to be rewritten before their frames lie elsewhere."""
+    real = rewriter.Rewriter.run
+
+    def run(self: rewriter.Rewriter, packs: Any, limits: rewriter.Limits) -> object:
+        def condemning(state: LogState) -> Sequence[log.Operation]:
+            there = [state.packs.get(pack_id) for pack_id in packs]
+            left = tuple(one.pack.pack_id for one in there if one and one.condemned_at is None)
+            return (log.PacksCondemned(packs=left),) if left else ()
+
+        self._core.append(condemning)
+        return real(self, packs, limits)
+
+    return [(rewriter.Rewriter, "run", run)]
+
+
+def moved_before_written() -> Patches:
+    """Say that frames lie in a new pack before that is durable, if it ever is."""
+    return [(moving, "publish_or_find", lambda *_args: None)]
+
+
+def moved_unread() -> Patches:
+    """Copy frames without looking whether they were read well."""
+    return [(moving, "open_frame", lambda *_args: b""), (moving, "check_id", lambda *_args: None)]
+
+
+def birth_keys_forgotten() -> Patches:
+    """Drop the keys of a session with its own last pack, though frames of it lie elsewhere."""
+    return [(PackEntry, "sealers", property(lambda self: [self.pack.session_id]))]
+
+
 def no_file_sync() -> Patches:
     """Give an object its name before its bytes are on the disk."""
 
@@ -258,6 +291,10 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         unreadable_is_empty,
         one_job_twice,
         older_head,
+        condemned_before_moved,
+        moved_before_written,
+        moved_unread,
+        birth_keys_forgotten,
         no_file_sync,
         no_folder_sync,
     )

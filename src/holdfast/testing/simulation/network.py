@@ -16,7 +16,15 @@ from contextlib import suppress
 from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import ObjectExistsError, ObjectMissingError
 from holdfast.ports.object_store import ObjectInfo, ObjectStore
-from holdfast.testing.simulation.faults import QUIET_EVENTS, Doom, Event, Tally, Weather
+from holdfast.testing.simulation.faults import (
+    CRASH_PLACES,
+    MOVING,
+    QUIET_EVENTS,
+    Doom,
+    Event,
+    Tally,
+    Weather,
+)
 from holdfast.testing.simulation.life import CrashError, Life
 from holdfast.testing.simulation.scheduler import Scheduler
 
@@ -62,7 +70,14 @@ class Network:
     def call(self, life: Life, verb: str, key: str, kinds: tuple[Event, ...]) -> Event | None:
         """A process calls the store; what happens to the call besides its effect."""
         self.calls += 1
-        return self._point(life, f"{verb} {room_of(key)}, before", f"{verb} {key}", kinds)
+        return self._point(life, f"{self.place(verb, key)}, before", f"{verb} {key}", kinds)
+
+    def place(self, verb: str, key: str) -> str:
+        """What a call is counted as. Whoever keeps a vault writes chunks only by moving them."""
+        name = f"{verb} {room_of(key)}"
+        moving = f"{name}{MOVING}"
+        keeps = self.scheduler.current().endswith("keeper")
+        return moving if keeps and f"{moving}, before" in CRASH_PLACES else name
 
     def moment(self, life: Life, place: str) -> None:
         """A point at which a process only waits."""

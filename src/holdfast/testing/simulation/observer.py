@@ -11,7 +11,7 @@ from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import HoldfastError
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import layout
-from holdfast.vaultstore.state import Point
+from holdfast.vaultstore.state import LogState, Point
 from holdfast.vaultstore.values import Unlock
 from holdfast.vaultstore.vault import Vault
 
@@ -29,6 +29,7 @@ class Observer:
         clock, rng = MovableClock(), SeededRandom(0)
         self.vault = Vault.open(store, vault_id, unlock, clock=clock, rng=rng)
         self._packs_of: dict[str, frozenset[bytes]] = {}
+        self._moves = 0
         points = self.vault._core.state.points
         self._seen = set(points)
         self._condemned: set[bytes] = set()
@@ -47,6 +48,8 @@ class Observer:
         if self.vault.head[0] != before + 1:
             raise BrokenInvariantError(f"record {key} does not follow record {before}")
         state = self.vault._core.state
+        if self.vault._core.moves != self._moves:
+            self._moved(state)
         for rp_id in state.points.keys() - self._seen:
             self._seen.add(rp_id)
             self._require_newest(state.points[rp_id], rp_id)
@@ -56,6 +59,14 @@ class Observer:
         for pack_id in condemned - self._condemned:
             self._require_unneeded(pack_id, "was condemned")
         self._condemned = condemned
+
+    def _moved(self, state: LogState) -> None:
+        """After frames were moved: whatever a point needs lies whole where it is said to."""
+        self._moves = self.vault._core.moves
+        self._packs_of.clear()
+        for rp_id in self._seen & state.points.keys():
+            for pack_id in self._packs(rp_id):
+                self._require_pack(rp_id, pack_id)
 
     def deleted(self, key: str) -> None:
         """After a delete: nothing is gone that a point or an open session needs."""

@@ -16,8 +16,10 @@ from holdfast.testing.simulation.keepers import Keeper, Verifier
 from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.process import Process
 from holdfast.testing.simulation.world import CALLS, World
+from holdfast.vaultstore.values import CollectBudget
 from holdfast.vaultstore.vault import Vault
 
+REWRITTEN_BELOW = 0.9  # of a pack's bytes needed, at the end of a run
 DISKS = 4  # one seed of so many is on the local store, over a disk that may lose power
 
 
@@ -64,6 +66,7 @@ def _play(world: World, listen: Callable[[str], None] | None) -> Outcome:
         "points": len(world.promises.acknowledged),
         "dropped": len(world.promises.dropped),
         "restored": world.promises.restored,
+        "rewritten": world.promises.rewritten,
         "deletes": world.observer.checked_deletes,
         "starts": sum(process.starts for process in processes),
         "calls": world.network.calls,
@@ -109,11 +112,12 @@ def _judge(world: World) -> None:
     vault = world.settle()
     for session in vault.open_sessions():
         vault.revoke_session(session.session_id, "its process is gone")
-    result = vault.collect()
+    result = vault.collect(budget=CollectBudget(rewrite_below=REWRITTEN_BELOW))
     if not result.complete:
         raise BrokenInvariantError(f"a collect at rest leaves work: {result}")
-    left = vault.plan_collect()
-    if left.orphans or left.condemn or left.sweep:
+    vault.collect()  # what the rewriting left behind: its sessions, and tables of before
+    left = vault.plan_collect(rewrite_below=REWRITTEN_BELOW)
+    if left.orphans or left.condemn or left.sweep or left.rewrite:
         raise BrokenInvariantError(f"a second collect finds work: {left}")
     _finish_jobs(world, vault)
     _check_points(world, vault)

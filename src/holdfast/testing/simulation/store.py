@@ -22,7 +22,7 @@ from holdfast.errors import (
 from holdfast.ports.object_store import Buffer, ObjectInfo, StoreTraits
 from holdfast.testing.simulation.faults import LIST_EVENTS, READ_EVENTS, WRITE_EVENTS, Event
 from holdfast.testing.simulation.life import Life
-from holdfast.testing.simulation.network import Network, room_of
+from holdfast.testing.simulation.network import Network
 
 T = TypeVar("T")
 Pages = tuple[Sequence[ObjectInfo], Sequence[ObjectInfo]]  # as it is, and as it is shown
@@ -83,8 +83,8 @@ class SimulatedStore:
         if event == "twice":
             self._network.post(what, action)
         if event in ("crash after", "crash late"):
-            self._network.crash(self._life, f"{verb} {room_of(key)}, after")
-        self._network.passed(self._life, f"{verb} {room_of(key)}, after")
+            self._network.crash(self._life, f"{self._network.place(verb, key)}, after")
+        self._network.passed(self._life, f"{self._network.place(verb, key)}, after")
         if event in ("lost", "late"):
             raise StoreUnavailableError(f"{what}: no reply")
 

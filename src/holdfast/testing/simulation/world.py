@@ -52,6 +52,7 @@ class Promises:
     revoked: set[bytes] = field(default_factory=set)
     head: int = 0
     restored: int = 0
+    rewritten: int = 0
 
     def acknowledge(self, record: RecoveryPointRecord) -> None:
         """A commit returned this record."""
