@@ -132,6 +132,9 @@ def _engine(
         lease_seconds=settings.task_lease_seconds,
         tick_seconds=settings.tick_seconds,
         history_days=settings.history_days,
+        collect_rewrite_below=settings.collect_rewrite_percent / 100,
+        collect_bytes=settings.collect_bytes_per_second,
+        collect_requests=settings.collect_requests_per_second,
         max_item_points=settings.max_item_points,
     )
     url = DurableTurns.sqlite_url(data) if catalog.is_sqlite else settings.catalog_url

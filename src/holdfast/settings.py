@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     oidc_ca_file: str = ""
     max_uploads: int = 8
     lookup_ids_per_second: float = 50_000.0
+    collect_rewrite_percent: int = 50
+    collect_bytes_per_second: int = 0
+    collect_requests_per_second: float = 0.0
     history_days: int = 180
     tick_seconds: float = 1.0
     max_vaults: int = 500
@@ -130,6 +133,12 @@ DESCRIPTIONS: dict[str, str] = {
     "lookup_ids_per_second": "How many chunks per second one agent may ask the presence of, over "
     "ten seconds; an agent that asks more is told to pause. The default is above 12 GB/s of small "
     "chunks.",
+    "collect_rewrite_percent": "Collect rewrites a pack when less than this part of it is needed; "
+    "0 rewrites none. It moves more bytes and frees more the higher this is.",
+    "collect_bytes_per_second": "How much one collect may read and write per second while it "
+    "rewrites packs; 0 is no limit.",
+    "collect_requests_per_second": "How many requests one collect may make of the store per second "
+    "while it deletes objects and rewrites packs; 0 is no limit. Planning is not held back.",
     "history_days": "How long ended jobs are kept.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
     "max_vaults": "Vaults there may be; 0 is no limit, here and for the next seven. Importing a "
@@ -213,6 +222,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "refresh_days": (0.01, 90),
     "max_uploads": (1, 1000),
     "lookup_ids_per_second": (1, 1e9),
+    "collect_rewrite_percent": (0, 95),
+    "collect_bytes_per_second": (0, 1 << 50),
+    "collect_requests_per_second": (0, 1e9),
     "history_days": (1, 36500),
     "tick_seconds": (0.05, 60),
     "max_vaults": (0, 1_000_000),

@@ -19,7 +19,7 @@ from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, StoreTr
 from holdfast.testing.little_agent import A_DAY, BackupRun, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import export, layout
-from holdfast.vaultstore.values import PointFacts, Unlock, VaultIds, VaultOptions
+from holdfast.vaultstore.values import CollectBudget, PointFacts, Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
 
 PLATFORM_KEY = bytes(range(32))
@@ -283,6 +283,51 @@ def test_expire_and_collect_survive_a_crash_at_every_call(base: World, late: boo
         assert [point.rp_id for point in vault.recovery_points()] == list(survivors)
         world.expected[back_up(vault, 6)] = NEW
         check(world, world.open(seed=13))
+
+
+@pytest.fixture(scope="module")
+def sparse(base: World) -> World:
+    """A vault most of whose packs are mostly dead."""
+    world = base.copy()
+    agent = LittleAgent(vault := world.open(seed=3), SeededRandom(4), item="sparse")
+    many = {b"%02d" % number: SeededRandom(number).token(4000) for number in range(8)}
+    few = {name: many[name] for name in list(many)[::4]}
+    agent.back_up(many)
+    last = agent.back_up(few, time=A_DAY + timedelta(days=1))
+    world.expected[last.rp_id] = few
+    gone = {point.rp_id: "old" for point in vault.recovery_points() if point.rp_id != last.rp_id}
+    vault.expire(vault.plan_expire(gone, explicit=True))
+    vault.collect()
+    vault.collect()
+    return world
+
+
+def rewrite(vault: Vault) -> None:
+    vault.collect(budget=CollectBudget(rewrite_below=0.7))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_a_rewriting_survives_a_crash_at_every_write(sparse: World, late: bool) -> None:
+    done, countdown = sparse.copy(), Countdown()
+    vault = done.open(countdown, seed=7)
+    opened = len(countdown.calls)
+    rewrite(vault)
+    assert packed_bytes(done) < 0.8 * packed_bytes(sparse)
+    made = enumerate(countdown.calls[opened:])
+    changes = ("create", "write", "publish", "delete")
+    for number in [number for number, call in made if call.startswith(changes)]:
+        world = sparse.copy()
+        calls = crash_at(world, number, late, rewrite)
+        vault = world.open(seed=11)
+        for point in vault.recovery_points():
+            agent = LittleAgent(vault, SeededRandom(8))
+            assert agent.restore(point.rp_id) == world.expected[point.rp_id], calls[-1]
+        for session in vault.open_sessions():
+            vault.revoke_session(session.session_id, "its process is gone")
+        rewrite(vault)
+        assert vault.plan_collect(rewrite_below=0.7).rewrite == ()
+        check(world, world.open(seed=13))
+        assert packed_bytes(world) <= packed_bytes(done)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

@@ -19,6 +19,7 @@ from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import export, layout
 from holdfast.vaultstore.checkpoint import decode_checkpoint, encode_state, state_of
 from holdfast.vaultstore.format import KNOWN_FEATURES, ObjectKind, decode_header
+from holdfast.vaultstore.pace import Pace
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.values import (
     CollectBudget,
@@ -294,6 +295,38 @@ def test_freeing_needs_no_room_and_rewriting_takes_none_that_backups_need() -> N
     assert restored(vault, point) == KEPT
     store.capacity += 1 << 20
     assert vault.collect(budget=REWRITE).rewritten_packs == len(plan.rewrite)
+    assert restored(vault, point) == KEPT
+
+
+def test_a_cancel_and_a_pace_stop_a_rewriting_and_the_next_goes_on() -> None:
+    store = MemoryStore()
+    vault = create(store)
+    point = thin_out(vault)
+    vault.collect()
+    slept: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    pace = Pace(10_000, 0, lambda: now[0], sleep)
+    seen: list[tuple[int, int]] = []
+    part = vault.collect(
+        budget=REWRITE,
+        progress=lambda done, total: seen.append((done, total)),
+        cancelled=lambda: sum(slept) > 2,
+        pace=pace,
+    )
+    assert (part.complete, part.rewritten_packs) == (False, 0)
+    assert 0 < seen[-1][0] < seen[-1][1]
+    assert 2 < sum(slept) < 4
+    assert vault.open_sessions() == []
+    assert restored(vault, point) == KEPT
+    whole = vault.collect(budget=REWRITE, pace=pace)
+    assert whole.complete
+    moved = sum(len(content) for content in KEPT.values())
+    assert sum(slept) > 2 * moved / 10_000 - 10
     assert restored(vault, point) == KEPT
 
 

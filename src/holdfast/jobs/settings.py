@@ -14,7 +14,8 @@ class JobSettings:
     ``worker_lease_seconds``: after which silence other servers take a worker's jobs over
     (PostgreSQL only). ``long_jobs``: server-run jobs at a time. ``max_item_points``: recovery
     points of an item from which its scheduled backups are told of (they run all the same); 0 is no
-    limit."""
+    limit. ``collect_rewrite_below``: packs of which a smaller share is needed are rewritten; what a
+    collect may do per second: ``collect_bytes``, ``collect_requests``; 0 is no limit."""
 
     agent_wait_seconds: float = 900.0
     lease_seconds: float = 60.0
@@ -26,3 +27,6 @@ class JobSettings:
     threads: int = 12
     long_jobs: int = 3
     max_item_points: int = 0
+    collect_rewrite_below: float = 0.5
+    collect_bytes: float = 0.0
+    collect_requests: float = 0.0

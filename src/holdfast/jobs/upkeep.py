@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.progress import ServerProgress
+from holdfast.vaultstore.pace import Pace
+from holdfast.vaultstore.values import CollectBudget
 from holdfast.vaultstore.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,15 @@ class CollectProcedure:
     def _collect(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         progress = ServerProgress(self._context, job, "Collect")
         vault = self._context.open_vault(job.vault_id)
-        done = vault.collect(progress=progress.report, cancelled=progress.cancelled)
+        settings, clock = self._context.settings, self._context.clock
+        done = vault.collect(
+            budget=CollectBudget(rewrite_below=settings.collect_rewrite_below),
+            progress=progress.report,
+            cancelled=progress.cancelled,
+            pace=Pace(
+                settings.collect_bytes, settings.collect_requests, clock.monotonic, time.sleep
+            ),
+        )
         if not done.complete and (paused := progress.paused()):
             return paused
         result = {
@@ -47,9 +58,14 @@ class CollectProcedure:
             "deletedOrphans": done.deleted_orphans,
             "freedBytes": done.freed_bytes,
             "fencedPacks": done.fenced_packs,
+            "rewrittenPacks": done.rewritten_packs,
+            "writtenBytes": done.written_bytes,
             "endedSessions": memory.get("ended", 0),
         }
-        return outcome.done(result, ["collected", f"{done.freed_bytes} bytes freed"])
+        note = f"{done.freed_bytes} bytes freed"
+        if done.full:
+            note += "; no room to rewrite more packs, which more collects or a larger store give"
+        return outcome.done(result, ["collected", note])
 
     def release(self, job: JobRow) -> None:
         """Nothing is held."""

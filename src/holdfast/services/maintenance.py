@@ -21,7 +21,7 @@ from holdfast.services.platform import Platform
 from holdfast.services.regions import LOCAL_REGION
 from holdfast.vaultstore.importing import adopt_vault
 from holdfast.vaultstore.recovery_key import open_recovery_key
-from holdfast.vaultstore.values import RepairPlan, Unlock
+from holdfast.vaultstore.values import CollectPlan, RepairPlan, Unlock
 
 Body = dict[str, Any]
 KINDS = ("expire", "collect", "verify", "scrub", "repair")
@@ -52,7 +52,12 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
     if kind in READING:
         figures = opened.statistics()
         return {"plan": [], "packs": figures.packs, "storedBytes": figures.stored_bytes}
-    plan = opened.plan_collect()
+    return _collect_plan(
+        opened.plan_collect(rewrite_below=platform.settings.collect_rewrite_percent / 100)
+    )
+
+
+def _collect_plan(plan: CollectPlan) -> Body:
     return {
         "plan": [
             {"action": "condemn", "packs": len(plan.condemn), "bytes": plan.condemn_bytes},
@@ -63,9 +68,23 @@ def plan_of(platform: Platform, vault: VaultRow, kind: str) -> Body:
                 "packs": len(plan.orphans),
                 "bytes": plan.orphan_bytes,
             },
-            {"action": "keep", "packs": plan.live_packs, "bytes": plan.live_bytes},
             {
-                "action": "keep, partly dead",
+                "action": "rewrite: write first",
+                "packs": len(plan.rewrite),
+                "bytes": plan.rewrite_copy_bytes,
+            },
+            {
+                "action": "rewrite: free then",
+                "packs": len(plan.rewrite),
+                "bytes": plan.rewrite_bytes,
+            },
+            {
+                "action": "keep",
+                "packs": plan.live_packs - len(plan.rewrite),
+                "bytes": plan.live_bytes - plan.rewrite_bytes,
+            },
+            {
+                "action": "dead in live packs",
                 "packs": plan.sparse_packs,
                 "bytes": plan.sparse_dead_bytes,
             },

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.layout import VaultObjects
 from holdfast.vaultstore.liveness import (
     Liveness,
     liveness_of,
@@ -28,8 +29,9 @@ from holdfast.vaultstore.liveness import (
     undisturbed,
 )
 from holdfast.vaultstore.orphans import find_orphans
+from holdfast.vaultstore.pace import Pace
 from holdfast.vaultstore.reserve import Reserve, append_freeing
-from holdfast.vaultstore.rewriter import Limits, Rewriter, Rewritten
+from holdfast.vaultstore.rewriter import Limits, Rewriter, Rewritten, StoppedError
 from holdfast.vaultstore.rewriting import batches_of, copied_by, sparse_packs
 from holdfast.vaultstore.state import LogState, PackEntry
 from holdfast.vaultstore.values import CollectBudget, CollectPlan, CollectResult
@@ -44,7 +46,9 @@ class _Run:
     budget: CollectBudget
     progress: Progress
     cancelled: Cancelled
+    pace: Pace
     total: int = 0
+    moved: int = 0
     deletes: int = 0
     freed: int = 0
     condemned: int = 0
@@ -66,7 +70,25 @@ class _Run:
     def deleted(self, size: int) -> None:
         self.deletes += 1
         self.freed += size
-        self.progress(self.freed, max(self.total, self.freed))
+        self._report()
+
+    def delete(self, objects: VaultObjects, key: str, size: int) -> None:
+        """Delete an object when its time has come."""
+        self.pace.pay(1, 0, self.cancelled)
+        objects.delete(key)
+        self.deleted(size)
+
+    def pay(self, requests: int, size: int) -> None:
+        """Wait for the turn of a request that moves chunks. StoppedError."""
+        self.pace.pay(requests, size, self.cancelled)
+        if self.cancelled():
+            raise StoppedError
+        self.moved += size
+        self._report()
+
+    def _report(self) -> None:
+        done = self.freed + self.moved
+        self.progress(done, max(self.total, done))
 
 
 class Collector:
@@ -118,17 +140,18 @@ class Collector:
         budget: CollectBudget,
         progress: Progress,
         cancelled: Cancelled,
+        pace: Pace,
     ) -> CollectResult:
-        """Carry out a plan (or a fresh one), within a budget."""
+        """Carry out a plan (or a fresh one), within a budget, no faster than ``pace``."""
         core = self._core
         with core.lock:
             core.refresh()
             core.refuse_in_doubt()
             core.clock.require_trust(core.state.time_ns, "collect")
         plan = plan or self.plan(rewrite_below=budget.rewrite_below)
-        run = _Run(budget, progress, cancelled)
+        run = _Run(budget, progress, cancelled, pace)
         run.total = plan.condemn_bytes + plan.sweep_bytes + plan.orphan_bytes
-        run.total += plan.rewrite_bytes
+        run.total += plan.rewrite_bytes + 2 * plan.rewrite_copy_bytes  # read, written, freed
         if run.may_go_on():
             self._condemn(plan.refsets, plan.condemn, run)
         self._sweep(run)
@@ -152,7 +175,7 @@ class Collector:
     def _rewrite(self, plan: CollectPlan, run: _Run) -> None:
         """Move what is needed, and collect what that left behind."""
         core = self._core
-        run.rewritten = self._rewriter.run(plan.rewrite, Limits(run.may_go_on, lambda _count: None))
+        run.rewritten = self._rewriter.run(plan.rewrite, Limits(run.may_go_on, run.pay))
         run.left |= run.rewritten.left
         if run.rewritten.packs and run.may_go_on():
             state, liveness = undisturbed(core, lambda: _judged(core, core.state))
@@ -195,8 +218,8 @@ class Collector:
             while waiting and len(batch) < SWEEP_BATCH and (not batch or run.may_go_on()):
                 entry = waiting.pop()
                 pack = entry.pack
-                self._core.objects.delete(layout.pack_key(pack.session_id, pack.pack_id))
-                run.deleted(pack.size)
+                key = layout.pack_key(pack.session_id, pack.pack_id)
+                run.delete(self._core.objects, key, pack.size)
                 batch.append(entry)
             self._record_sweep(batch, run)
 
@@ -227,8 +250,7 @@ class Collector:
         for key in plan.orphans:
             if not run.may_go_on():
                 return
-            self._core.objects.delete(key)
-            run.deleted(sizes)
+            run.delete(self._core.objects, key, sizes)
             run.orphans += 1
 
 

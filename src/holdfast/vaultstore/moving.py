@@ -29,6 +29,8 @@ from holdfast.vaultstore.seal import check_id, open_frame, pack_key
 from holdfast.vaultstore.state import PackEntry
 from holdfast.vaultstore.table import Rows
 
+Pay = Callable[[int, int], None]  # requests, bytes
+
 
 class SourceUnreadableError(IntegrityError):
     """A frame that was to be moved cannot be read; its pack stays as it is."""
@@ -82,11 +84,10 @@ def _origins(core: VaultCore, entry: PackEntry) -> Iterator[Origin]:
         yield Origin(born.pack_id, born.header_hash, born.session_id, key.epoch, key.wrapped_key)
 
 
-def move(
-    core: VaultCore, grant: SessionGrant, sources: Sequence[Source], told: Callable[[int], None]
-) -> Moved:
-    """Write a pack of the frames of all sources, in their order. ``told`` hears of bytes as they
-    are written. SourceUnreadableError; nothing is left then but an upload that was given up."""
+def move(core: VaultCore, grant: SessionGrant, sources: Sequence[Source], pay: Pay) -> Moved:
+    """Write a pack of the frames of all sources, in their order. ``pay`` is asked before each
+    request, with the bytes it moves, and may raise. SourceUnreadableError; nothing is left then but
+    an upload that was given up."""
     origins: dict[Origin, int] = {}
     moved = [_with_origins(one, origins) for one in sources]
     pack_id = core.rng.token(16)
@@ -95,9 +96,10 @@ def move(
     writer = _PackWriter(core, grant, pack_id, header)
     try:
         for source, rows in zip(sources, moved, strict=True):
-            for index, sealed in _sealed(core, source):
-                told(len(sealed))
+            for index, sealed in _sealed(core, source, pay):
+                pay(0, len(sealed))
                 writer.add(rows, index, sealed)
+        pay(1, 0)
         added = writer.finish(int(pack_class))
     finally:
         writer.upload.abort()
@@ -119,11 +121,12 @@ def _with_origins(source: Source, origins: dict[Origin, int]) -> Rows:
     return rows
 
 
-def _sealed(core: VaultCore, source: Source) -> Iterator[tuple[int, Buffer]]:
+def _sealed(core: VaultCore, source: Source, pay: Pay) -> Iterator[tuple[int, Buffer]]:
     """(index into the source's rows, frame) by offset; each was opened and is what it should be."""
     pack = source.entry.pack
     key = layout.pack_key(pack.session_id, pack.pack_id)
     for run in runs_of(source.rows):
+        pay(1, run.length)
         try:
             data = memoryview(core.objects.read_range(key, run.offset, run.length))
             for index in run.members:

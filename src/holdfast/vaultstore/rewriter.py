@@ -23,7 +23,14 @@ from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.index import Flags
 from holdfast.vaultstore.liveness import liveness_of, undisturbed
-from holdfast.vaultstore.moving import Moved, Source, SourceUnreadableError, move, source_of
+from holdfast.vaultstore.moving import (
+    Moved,
+    Pay,
+    Source,
+    SourceUnreadableError,
+    move,
+    source_of,
+)
 from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.rewriting import Sparse, batches_of, copied_by, sparse_packs
 from holdfast.vaultstore.session import LOW_SPACE_PACKS, SessionAsked, Sessions
@@ -44,12 +51,17 @@ class Rewritten:
     left: bool = False
 
 
+class StoppedError(Exception):
+    """A move was cancelled on its way; nothing came of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Asked between steps whether to go on; told of bytes copied."""
+    """``may_go_on`` is asked between steps. ``pay`` waits until a request that moves so many bytes
+    may be made, or raises StoppedError."""
 
     may_go_on: Callable[[], bool]
-    told: Callable[[int], None]
+    pay: Pay
 
 
 class Rewriter:
@@ -72,6 +84,8 @@ class Rewriter:
                 self._container(container, list(group), found.live, limits, result)
         except StoreFullError:
             result.full = result.left = True
+        except StoppedError:
+            result.left = True
         except ConflictError as error:  # somebody ended the session
             if error.code != "SessionEnded":
                 raise
@@ -138,7 +152,7 @@ class Rewriter:
             if not sources:
                 return
             try:
-                moved = move(core, grant, sources, limits.told)
+                moved = move(core, grant, sources, limits.pay)
             except SourceUnreadableError as error:
                 unreadable.add(error.pack_id)
                 core.refresh()

@@ -38,6 +38,7 @@ from holdfast.vaultstore.life import VaultLife, read_life, write_life
 from holdfast.vaultstore.lookup import lookup
 from holdfast.vaultstore.manifest_files import FileTree
 from holdfast.vaultstore.opening import create_vault, open_core
+from holdfast.vaultstore.pace import Pace, unpaced
 from holdfast.vaultstore.points import record_of, records_of, statistics_of
 from holdfast.vaultstore.probe import probe_store
 from holdfast.vaultstore.recover import recover_sessions
@@ -408,11 +409,17 @@ class Vault:
         budget: CollectBudget | None = None,
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
+        pace: Pace | None = None,
     ) -> CollectResult:
-        """Condemn what no point needs, and sweep what is past its fence. Safe at any time, from
-        any process, while backups and restores run. ConflictError (ClockUntrusted)."""
+        """Condemn what no point needs, and sweep what is past its fence; rewrite packs that the
+        plan says are worth it. Safe at any time, from any process, while backups and restores run.
+        ``progress`` counts bytes read, written and freed. ConflictError (ClockUntrusted)."""
         return self._collector.run(
-            plan, budget or CollectBudget(), progress or _no_progress, cancelled or _never
+            plan,
+            budget or CollectBudget(),
+            progress or _no_progress,
+            cancelled or _never,
+            pace or unpaced(),
         )
 
     def verify(

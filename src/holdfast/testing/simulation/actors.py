@@ -18,6 +18,7 @@ from holdfast.vaultstore.vault import Vault
 SESSION_OVER = ("SessionEnded", "ParentStale", "RecoveryPointDeleted")
 TORN = "PackExists"  # a torn pack has the name; the next attempt takes another
 MOST_ATTEMPTS = 12
+NAMES = 6  # files that come and go; few change at a time, so packs come to be partly needed
 
 
 class Writer:
@@ -92,9 +93,9 @@ class Writer:
 
     def _change(self) -> None:
         rng = self._random
-        for name in [name for name in self.files if rng.random() < 0.3]:
+        for name in [name for name in self.files if rng.random() < 0.2]:
             del self.files[name]
-        for number in range(rng.randint(1, 3)):
+        for number in rng.sample(range(NAMES), rng.randint(1, 3)):
             self.files[f"d/{number}".encode()] = rng.randbytes(rng.randint(0, 12_000))
         shared = random.Random(rng.randint(0, 3)).randbytes(6000)
         self.files[b"shared"] = shared

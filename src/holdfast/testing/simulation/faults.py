@@ -72,9 +72,9 @@ _RARE = [  # they are passed in few seeds
 ]
 MOVING = " (moving)"  # by a collect that rewrites packs
 _MOVING_WRITES = [f"publish packs{MOVING}", f"create tables{MOVING}"]
-_RARE += [f"range packs{MOVING}", f"write packs{MOVING}", *_MOVING_WRITES]
+_MOVING = [f"range packs{MOVING}", f"write packs{MOVING}", *_MOVING_WRITES]
 CRASH_PLACES: tuple[str, ...] = (
-    *(f"{place}, before" for place in dict.fromkeys((*_BEFORE, *_AFTER, *_RARE))),
+    *(f"{place}, before" for place in dict.fromkeys((*_BEFORE, *_AFTER, *_RARE, *_MOVING))),
     *(f"{place}, after" for place in (*_AFTER, *_MOVING_WRITES)),
 )
 
@@ -128,6 +128,7 @@ class Doom:
         count = len(CRASH_PLACES)
         places = [CRASH_PLACES[(3 * seed + number) % count] for number in range(3)]
         at = {f"{place}, before": 1 for place in _RARE if rng.random() < 0.4}
+        at |= {f"{place}, before": 1 for place in _MOVING if rng.random() < 0.1}
         return cls(at | {place: rng.choice([1, 1, 2, 3, 5, 8]) for place in places})
 
     def strikes(self, place: str, passed: int) -> bool:

@@ -10,7 +10,7 @@ from holdfast.errors import ConflictError
 from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.process import Process
 from holdfast.testing.simulation.world import World
-from holdfast.vaultstore.values import CollectBudget
+from holdfast.vaultstore.values import CollectBudget, CollectPlan
 from holdfast.vaultstore.vault import Vault
 
 KEEP = (1, 2)  # points of an item that expiry leaves, by run
@@ -31,7 +31,8 @@ class Keeper:
         chores: list[Callable[[Vault], None]] = [
             self._expire,
             self._collect,
-            self._collect,
+            self._tidy,
+            self._tidy,
             self._end_sessions,
             self._jump,
         ]
@@ -78,7 +79,15 @@ class Keeper:
             return
         self.world.think(self._random, 60)
         deletes = self._random.choice([None, None, 1, 3])
-        done = vault.collect(plan, CollectBudget(deletes=deletes))
+        self._run(vault, plan, CollectBudget(deletes=deletes))
+
+    def _tidy(self, vault: Vault) -> None:
+        """Expire, and rewrite what that leaves mostly dead."""
+        self._expire(vault)
+        self._run(vault, vault.plan_collect(rewrite_below=0.95), CollectBudget())
+
+    def _run(self, vault: Vault, plan: CollectPlan, budget: CollectBudget) -> None:
+        done = vault.collect(plan, budget)
         self.world.promises.rewritten += done.rewritten_packs
 
     def _end_sessions(self, vault: Vault) -> None:
