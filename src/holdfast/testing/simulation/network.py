@@ -32,6 +32,7 @@ LATEST_STEPS = 600  # a request may still arrive so many points after it was sen
 DAMAGE_STEPS = 250  # so long an object at rest, or a torn record of the log, stays damaged at most
 FREEZE_STEPS = 1500
 STALE_STEPS = 300
+FLIPPED_MOVES = 0.2
 GUID = 36
 LOG = "log"
 ROTTING_ROOMS = ("packs", "tables", "refsets", LOG)
@@ -70,7 +71,17 @@ class Network:
     def call(self, life: Life, verb: str, key: str, kinds: tuple[Event, ...]) -> Event | None:
         """A process calls the store; what happens to the call besides its effect."""
         self.calls += 1
-        return self._point(life, f"{self.place(verb, key)}, before", f"{verb} {key}", kinds)
+        place = self.place(verb, key)
+        event = self._point(life, f"{place}, before", f"{verb} {key}", kinds)
+        if event is None and place == f"range packs{MOVING}" and self._harms_what_moves():
+            self.fault("flipped", f"{verb} {key}")
+            return "flipped"
+        return event
+
+    def _harms_what_moves(self) -> bool:
+        """Where reads go wrong at all they do so more often here: a copy of damage is for ever."""
+        flips = self.weather.rates.get("flipped", 0.0) > 0 and not self.calm
+        return flips and self._random.random() < FLIPPED_MOVES
 
     def place(self, verb: str, key: str) -> str:
         """What a call is counted as. Whoever keeps a vault writes chunks only by moving them."""
