@@ -68,6 +68,7 @@ def _collect_plan(plan: CollectPlan) -> Body:
                 "packs": len(plan.orphans),
                 "bytes": plan.orphan_bytes,
             },
+            {"action": "leftovers that wait for sessions", "packs": len(plan.torn), "bytes": 0},
             {
                 "action": "rewrite: write first",
                 "packs": len(plan.rewrite),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.core import VaultCore
+from holdfast.vaultstore.health import load_damage
 from holdfast.vaultstore.layout import VaultObjects
 from holdfast.vaultstore.liveness import (
     Liveness,
@@ -28,7 +29,7 @@ from holdfast.vaultstore.liveness import (
     packs_touched,
     undisturbed,
 )
-from holdfast.vaultstore.orphans import find_orphans
+from holdfast.vaultstore.orphans import Torn, find_orphans
 from holdfast.vaultstore.pace import Pace
 from holdfast.vaultstore.reserve import Reserve, append_freeing
 from holdfast.vaultstore.rewriter import Limits, Rewriter, Rewritten, StoppedError
@@ -98,13 +99,15 @@ class Collector:
         self._core = core
         self._reserve = reserve
         self._rewriter = rewriter
+        self._torn: Torn = {}
 
     def plan(self, spare_jobs: Collection[bytes] = (), rewrite_below: float = 0.0) -> CollectPlan:
         """What a collect would do now. Takes the lock only for moments. NotFoundError
         (VaultStoreMissing): what is missing as a whole is not judged."""
         core = self._core
         core.objects.require_vault()
-        orphans = find_orphans(core)
+        load_damage(core)  # what a repair of another process put aside stays
+        leftovers = find_orphans(core, self._torn)
         state, liveness = undisturbed(core, lambda: _judged(core, core.state))
         condemn = condemnable(state, liveness, spare_jobs)
         sweep, fenced, waiting = sweepable(state)
@@ -122,9 +125,10 @@ class Collector:
             sweep=tuple(entry.pack.pack_id for entry in sweep),
             sweep_bytes=_bytes(sweep),
             fenced=tuple(entry.pack.pack_id for entry in fenced),
-            waiting_for=tuple(waiting),
-            orphans=tuple(info.key for info in orphans),
-            orphan_bytes=sum(info.size for info in orphans),
+            waiting_for=tuple(dict.fromkeys((*waiting, *leftovers.sessions))),
+            orphans=tuple(info.key for info in leftovers.free),
+            orphan_bytes=sum(info.size for info in leftovers.free),
+            torn=tuple(info.key for info in leftovers.waiting),
             live_packs=len(live),
             live_bytes=_bytes(live),
             sparse_packs=len(sparse),
@@ -166,7 +170,7 @@ class Collector:
             deleted_orphans=run.orphans,
             freed_bytes=run.freed,
             fenced_packs=len(fenced),
-            complete=not run.left and not fenced,
+            complete=not (run.left or fenced or plan.torn),
             rewritten_packs=run.rewritten.packs,
             written_bytes=run.rewritten.written_bytes,
             full=run.rewritten.full,

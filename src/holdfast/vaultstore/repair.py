@@ -62,7 +62,7 @@ class Repairs:
                     break
                 if self._do(session_id, step):
                     done.append(step)
-        left = self._note(damages, done)
+            left = self._note(damages, done)  # before a collect may take what is put aside
         steps = tuple(self._steps(left))
         return RepairResult(done=tuple(done), left=steps, complete=not cancelled())
 
@@ -82,7 +82,7 @@ class Repairs:
         before = self._look_again()
         with self._session(job_id) as session_id:
             healed = sum(self._rewrite_refset(session_id, rp_id) for rp_id in ill)
-        self._note(before, ())
+            self._note(before, ())
         return healed
 
     @contextmanager

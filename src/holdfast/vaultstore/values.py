@@ -161,6 +161,7 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``condemn``: packs without a live chunk, to be condemned by this run. ``sweep``: packs condemned
     before, past their fence, to be deleted. ``fenced``: condemned packs that wait for the sessions
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
+    ``torn``: those of them that nobody can read, which wait for such sessions too.
     ``sparse_packs``: packs partly live. ``rewrite``: those of them to be rewritten, of
     ``rewrite_bytes``: ``rewrite_copy_bytes`` are written before ``rewrite_freed_bytes`` can be
     freed. ``refsets``: what it was computed from.
@@ -183,6 +184,7 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     rewrite: tuple[bytes, ...] = ()
     rewrite_bytes: int = 0
     rewrite_copy_bytes: int = 0
+    torn: tuple[str, ...] = ()
 
     @property
     def rewrite_freed_bytes(self) -> int:

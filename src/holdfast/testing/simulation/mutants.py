@@ -60,27 +60,25 @@ def no_fence_and_no_pins() -> Patches:
 def log_read_first() -> Patches:
     """Look for orphans in a listing that is newer than the log that was read."""
 
-    def find(of: core.VaultCore) -> list[ObjectInfo]:
+    def find(of: core.VaultCore, torn: orphans.Torn) -> orphans.Leftovers:
         of.refresh()
         state = of.state
         listed = [info for room in orphans._ROOMS for info in of.objects.list(room)]
-        points = (*state.points.values(), *state.expired.values())
-        names = {point.op.refset.name for point in points}
-        return list(orphans._unnamed(of, state, names, listed))
+        return orphans.judge(of, state, listed, torn)
 
     return [(collect, "find_orphans", find)]
 
 
 def orphans_of_open_sessions() -> Patches:
     """Delete what no record names yet, though its session may still name it."""
-    real = orphans._unnamed
+    real = orphans.judge
 
-    def unnamed(
-        of: core.VaultCore, state: LogState, refsets: set[str], listed: list[ObjectInfo]
-    ) -> Iterator[ObjectInfo]:
-        return real(of, replace(state, sessions={}), refsets, listed)
+    def judge(
+        of: core.VaultCore, state: LogState, listed: list[ObjectInfo], torn: orphans.Torn
+    ) -> orphans.Leftovers:
+        return real(of, replace(state, sessions={}), listed, torn)
 
-    return [(orphans, "_unnamed", unnamed)]
+    return [(orphans, "judge", judge)]
 
 
 def taken_is_mine() -> Patches:

@@ -15,7 +15,8 @@ from holdfast.testing.simulation.faults import Tally
 from holdfast.testing.simulation.keepers import Keeper, Verifier
 from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.process import Process
-from holdfast.testing.simulation.world import CALLS, World
+from holdfast.testing.simulation.world import CALLS, IDS, World
+from holdfast.vaultstore import layout
 from holdfast.vaultstore.values import CollectBudget
 from holdfast.vaultstore.vault import Vault
 
@@ -119,11 +120,26 @@ def _judge(world: World) -> None:
     left = vault.plan_collect(rewrite_below=REWRITTEN_BELOW)
     if left.orphans or left.condemn or left.sweep or left.rewrite:
         raise BrokenInvariantError(f"a second collect finds work: {left}")
+    _require_no_leftovers(world, vault)
     _finish_jobs(world, vault)
     _check_points(world, vault)
     report = vault.verify()
     if not report.clean:
         raise BrokenInvariantError(f"verify finds damage: {report.damages}")
+
+
+def _require_no_leftovers(world: World, vault: Vault) -> None:
+    """Every pack, table and refset in the store is named by the log."""
+    state = vault._core.state
+    named = {layout.pack_key(e.pack.session_id, pack_id) for pack_id, e in state.packs.items()}
+    named |= {layout.table_key(table_id) for table_id in state.tables}
+    named |= {layout.refset_key(point.op.refset.name) for point in state.points.values()}
+    prefix = layout.vault_prefix(IDS.vault_id)
+    rooms = (layout.PACKS, layout.TABLES, layout.REFSETS)
+    held = [info.key.removeprefix(prefix) for info in world.network.store.list(prefix)]
+    left = {key for key in held if key.startswith(rooms)} - named
+    if left:
+        raise BrokenInvariantError(f"nobody collects {sorted(left)}")
 
 
 def _finish_jobs(world: World, vault: Vault) -> None:
