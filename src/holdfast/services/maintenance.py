@@ -72,7 +72,7 @@ def _collect_plan(plan: CollectPlan) -> Body:
             {
                 "action": "rewrite: write first",
                 "packs": len(plan.rewrite),
-                "bytes": plan.rewrite_copy_bytes,
+                "bytes": plan.rewrite_copy_bytes + plan.rewrite_table_bytes,
             },
             {
                 "action": "rewrite: free then",

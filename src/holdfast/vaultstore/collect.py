@@ -33,7 +33,7 @@ from holdfast.vaultstore.orphans import Torn, find_orphans
 from holdfast.vaultstore.pace import Pace
 from holdfast.vaultstore.reserve import Reserve, append_freeing
 from holdfast.vaultstore.rewriter import Limits, Rewriter, Rewritten, StoppedError
-from holdfast.vaultstore.rewriting import batches_of, copied_by, sparse_packs
+from holdfast.vaultstore.rewriting import batches_of, copied_by, sparse_packs, table_bytes
 from holdfast.vaultstore.state import LogState, PackEntry
 from holdfast.vaultstore.values import CollectBudget, CollectPlan, CollectResult
 
@@ -100,6 +100,7 @@ class Collector:
         self._reserve = reserve
         self._rewriter = rewriter
         self._torn: Torn = {}
+        self._made: tuple[CollectPlan, Liveness] | None = None
 
     def plan(self, spare_jobs: Collection[bytes] = (), rewrite_below: float = 0.0) -> CollectPlan:
         """What a collect would do now. Takes the lock only for moments. NotFoundError
@@ -117,7 +118,7 @@ class Collector:
         worth = sparse_packs(state, liveness, rewrite_below, spare_jobs)
         batches = batches_of(worth, self._rewriter.target_bytes)
         rewrite = [one.entry for batch in batches for one in batch]
-        return CollectPlan(
+        plan = CollectPlan(
             basis=state.sequence,
             refsets=tuple(liveness.refsets),
             condemn=tuple(entry.pack.pack_id for entry in condemn),
@@ -136,7 +137,10 @@ class Collector:
             rewrite=tuple(entry.pack.pack_id for entry in rewrite),
             rewrite_bytes=_bytes(rewrite),
             rewrite_copy_bytes=sum(copied_by(batch) for batch in batches),
+            rewrite_table_bytes=sum(table_bytes(state, batch) for batch in batches),
         )
+        self._made = (plan, liveness) if rewrite else None
+        return plan
 
     def run(
         self,
@@ -171,23 +175,27 @@ class Collector:
             freed_bytes=run.freed,
             fenced_packs=len(fenced),
             complete=not (run.left or fenced or plan.torn),
-            rewritten_packs=run.rewritten.packs,
+            rewritten_packs=len(run.rewritten.emptied),
             written_bytes=run.rewritten.written_bytes,
             full=run.rewritten.full,
         )
 
     def _rewrite(self, plan: CollectPlan, run: _Run) -> None:
         """Move what is needed, and collect what that left behind."""
-        core = self._core
-        run.rewritten = self._rewriter.run(plan.rewrite, Limits(run.may_go_on, run.pay))
+        found = self._liveness_for(plan)
+        run.rewritten = self._rewriter.run(plan.rewrite, found, Limits(run.may_go_on, run.pay))
         run.left |= run.rewritten.left
-        if run.rewritten.packs and run.may_go_on():
-            state, liveness = undisturbed(core, lambda: _judged(core, core.state))
-            emptied = set(plan.rewrite)
-            packs = [one.pack.pack_id for one in condemnable(state, liveness)]
-            chosen = [pack_id for pack_id in packs if pack_id in emptied]
-            self._condemn(tuple(liveness.refsets), chosen, run)
+        if run.rewritten.emptied:
+            self._condemn(tuple(found.refsets), run.rewritten.emptied, run)
             self._sweep(run)
+
+    def _liveness_for(self, plan: CollectPlan) -> Liveness:
+        """What the plan was made from, or the same anew for a plan that was not the last here."""
+        made, self._made = self._made, None
+        if made is not None and made[0] is plan:
+            return made[1]
+        core = self._core
+        return undisturbed(core, lambda: liveness_of(core, core.state))
 
     def _condemn(self, refsets: Sequence[str], chosen: Sequence[bytes], run: _Run) -> None:
         core = self._core

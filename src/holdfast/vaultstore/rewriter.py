@@ -10,7 +10,7 @@ condemning, a repair or another rewriter, is refused by it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -22,7 +22,7 @@ from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.index import Flags
-from holdfast.vaultstore.liveness import liveness_of, undisturbed
+from holdfast.vaultstore.liveness import Liveness
 from holdfast.vaultstore.moving import (
     Moved,
     Pay,
@@ -32,7 +32,7 @@ from holdfast.vaultstore.moving import (
     source_of,
 )
 from holdfast.vaultstore.reserve import append_freeing
-from holdfast.vaultstore.rewriting import Sparse, batches_of, copied_by, sparse_packs
+from holdfast.vaultstore.rewriting import Sparse, batches_of, copied_by, sparse_packs, table_bytes
 from holdfast.vaultstore.session import LOW_SPACE_PACKS, SessionAsked, Sessions
 from holdfast.vaultstore.state import LogState, TableEntry
 from holdfast.vaultstore.table import Table, encode_table, table_of
@@ -42,10 +42,10 @@ ITEM = "holdfast;rewrite"
 
 @dataclass(slots=True)
 class Rewritten:
-    """What a run did: packs emptied, bytes of new packs. ``full``: it stopped for want of room;
-    ``left``: there is more to do."""
+    """What a run did: packs it emptied of all that was needed, bytes of new packs. ``full``: it
+    stopped for want of room; ``left``: there is more to do."""
 
-    packs: int = 0
+    emptied: list[bytes] = field(default_factory=list)
     written_bytes: int = 0
     full: bool = False
     left: bool = False
@@ -72,11 +72,12 @@ class Rewriter:
         self._sessions = sessions
         self.target_bytes = target_bytes
 
-    def run(self, packs: Collection[bytes], limits: Limits) -> Rewritten:
-        """Rewrite those of the named packs that are worth it still."""
-        core, result = self._core, Rewritten()
-        state, found = undisturbed(core, lambda: (core.state, liveness_of(core, core.state)))
+    def run(self, packs: Collection[bytes], found: Liveness, limits: Limits) -> Rewritten:
+        """Rewrite those of the named packs that are worth it still. ``found`` may be older than
+        the log: it says what to move, and what came to be needed since stays where it is."""
+        result = Rewritten()
         wanted = set(packs)
+        state = self._core.state
         sparse = [one for one in sparse_packs(state, found, 1.0) if _id(one) in wanted]
         batches = batches_of(sparse, self.target_bytes)
         try:
@@ -122,17 +123,10 @@ class Rewriter:
             result.left = True
             return False
         free = self._core.objects.free_bytes()
-        tables = self._tables_of({one.entry.pack.pack_id for one in batch})
-        needed = copied_by(batch) + sum(entry.table.size for entry in tables.values())
+        needed = copied_by(batch) + table_bytes(self._core.state, batch)
         if free is not None and free < needed + LOW_SPACE_PACKS * self.target_bytes:
             result.full = result.left = True
         return not result.full
-
-    def _tables_of(self, packs: Collection[bytes]) -> dict[bytes, TableEntry]:
-        """The tables with rows in any of these packs."""
-        wanted = set(packs)
-        tables = self._core.state.tables.items()
-        return {name: entry for name, entry in tables if not wanted.isdisjoint(entry.all_packs)}
 
     def _batch(
         self,
@@ -158,7 +152,7 @@ class Rewriter:
                 core.refresh()
                 continue
             if self._record(grant, sources, moved):
-                result.packs += len(sources)
+                result.emptied += [one.entry.pack.pack_id for one in sources]
                 result.written_bytes += moved.made.pack.size
             return
 

@@ -47,11 +47,14 @@ def sparse_packs(
     state: LogState, liveness: Liveness, below: float, spare_jobs: Collection[bytes] = ()
 ) -> list[Sparse]:
     """Packs of which a smaller share than ``below`` (0 to 1, by bytes) is needed, by group and then
-    the emptiest first. Spared: those sent for a job that still runs or is in ``spare_jobs``, and
-    those of which something is unknown."""
+    in the order they came in, so that a new pack joins what few tables speak of. Spared: those
+    sent for a job that still runs or is in ``spare_jobs``, and those of which something is
+    unknown."""
     jobs = {entry.opened.job_id for entry in state.sessions.values()} | set(spare_jobs)
     found = []
     for entry in state.packs.values():
+        if entry.ordinal >= len(liveness.live_rows):
+            continue  # it is newer
         number, owner = entry.ordinal, state.sealing_keys[entry.pack.session_id]
         rows = int(liveness.live_rows[number])
         lives, dead = int(liveness.live_bytes[number]), int(liveness.dead_bytes[number])
@@ -60,7 +63,7 @@ def sparse_packs(
         saves = one.copy_bytes + HEAD_BYTES < entry.pack.size
         if fits and saves and lives < below * (lives + dead) and owner.job_id not in jobs:
             found.append(one)
-    return sorted(found, key=lambda one: (one.group, one.live_bytes / one.entry.pack.size))
+    return sorted(found, key=lambda one: (one.group, one.entry.ordinal))
 
 
 def batches_of(sparse: Sequence[Sparse], target_bytes: int) -> list[list[Sparse]]:
@@ -89,3 +92,10 @@ def copied_by(batch: Sequence[Sparse]) -> int:
 def saved_by(batch: Sequence[Sparse]) -> int:
     """Bytes that rewriting these gives back in the end, about."""
     return sum(one.entry.pack.size for one in batch) - copied_by(batch)
+
+
+def table_bytes(state: LogState, batch: Sequence[Sparse]) -> int:
+    """Size of the tables that speak of these, which are written anew."""
+    packs = {one.entry.pack.pack_id for one in batch}
+    tables = state.tables.values()
+    return sum(one.table.size for one in tables if not packs.isdisjoint(one.all_packs))

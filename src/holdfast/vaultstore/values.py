@@ -163,8 +163,9 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
     ``torn``: those of them that nobody can read, which wait for such sessions too.
     ``sparse_packs``: packs partly live. ``rewrite``: those of them to be rewritten, of
-    ``rewrite_bytes``: ``rewrite_copy_bytes`` are written before ``rewrite_freed_bytes`` can be
-    freed. ``refsets``: what it was computed from.
+    ``rewrite_bytes``: ``rewrite_copy_bytes``, and ``rewrite_table_bytes`` of index tables in place
+    of others, are written before ``rewrite_freed_bytes`` can be freed. ``refsets``: what it was
+    computed from.
     """
 
     basis: int
@@ -184,6 +185,7 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     rewrite: tuple[bytes, ...] = ()
     rewrite_bytes: int = 0
     rewrite_copy_bytes: int = 0
+    rewrite_table_bytes: int = 0
     torn: tuple[str, ...] = ()
 
     @property

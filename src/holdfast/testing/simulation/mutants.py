@@ -225,14 +225,14 @@ def condemned_before_moved() -> Patches:
     """Condemn packs that are to be rewritten before their frames lie elsewhere."""
     real = rewriter.Rewriter.run
 
-    def run(self: rewriter.Rewriter, packs: Any, limits: rewriter.Limits) -> object:
+    def run(self: rewriter.Rewriter, packs: Any, *others: Any) -> object:
         def condemning(state: LogState) -> Sequence[log.Operation]:
             there = [state.packs.get(pack_id) for pack_id in packs]
             left = tuple(one.pack.pack_id for one in there if one and one.condemned_at is None)
             return (log.PacksCondemned(packs=left),) if left else ()
 
         self._core.append(condemning)
-        return real(self, packs, limits)
+        return real(self, packs, *others)
 
     return [(rewriter.Rewriter, "run", run)]
 
