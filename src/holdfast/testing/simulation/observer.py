@@ -11,7 +11,8 @@ from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import HoldfastError
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import layout
-from holdfast.vaultstore.state import LogState, Point
+from holdfast.vaultstore.frames import ChunkReader
+from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.values import Unlock
 from holdfast.vaultstore.vault import Vault
 
@@ -34,7 +35,7 @@ class Observer:
         self._seen = set(points)
         self._condemned: set[bytes] = set()
         self._newest = {point.op.item_key: point.sequence for point in points.values()}
-        self.checked_deletes = 0
+        self.checked_deletes = self.checked_moves = 0
 
     def created(self, key: str) -> None:
         """After a create: a new record refers only to what is there."""
@@ -67,6 +68,16 @@ class Observer:
         for rp_id in self._seen & state.points.keys():
             for pack_id in self._packs(rp_id):
                 self._require_pack(rp_id, pack_id)
+        for entry in state.packs.values():
+            if entry.births and entry.added_sequence == state.sequence:
+                self._require_readable(entry)
+
+    def _require_readable(self, entry: PackEntry) -> None:
+        """Every frame that was moved into a pack is what it was."""
+        core = self.vault._core
+        rows = core.index.rows(core.ordinals_of(entry).astype(np.int64))
+        for _ in ChunkReader(core).read(rows):
+            self.checked_moves += 1
 
     def deleted(self, key: str) -> None:
         """After a delete: nothing is gone that a point or an open session needs."""

@@ -68,6 +68,7 @@ def _play(world: World, listen: Callable[[str], None] | None) -> Outcome:
         "dropped": len(world.promises.dropped),
         "restored": world.promises.restored,
         "rewritten": world.promises.rewritten,
+        "moved": world.observer.checked_moves,
         "deletes": world.observer.checked_deletes,
         "starts": sum(process.starts for process in processes),
         "calls": world.network.calls,
