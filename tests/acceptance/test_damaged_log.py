@@ -59,11 +59,7 @@ def test_a_damaged_record_is_named_and_nothing_is_lost(world: World) -> None:
     owners = os.geteuid() == 0
     assert restored_like(world.folder / "tree", alone, owners=owners).lines == []
     following.unlink()
-    world.stop_agent()
-    world.stop_server()
-    world.start_server()
-    world.start_agent()
-    world.back_up()
+    world.back_up()  # a server that met the damage takes backups again without a restart
     assert len(world.points()) == 2
 
 

@@ -45,6 +45,13 @@ def store_missing(row: VaultRow) -> NotFoundError:
     )
 
 
+def _mended(vault: Vault) -> bool:
+    try:
+        return vault.is_mended()
+    except HoldfastError:  # a store that does not answer mends nothing
+        return False
+
+
 class VaultDesk:
     """Thread safe. ``cache_dir``: node-local caches of index tables."""
 
@@ -70,20 +77,24 @@ class VaultDesk:
         self._making = threading.Lock()
 
     def open(self, vault_id: str) -> Vault:
-        """The opened vault of a catalog id. NotFoundError (VaultNotFound, VaultStoreMissing)."""
+        """The opened vault of a catalog id; opened anew when it is read-only and what made it so is
+        mended. NotFoundError (VaultNotFound, VaultStoreMissing)."""
         with self._lock:
             found = self._open.get(vault_id)
             opening = self._opening.setdefault(vault_id, threading.Lock())
-        if found is not None:
+        if found is not None and not _mended(found):
             return found
         with opening:  # one vault's slow store must not hold up the others
             with self._lock:
-                found = self._open.get(vault_id)
-            if found is None:
-                found = self._open_row(self._row(vault_id))
+                now = self._open.get(vault_id)
+            if now is not None and now is found:
+                self.forget(vault_id)
+                now = None
+            if now is None:
+                now = self._open_row(self._row(vault_id))
                 with self._lock:
-                    self._open[vault_id] = found
-            return found
+                    self._open[vault_id] = now
+            return now
 
     def _row(self, vault_id: str) -> VaultRow:
         with self._catalog.read() as connection:

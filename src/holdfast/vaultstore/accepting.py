@@ -14,9 +14,10 @@ import msgspec
 
 from holdfast.errors import ConflictError, ObjectMissingError
 from holdfast.vaultstore import layout, log
-from holdfast.vaultstore.chain import create_or_find, hash_object
+from holdfast.vaultstore.chain import create_or_find
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.head import Head
+from holdfast.vaultstore.records import hash_object
 
 
 class AcceptHeadPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ def _nothing_to_accept() -> ConflictError:
 
 def _holds(core: VaultCore, seen: log.HeadSeen) -> bool:
     within = seen.sequence <= core.state.sequence
-    return within and core.chain.hash_at(seen.sequence) == seen.hash
+    return within and core.chain.hash_at(seen.sequence, seen.hash) == seen.hash
 
 
 def _records_after(core: VaultCore, sequence: int) -> list[str]:

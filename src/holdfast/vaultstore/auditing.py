@@ -15,9 +15,9 @@ import msgspec
 
 from holdfast.errors import IntegrityError
 from holdfast.vaultstore import layout, log
-from holdfast.vaultstore.chain import hash_object
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.head import Head, forked, rolled_back
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.vaultclock import from_ns
 
 BY = "whoever noted it down"

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from blake3 import blake3
-
 from holdfast.errors import (
     IntegrityError,
     ObjectExistsError,
@@ -22,16 +20,12 @@ from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.checkpoint import state_of
 from holdfast.vaultstore.checkpoints import Checkpoints, is_due
 from holdfast.vaultstore.head import Head, cut_off, forked, rolled_back
+from holdfast.vaultstore.records import BadRecordError, Records, hash_object
 from holdfast.vaultstore.sealed import ServiceSeal
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.transitions import advance, next_state
 
 Build = Callable[[LogState], Sequence[log.Operation]]
-
-
-def hash_object(data: bytes) -> bytes:
-    """The hash by which a stored object is named elsewhere (32 bytes, over all its bytes)."""
-    return blake3(data).digest()
 
 
 def create_or_find(store: ObjectStore, key: str, data: bytes) -> bool:
@@ -76,6 +70,7 @@ class Chain:
         self.damage: IntegrityError | None = None
         self.contradiction: IntegrityError | None = None
         self._cut: IntegrityError | None = None
+        self._records = Records(store, seal)
         self._checkpoints = Checkpoints(store, seal)
         self._due: LogState | None = None  # the newest state read that is worth a checkpoint
         self._evidence: tuple[int, bytes] | None = None  # a record that spoke against the log
@@ -97,7 +92,7 @@ class Chain:
         here = self.head
         if here.term > seen.term or self.damage is not None:
             return
-        found = self.hash_at(seen.sequence)
+        found = self.hash_at(seen.sequence, seen.hash)
         if here.term < seen.term or here.sequence < seen.sequence:
             self.contradiction = rolled_back(here, seen, by)
         elif not found:
@@ -115,14 +110,9 @@ class Chain:
             return self._cut is not None
         return self._evidence is None or self.hash_at(self._evidence[0]) != self._evidence[1]
 
-    def hash_at(self, sequence: int) -> bytes:
-        """The hash of a record as the store has it; empty when it is not there. NotFoundError
-        (VaultStoreMissing) when nothing of the vault is."""
-        try:
-            return hash_object(self._store.read(layout.log_key(sequence)))
-        except ObjectMissingError:
-            self._store.require_vault()
-            return b""
+    def hash_at(self, sequence: int, expected: bytes | None = None) -> bytes:
+        """The hash of a record as the store has it; see ``Records.hash_at``."""
+        return self._records.hash_at(sequence, expected)
 
     def replay(self) -> None:
         """Read the log, from its newest checkpoint on. Raises IntegrityError (LogDamaged) naming
@@ -146,7 +136,7 @@ class Chain:
             found = self._checkpoints.read(number)
             if found is None:
                 continue
-            if self.hash_at(number) == found.hash:
+            if self.hash_at(number, found.hash) == found.hash:
                 self.state = state_of(found)
                 break
             passed_over.append(found.head)
@@ -158,10 +148,7 @@ class Chain:
 
     def read(self, sequence: int) -> log.LogRecord | None:
         """One record; None when it is not in the store. IntegrityError."""
-        try:
-            return self.seal.open_record(self._store.read(layout.log_key(sequence)))
-        except ObjectMissingError:
-            return None
+        return self._records.read(sequence)
 
     def append(self, build: Build, stamp: Callable[[LogState], int]) -> LogState:
         """Append one record of the operations ``build`` returns for the newest state, after the
@@ -188,11 +175,18 @@ class Chain:
             data = self.seal.seal_record(record)
             after = next_state(self.state, record, hash_object(data))
             self.require_head()
-            if create_or_find(self._store, layout.log_key(record.sequence), data):
+            found = create_or_find(self._store, layout.log_key(record.sequence), data)
+            if found or self._is_ours(after):
                 self.state = after
                 if is_due(after.sequence):
                     self._checkpoints.write(after)
                 return after
+
+    def _is_ours(self, after: LogState) -> bool:
+        """After a lost race: read the record that won. It may be the very one that was written, its
+        reply lost and then read back badly. IntegrityError (LogDamaged)."""
+        self._read_on(0, after.sequence)
+        return self.state.hash == after.hash
 
     def require_head(self) -> None:
         """Before anything is appended or deleted, the newest record known must be what the store
@@ -200,7 +194,7 @@ class Chain:
         folder, perhaps; so is one that holds other bytes there. IntegrityError (LogCut, LogForked).
         """
         if self.state.sequence:
-            found = self.hash_at(self.state.sequence)
+            found = self.hash_at(self.state.sequence, self.state.hash)
             self._cut = None if found == self.state.hash else self._cut_off(found)
         if self._cut is not None:
             raise self._cut
@@ -210,18 +204,18 @@ class Chain:
             return forked(self.head, self.head, "this process")
         return cut_off(self.head, "this process")
 
-    def _read_on(self, last: int) -> None:
+    def _read_on(self, last: int, stop: int | None = None) -> None:
         if self.damage is not None:
             raise self.damage
-        first: _BadRecordError | None = None
+        first: BadRecordError | None = None
         while True:
             try:
-                self.state = self._follow(last, first.sequence - 1 if first else None)
+                self.state = self._follow(last, first.sequence - 1 if first else stop)
                 break
-            except _BadRecordError as bad:  # again, and earlier, when the store reads badly
+            except BadRecordError as bad:  # again up to it: the state after a bad one is half way
                 first = bad
         if first is not None:
-            self._evidence = first.sequence, self.hash_at(first.sequence)
+            self._evidence = first.sequence, first.found
             self.damage = _damaged(first.sequence, first.error)
             raise self.damage from first.error
 
@@ -229,35 +223,19 @@ class Chain:
         """The state after the records that follow, up to ``stop`` or the first absent one."""
         state = self.state
         while stop is None or state.sequence < stop:
-            sequence = state.sequence + 1
-            data = self._read(sequence, last)
-            if data is None:
+            found = self._records.following(state, last)
+            if found is None:
                 break
             if state is self.state:
                 state = state.copy()
+            record, digest = found
             try:
-                advance(state, self.seal.open_record(data), hash_object(data))
-                if is_due(sequence):
-                    self._due = state.copy()
+                advance(state, record, digest)
             except IntegrityError as error:
-                raise _BadRecordError(sequence, error) from error
+                raise BadRecordError(record.sequence, error, digest) from error
+            if is_due(record.sequence):
+                self._due = state.copy()
         return state
-
-    def _read(self, sequence: int, last: int) -> bytes | None:
-        try:
-            return self._store.read(layout.log_key(sequence))
-        except ObjectMissingError:
-            if sequence >= last:
-                return None
-        gap = IntegrityError(f"it is missing, while record {last} exists")
-        raise _BadRecordError(sequence, gap)
-
-
-class _BadRecordError(Exception):
-    def __init__(self, sequence: int, error: IntegrityError) -> None:
-        super().__init__(str(error))
-        self.sequence = sequence
-        self.error = error
 
 
 def _damaged(sequence: int, error: IntegrityError) -> IntegrityError:

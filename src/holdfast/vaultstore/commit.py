@@ -14,11 +14,12 @@ import numpy as np
 
 from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, log, refset
-from holdfast.vaultstore.chain import create_own, hash_object
+from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.ingest import Ingest
 from holdfast.vaultstore.points import record_of
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.references import References, Resolver
 from holdfast.vaultstore.state import LogState, SessionEntry
 from holdfast.vaultstore.values import CommitRequest, RecoveryPointRecord

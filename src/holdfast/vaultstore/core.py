@@ -23,10 +23,11 @@ from holdfast.errors import (
 )
 from holdfast.ports.clock import Clock, Random
 from holdfast.vaultstore import layout, log, refset
-from holdfast.vaultstore.chain import Build, Chain, hash_object
+from holdfast.vaultstore.chain import Build, Chain
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.index import ChunkIndex, Usable
 from holdfast.vaultstore.keys import unwrap_session_key
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.rings import Rings
 from holdfast.vaultstore.rowstore import RowStore
 from holdfast.vaultstore.state import LogState, PackEntry, Point, SessionEntry, TableEntry

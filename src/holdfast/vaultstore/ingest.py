@@ -21,11 +21,12 @@ from holdfast.errors import (
 )
 from holdfast.ports.object_store import Buffer, ObjectStore
 from holdfast.vaultstore import layout, log
-from holdfast.vaultstore.chain import create_own, hash_object
+from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.pack_check import ExpectedPack, PackChecker, PackSummary
 from holdfast.vaultstore.receipt import Receipt, read_receipt, receipt_of, write_receipt
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.seal import pack_key
 from holdfast.vaultstore.state import LogState, SessionEntry
 from holdfast.vaultstore.table import Rows, build_table, encode_table

@@ -17,11 +17,12 @@ import msgspec
 from holdfast.errors import ConflictError
 from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.affected import Affected, affected_by
-from holdfast.vaultstore.chain import create_own, hash_object
+from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.healing import Better, better_refset, brought_copies, container_of
 from holdfast.vaultstore.health import note_repair, read_health
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.rings import following, store_rings
 from holdfast.vaultstore.session import SessionAsked, Sessions
 from holdfast.vaultstore.state import LogState, Point

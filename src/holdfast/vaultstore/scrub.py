@@ -19,10 +19,10 @@ from blake3 import blake3
 from holdfast.errors import IntegrityError, NotFoundError, ObjectMissingError
 from holdfast.ports.object_store import ObjectInfo, ObjectStore
 from holdfast.vaultstore import layout
-from holdfast.vaultstore.chain import hash_object
 from holdfast.vaultstore.format import Header, ObjectKind, decode_header
 from holdfast.vaultstore.layout import find_vaults
 from holdfast.vaultstore.pack import HASH_BYTES, PackTlv, padded_size
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.rings import check_ring_name
 from holdfast.vaultstore.sealed import TLV_PREVIOUS, TLV_SEQUENCE
 from holdfast.vaultstore.values import Damage, Problem

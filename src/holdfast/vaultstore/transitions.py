@@ -40,7 +40,7 @@ def next_state(state: LogState, record: log.LogRecord, object_hash: bytes) -> Lo
 def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
     """``next_state`` in place, for replaying many records on a private copy. After an error the
     state is half way and must be thrown away."""
-    _check_chain(state, record)
+    check_chain(state, record)
     confirmed = any(isinstance(op, log.ClockConfirmed) for op in record.operations)
     _require(
         record.time_ns >= state.time_ns or confirmed,
@@ -55,7 +55,8 @@ def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
     state.merkle = with_leaf(state.merkle, state.sequence, object_hash)
 
 
-def _check_chain(state: LogState, record: log.LogRecord) -> None:
+def check_chain(state: LogState, record: log.LogRecord) -> None:
+    """That the record is the next of the chain. InvalidRecordError."""
     name = f"record {record.sequence}"
     _require(record.sequence == state.sequence + 1, f"{name} does not follow {state.sequence}")
     if record.previous != state.hash:

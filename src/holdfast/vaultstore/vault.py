@@ -213,6 +213,14 @@ class Vault:
                 self._core.chain.require_head()
             return self._core.chain.is_mended()
 
+    def is_mended(self) -> bool:
+        """Whether a vault made read-only by damage or a witness is worth opening anew: its store
+        serves something else now where that arose. Reads a record when it is read-only."""
+        chain = self._core.chain
+        with self._core.lock:
+            doubtful = chain.damage is not None or chain.contradiction is not None
+            return doubtful and chain.is_mended()
+
     def witness_token(self) -> bytes:
         """The head as an agent keeps it; nobody else can make one."""
         return write_witness(self._core.rings.service.receipt, self._core.vault_id, self.log_head)

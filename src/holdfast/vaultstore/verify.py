@@ -17,9 +17,10 @@ from blake3 import blake3
 from holdfast.errors import HoldfastError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, refset
 from holdfast.vaultstore.births import Births, binding_of, births_of
-from holdfast.vaultstore.chain import Chain, hash_object
+from holdfast.vaultstore.chain import Chain
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.index import Flags
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.references import MissingChunksError, chunks_from_pages
 from holdfast.vaultstore.rings import damaged_rings
 from holdfast.vaultstore.runs import Places

@@ -29,6 +29,7 @@ from holdfast.vaultstore import (
     log,
     moving,
     orphans,
+    records,
     references,
     refset,
     rewriter,
@@ -212,13 +213,16 @@ def one_job_twice() -> Patches:
 def older_head() -> Patches:
     """Open the vault at what a listing shows, and take the first absent record for its end."""
 
-    def read(self: chain.Chain, sequence: int, _last: int) -> bytes | None:
+    def following(
+        self: records.Records, state: LogState, _last: int
+    ) -> tuple[log.LogRecord, bytes] | None:
         try:
-            return self._store.read(layout.log_key(sequence))
+            data = self._store.read(layout.log_key(state.sequence + 1))
         except HoldfastError:
             return None
+        return self._seal.open_record(data), records.hash_object(data)
 
-    return [(chain.Chain, "_read", read)]
+    return [(records.Records, "following", following)]
 
 
 def condemned_before_moved() -> Patches:

@@ -27,6 +27,7 @@ from holdfast.testing.simulation.faults import (
 )
 from holdfast.testing.simulation.life import CrashError, Life
 from holdfast.testing.simulation.scheduler import Scheduler
+from holdfast.vaultstore.records import READS
 
 LATEST_STEPS = 600  # a request may still arrive so many points after it was sent
 DAMAGE_STEPS = 250  # so long an object at rest, or a torn record of the log, stays damaged at most
@@ -230,8 +231,9 @@ class Network:
         damaged = self.damaged.get(key)
         true = self.store.read(key) if damaged is None else damaged[1]
         seen = self._harmed(true, event) if event is not None else true
-        if damaged is not None or seen != true:
-            life.deceived.add(key)
+        patience = READS if room_of(key) == LOG else 1
+        rotten = damaged is not None
+        life.shown(key, rotten=rotten, wrong=seen != true, patience=patience)
         return seen
 
     def _harmed(self, data: bytes, event: Event) -> bytes:
