@@ -162,9 +162,12 @@ class Chain:
             if self.contradiction is not None:  # damage is raised by ``refresh``
                 raise self.contradiction
             self.refresh()
-            operations = tuple(build(self.state))
+            state = self.state
+            operations = tuple(build(state))
+            if self.state is not state:  # a step looked again, and there was more
+                continue
             if not operations:
-                return self.state
+                return state
             record = log.LogRecord(
                 sequence=self.state.sequence + 1,
                 term=_term_of(operations, self.state.term),

@@ -1,16 +1,20 @@
 """Commit: a session's packs and root become a recovery point.
 
-The walk over pages runs outside the lock and only gathers ids. Under the lock every id is resolved
-against the state the record is appended to, so whatever was condemned meanwhile is found missing
-and sent again, never referenced. Losing the race for a record resolves again.
+The walk over pages runs outside the lock and only gathers ids. Every id is then resolved, and the
+refset written, before the record's turn comes. When it does, and no pack was condemned since, the
+chunks found are in use in the very state the record is appended to; else every id is resolved
+again, so whatever was condemned meanwhile is found missing and sent again, never referenced. So it
+is after losing the race for a record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
 from holdfast.vaultstore import layout, log, refset
@@ -27,6 +31,17 @@ from holdfast.vaultstore.vaultclock import to_ns
 
 _MS = 1_000_000  # [ns]
 _ID_SPAN = 1_000_000  # recovery point ids of one millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A point to be, whose refset is written. ``usable``: which packs were in use, by number, when
+    its chunks were looked up."""
+
+    rp_id: str
+    time_ns: int
+    named: log.RefsetNamed
+    usable: npt.NDArray[np.bool_]
 
 
 class Commits:
@@ -47,29 +62,48 @@ class Commits:
             if known is not None:
                 return known
             self._require_newest(core.state, entry)
-            self._ingest.checkpoint(session_id, request.receipts)
-        container = entry.opened.container
-        found = self._references(session_id, request.root_id[:32], container)
-        refsets: dict[bytes, log.RefsetNamed] = {}
+        self._ingest.checkpoint(session_id, request.receipts)
+        found = self._references(session_id, request.root_id[:32], entry.opened.container)
+        draft = self._drafted(session_id, found, request)
 
         def committing(state: LogState) -> Sequence[log.Operation]:
+            nonlocal draft
             now = core.session(session_id, "backup")
             if self._known(state, now) is not None:
                 return ()
             self._require_newest(state, now)
-            ordinals = refset.normal(self._resolver.resolve(found, container).astype(np.uint64))
-            rp_id, time_ns = self._identity(state, now, request)
-            named = self._write_refset(rp_id, session_id + refset.encode_refset(ordinals), refsets)
-            named = msgspec.structs.replace(named, count=len(ordinals))
+            if not self._holds(state, draft):
+                draft = self._drafted(session_id, found, request)
             sent = state.bytes_sent_for(now.opened.item_key, now.opened.job_id)
-            operation = self._operation(now, request, found, (rp_id, time_ns, named))
+            operation = self._operation(now, request, found, draft)
             return (msgspec.structs.replace(operation, stored_bytes=sent),)
 
+        after = core.share(committing)
+        self._ingest.forget(session_id)
+        return record_of(after.points[after.by_job[entry.opened.item_key, entry.opened.job_id]])
+
+    def _drafted(self, session_id: bytes, found: References, request: CommitRequest) -> Draft:
+        """Look the chunks up and write the refset, which no record names yet. The lock is not held
+        while it is written, unless the caller does."""
+        core = self._core
         with core.lock:
-            state = core.append(committing)
-            self._ingest.forget(session_id)
-            job = (entry.opened.item_key, entry.opened.job_id)
-            return record_of(state.points[state.by_job[job]])
+            core.sync()
+            entry = core.session(session_id, "backup")
+            usable = core.usable
+            ordinals = refset.normal(
+                self._resolver.resolve(found, entry.opened.container).astype(np.uint64)
+            )
+            rp_id, time_ns = self._identity(core.state, entry, request)
+        named = self._write_refset(rp_id, session_id + refset.encode_refset(ordinals))
+        named = msgspec.structs.replace(named, count=len(ordinals))
+        return Draft(rp_id, time_ns, named, usable)
+
+    def _holds(self, state: LogState, draft: Draft) -> bool:
+        """Whether a draft may become true after ``state``: no pack was condemned since its chunks
+        were looked up, and nobody else has its id."""
+        usable = self._core.usable[: len(draft.usable)]
+        taken = draft.rp_id in state.points or draft.rp_id in state.expired
+        return not taken and np.array_equal(usable, draft.usable)
 
     def _references(self, session_id: bytes, root_id: bytes, container: str) -> References:
         """What the root refers to. When pages cannot be read because the session was ended
@@ -123,39 +157,33 @@ class Commits:
             number += 1
         return str(number), time_ns
 
-    def _write_refset(
-        self, rp_id: str, body: bytes, written: dict[bytes, log.RefsetNamed]
-    ) -> log.RefsetNamed:
+    def _write_refset(self, rp_id: str, body: bytes) -> log.RefsetNamed:
         core = self._core
-        key = rp_id.encode() + body
-        if key not in written:
-            data = core.seal.seal(ObjectKind.REFSET, body)
-            digest = hash_object(data)
-            name = f"{rp_id}-{digest[:4].hex()}"
-            create_own(core.objects, layout.refset_key(name), data)
-            written[key] = log.RefsetNamed(name=name, hash=digest, count=0)
-        return written[key]
+        data = core.seal.seal(ObjectKind.REFSET, body)
+        digest = hash_object(data)
+        name = f"{rp_id}-{digest[:4].hex()}"
+        create_own(core.objects, layout.refset_key(name), data)
+        return log.RefsetNamed(name=name, hash=digest, count=0)
 
     @staticmethod
     def _operation(
         entry: SessionEntry,
         request: CommitRequest,
         found: References,
-        identity: tuple[str, int, log.RefsetNamed],
+        draft: Draft,
     ) -> log.PointCommitted:
         facts, claims = request.facts, request.claims
         if found.root.findings_count > claims.findings_count:
             claims = msgspec.structs.replace(claims, findings_count=found.root.findings_count)
-        rp_id, time_ns, named = identity
         return log.PointCommitted(
             session_id=entry.opened.session_id,
-            rp_id=rp_id,
+            rp_id=draft.rp_id,
             item_key=entry.opened.item_key,
             job_id=entry.opened.job_id,
             parent=entry.opened.parent,
             root_id=request.root_id[:32],
-            refset=named,
-            time_ns=time_ns,
+            refset=draft.named,
+            time_ns=draft.time_ns,
             type=facts.type,
             scheduled=facts.scheduled,
             tags=facts.tags,

@@ -25,6 +25,7 @@ from holdfast.ports.clock import Clock, Random
 from holdfast.vaultstore import layout, log, refset
 from holdfast.vaultstore.chain import Build, Chain
 from holdfast.vaultstore.format import ObjectKind
+from holdfast.vaultstore.group import Group
 from holdfast.vaultstore.index import ChunkIndex, Usable
 from holdfast.vaultstore.keys import unwrap_session_key
 from holdfast.vaultstore.records import hash_object
@@ -59,6 +60,7 @@ class VaultCore:
         surroundings: Surroundings | None,
     ) -> None:
         self.lock = threading.RLock()
+        self._group = Group()
         self.objects = objects
         self.rings = rings
         self.chain = chain
@@ -139,6 +141,11 @@ class VaultCore:
             after = self.chain.append(in_step, lambda state: self.clock.stamp_ns(state.time_ns))
             self.sync()
             return after
+
+    def share(self, build: Build) -> LogState:
+        """As ``append``, in one record with what other threads share at this moment; see ``Group``.
+        For what sessions do; what drops or repairs has a record of its own."""
+        return self._group.share(self.lock, build, self.append)
 
     def accept(self, build: Build) -> LogState:
         """Append a record though the log is in doubt, which ends the doubt. Caller holds the

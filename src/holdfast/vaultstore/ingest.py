@@ -166,7 +166,8 @@ class Ingest:
                 if receipt.pack_id not in core.state.packs
             }
             packs = [self._arrived_pack(receipt) for receipt in given.values()]
-            self.add(session_id, packs)
+        self.add(session_id, packs)
+        with core.lock:
             arrived = self._arrived.get(session_id, {})
             for pack_id in given:
                 arrived.pop(pack_id, None)
@@ -204,8 +205,8 @@ class Ingest:
     ) -> Sequence[Arrived]:
         """Write the table of these packs and append the record that adds them and, with it, ends
         the sessions they were taken over from. Packs that somebody else added meanwhile, or whose
-        session has ended, are passed over; those that joined are returned. Caller holds the lock.
-        """
+        session has ended, are passed over; those that joined are returned. Not to be called under
+        the lock without need: others cannot write to the log while the table is written."""
         while True:
             joining = [pack for pack in packs if may_join(self._core.state, pack)]
             if self._added(session_id, joining, ended):
@@ -217,10 +218,12 @@ class Ingest:
         """One attempt; False when others' records came first and changed which packs may join."""
         core = self._core
         if not packs:
-            core.append(lambda state: still_open(state, ended))
+            if ended:
+                core.share(lambda state: still_open(state, ended))
             return True
         overtaken = False
-        container = core.session(session_id).opened.container
+        with core.lock:
+            container = core.session(session_id).opened.container
         names = [(pack.added.pack_id, pack.rows) for pack in packs]
         table = build_table(session_id, container, names)
         data = core.seal.seal(ObjectKind.TABLE, encode_table(table))
@@ -245,7 +248,7 @@ class Ingest:
             operation = log.PacksAdded(session_id=session_id, packs=joining, table=added)
             return (operation, *still_open(state, ended))
 
-        core.append(adding)
+        core.share(adding)
         return not overtaken
 
 

@@ -54,17 +54,18 @@ class Reserve:
         return True
 
 
-def append_freeing(core: VaultCore, build: Build) -> LogState:
+def append_freeing(core: VaultCore, build: Build, *, shared: bool = False) -> LogState:
     """Append a record that leads to free space (the end of a session, expire, condemn, sweep). On
-    a full store one piece of the reserve is given up for it."""
+    a full store one piece of the reserve is given up for it. ``shared``: see ``core.share``."""
+    append = core.share if shared else core.append
     try:
-        return core.append(build)
+        return append(build)
     except StoreFullError:
         piece = next(iter(core.objects.list(layout.RESERVE)), None)
         if piece is None:
             raise
         core.objects.delete(piece.key)
-    return core.append(build)
+    return append(build)
 
 
 def _number(key: str) -> int:

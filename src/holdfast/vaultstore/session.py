@@ -49,45 +49,53 @@ class Sessions:
         """Open a session. ``with_keys``: a restore that puts keys of its machine back.
         NotFoundError for a pin that is not live, StoreFullError."""
         core = self._core
-        with core.lock:
-            writes = asked.kind in ("backup", "rewrite")
-            if asked.kind == "backup":
-                self._require_space()
-            session_id = core.rng.token(16)
-            session_key = core.rng.token(keys.KEY_BYTES) if writes else b""
-            wrapped = self._wrap(session_id, asked.container, session_key) if writes else b""
-            opening = log.SessionOpened(
-                session_id=session_id,
-                kind=asked.kind,
-                container=asked.container,
-                item_key=asked.item_key,
-                job_id=asked.job_id,
-                attempt=asked.attempt,
-                pins=asked.pins,
-                parent="",
-                epoch=core.rings.domain.epoch if writes else 0,
-                wrapped_key=wrapped,
-            )
-            entry = self._opened(asked, opening)
-            grant = self._grant(core.state, entry.opened, session_key)
-            if not with_keys or asked.kind != "restore":
-                return grant
-            return msgspec.structs.replace(grant, keys_key=self._keys_key(asked.pins[0]))
+        writes = asked.kind in ("backup", "rewrite")
+        if asked.kind == "backup":
+            self._require_space()
+        session_id = core.rng.token(16)
+        session_key = core.rng.token(keys.KEY_BYTES) if writes else b""
+        wrapped = self._wrap(session_id, asked.container, session_key) if writes else b""
+        opening = log.SessionOpened(
+            session_id=session_id,
+            kind=asked.kind,
+            container=asked.container,
+            item_key=asked.item_key,
+            job_id=asked.job_id,
+            attempt=asked.attempt,
+            pins=asked.pins,
+            parent="",
+            epoch=core.rings.domain.epoch if writes else 0,
+            wrapped_key=wrapped,
+        )
+        state, entry = self._opened(asked, opening)
+        grant = self._grant(state, entry.opened, session_key)
+        if not with_keys or asked.kind != "restore":
+            return grant
+        return msgspec.structs.replace(grant, keys_key=self._keys_key(asked.pins[0]))
 
-    def _opened(self, asked: SessionAsked, opening: log.SessionOpened) -> SessionEntry:
-        """The session, by record. While the log is in doubt a restore has one that is in no record:
-        nothing is condemned or swept then, so nothing it reads can go."""
+    def _opened(
+        self, asked: SessionAsked, opening: log.SessionOpened
+    ) -> tuple[LogState, SessionEntry]:
+        """The session, by record, and the state after it. While the log is in doubt a restore has
+        one that is in no record: nothing is condemned or swept then, so nothing it reads can go."""
         core = self._core
+
+        def beginning(now: LogState) -> Sequence[log.Operation]:
+            known = opening.session_id in now.sessions
+            return () if known else (self._with_parent(now, opening),)
+
         try:
             self._announce(asked, opening.session_id)
-            state = core.append(lambda now: [self._with_parent(now, opening)])
+            state = core.share(beginning)
         except IntegrityError:
-            if asked.kind != "restore" or core.chain.doubt is None:
-                raise
-            entry = SessionEntry(self._with_parent(core.state, opening), core.state.sequence)
-            core.unlogged[opening.session_id] = entry
-            return entry
-        return state.sessions[opening.session_id]
+            with core.lock:
+                if asked.kind != "restore" or core.chain.doubt is None:
+                    raise
+                state = core.state
+                entry = SessionEntry(self._with_parent(state, opening), state.sequence)
+                core.unlogged[opening.session_id] = entry
+            return state, entry
+        return state, state.sessions[opening.session_id]
 
     def _announce(self, asked: SessionAsked, session_id: bytes) -> None:
         core = self._core
@@ -97,11 +105,12 @@ class Sessions:
 
     def _keys_key(self, rp_id: str) -> bytes:
         """Empty when the session that made the point sent nothing: then it sent no keys."""
-        made_by = self._core.point(rp_id).op.session_id
-        try:
-            return wrapping_key(self._core.session_key(made_by))
-        except ObjectMissingError:
-            return b""
+        with self._core.lock:
+            made_by = self._core.point(rp_id).op.session_id
+            try:
+                return wrapping_key(self._core.session_key(made_by))
+            except ObjectMissingError:
+                return b""
 
     def _with_parent(self, state: LogState, opening: log.SessionOpened) -> log.SessionOpened:
         for rp_id in opening.pins:
@@ -172,7 +181,7 @@ class Sessions:
                 return ()
             return (log.SessionClosed(session_id=session_id, reason=reason),)
 
-        append_freeing(self._core, closing)
+        append_freeing(self._core, closing, shared=True)
 
     def open_sessions(self) -> list[OpenSession]:
         with self._core.lock:

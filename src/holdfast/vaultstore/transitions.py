@@ -48,7 +48,7 @@ def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
     )
     state.sequence = record.sequence
     for operation in record.operations:
-        _apply(operation, state)
+        apply_operation(operation, state)
     state.time_ns = record.time_ns
     state.term = record.term
     state.hash = object_hash
@@ -76,6 +76,12 @@ def check_chain(state: LogState, record: log.LogRecord) -> None:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InvalidRecordError(message)
+
+
+def apply_operation(operation: log.Operation, state: LogState) -> None:
+    """Let an operation of record ``state.sequence`` take effect in place. InvalidRecordError, after
+    which the state is half way and must be thrown away."""
+    _apply(operation, state)
 
 
 @singledispatch

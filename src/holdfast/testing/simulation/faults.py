@@ -50,6 +50,7 @@ FAULTS = {
     "crash before": "a process died before a call",
     "crash after": "a process died after a call took effect",
     "crash late": "a process died, and its write took effect later",
+    "shared": "steps of several callers shared a record of the log",
     "power cut": "the machine lost power, and the disk what was not synced",
 }
 

@@ -23,6 +23,7 @@ from holdfast.vaultstore import (
     collect,
     commit,
     core,
+    group,
     ingest,
     layout,
     liveness,
@@ -162,6 +163,22 @@ def old_decision() -> Patches:
     return [(chain.Chain, "append", append)]
 
 
+def told_too_early() -> Patches:
+    """Tell those who share a record that it is there before it is."""
+    real = group.composed
+
+    def early(
+        state: LogState, batch: Sequence[group.Member]
+    ) -> tuple[list[group.Member], tuple[log.Operation, ...]]:
+        heard, operations = real(state, batch)
+        after = group._extended(state, state, operations)
+        for member in heard:
+            member.settle(after)
+        return heard, operations
+
+    return [(group, "composed", early)]
+
+
 def condemned_unseen() -> Patches:
     """Do not look whether points made since the plan need what is condemned."""
     return [(collect, "packs_touched", lambda *_args: set())]
@@ -287,6 +304,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         record_before_refset,
         record_before_table,
         old_decision,
+        told_too_early,
         condemned_unseen,
         condemned_is_usable,
         pages_unchecked,

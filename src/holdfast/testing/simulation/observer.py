@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import HoldfastError
 from holdfast.testing.ports import MovableClock, SeededRandom
-from holdfast.vaultstore import layout
+from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.frames import ChunkReader
 from holdfast.vaultstore.state import LogState, PackEntry, Point
 from holdfast.vaultstore.values import Unlock
@@ -36,6 +36,7 @@ class Observer:
         self._condemned: set[bytes] = set()
         self._newest = {point.op.item_key: point.sequence for point in points.values()}
         self.checked_deletes = self.checked_moves = 0
+        self.shared_records = 0
 
     def created(self, key: str) -> None:
         """After a create: a new record refers only to what is there."""
@@ -48,6 +49,7 @@ class Observer:
         self.vault.refresh()
         if self.vault.head[0] != before + 1:
             raise BrokenInvariantError(f"record {key} does not follow record {before}")
+        self._count_shared(before + 1)
         state = self.vault._core.state
         if self.vault._core.moves != self._moves:
             self._moved(state)
@@ -78,6 +80,12 @@ class Observer:
         rows = core.index.rows(core.ordinals_of(entry).astype(np.int64))
         for _ in ChunkReader(core).read(rows):
             self.checked_moves += 1
+
+    def _count_shared(self, sequence: int) -> None:
+        record = self.vault._core.chain.read(sequence)
+        operations = record.operations if record is not None else ()
+        kinds = (log.SessionOpened, log.PacksAdded, log.PointCommitted)
+        self.shared_records += sum(isinstance(op, kinds) for op in operations) > 1
 
     def deleted(self, key: str) -> None:
         """After a delete: nothing is gone that a point or an open session needs."""

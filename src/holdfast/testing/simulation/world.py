@@ -123,9 +123,10 @@ class World:
         self.network.lose_power(LocalStore(disk.root), left)
         for dies in self.on_power_cut:
             dies()
-        deletes = self.observer.checked_deletes
+        before = self.observer
         self._observe()
-        self.observer.checked_deletes = deletes
+        self.observer.checked_deletes = before.checked_deletes
+        self.observer.shared_records = before.shared_records
         if self.observer.vault.head[0] < self.promises.head:
             raise BrokenInvariantError("a power cut took what was acknowledged")
 
