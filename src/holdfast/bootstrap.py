@@ -136,6 +136,7 @@ def _engine(
         collect_bytes=settings.collect_bytes_per_second,
         collect_requests=settings.collect_requests_per_second,
         max_item_points=settings.max_item_points,
+        scrub_days=settings.scrub_days,
     )
     url = DurableTurns.sqlite_url(data) if catalog.is_sqlite else settings.catalog_url
     driver = _driver_name(data, rng)

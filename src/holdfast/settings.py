@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     collect_bytes_per_second: int = 0
     collect_requests_per_second: float = 0.0
     history_days: int = 180
+    scrub_days: float = 7.0
     tick_seconds: float = 1.0
     max_vaults: int = 500
     max_vault_policies: int = 200
@@ -140,6 +141,8 @@ DESCRIPTIONS: dict[str, str] = {
     "collect_requests_per_second": "How many requests one collect may make of the store per second "
     "while it deletes objects and rewrites packs; 0 is no limit. Planning is not held back.",
     "history_days": "How long ended jobs are kept.",
+    "scrub_days": "How often the server reads each vault whole and checks what needs no key, one "
+    "vault after the other; 0 for never by itself.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
     "max_vaults": "Vaults there may be; 0 is no limit, here and for the next seven. Importing a "
     "vault is always allowed.",
@@ -226,6 +229,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "collect_bytes_per_second": (0, 1 << 50),
     "collect_requests_per_second": (0, 1e9),
     "history_days": (1, 36500),
+    "scrub_days": (0, 365),
     "tick_seconds": (0.05, 60),
     "max_vaults": (0, 1_000_000),
     "max_vault_policies": (0, 1_000_000),

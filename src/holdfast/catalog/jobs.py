@@ -179,6 +179,11 @@ def active_jobs_of(
     return many(connection, JobRow, query.order_by(_C.started_at, _C.id))
 
 
+def is_active_anywhere(connection: Connection, kind: str) -> bool:
+    """Whether a job of this kind has not ended, of whichever vault."""
+    return one(connection, JobRow, _ALL.where(_C.kind == kind, _IS_ACTIVE).limit(1)) is not None
+
+
 def change_job(
     connection: Connection, job_id: str, *, only_active: bool = True, **values: Any
 ) -> int:

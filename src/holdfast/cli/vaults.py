@@ -114,6 +114,8 @@ def show_(name: str, group: str | None, output: str) -> None:
         click.echo(f"recovery points: {ours['recoveryPoints']}, stored: {stored}")
         for kind in ("scrub", "verify"):
             click.echo(f"last {kind}: {_check_text(ours.get(f'last{kind.capitalize()}'))}")
+        due = ours.get("nextScrub")
+        click.echo(f"next scrub: {show.moment(due) if due else 'when you ask for one'}")
     if ours.get("logHead"):
         click.echo(f"head: {ours['logHead']['text']} (term {ours['logHead']['term']})")
     for warning in ours.get("warnings") or []:

@@ -17,6 +17,7 @@ from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.progress import ServerProgress
+from holdfast.jobs.scrub_schedule import DAMAGED
 from holdfast.vaultstore.values import Damage, RepairStep
 
 NAMED_IN_MESSAGE = 5
@@ -30,7 +31,7 @@ class _Check:
 
     def _damaged(self, job: JobRow, damages: Sequence[Damage]) -> Outcome:
         write_damages(self._context, job, damages)
-        return _failed(damages)
+        return {**_failed(damages), "result": {DAMAGED: len(damages)}}
 
     def release(self, job: JobRow) -> None:
         """Nothing is held."""

@@ -15,7 +15,8 @@ class JobSettings:
     (PostgreSQL only). ``long_jobs``: server-run jobs at a time. ``max_item_points``: recovery
     points of an item from which its scheduled backups are told of (they run all the same); 0 is no
     limit. ``collect_rewrite_below``: packs of which a smaller share is needed are rewritten; what a
-    collect may do per second: ``collect_bytes``, ``collect_requests``; 0 is no limit."""
+    collect may do per second: ``collect_bytes``, ``collect_requests``; 0 is no limit.
+    ``scrub_days``: how often each vault is scrubbed by itself; 0 for never."""
 
     agent_wait_seconds: float = 900.0
     lease_seconds: float = 60.0
@@ -30,3 +31,4 @@ class JobSettings:
     collect_rewrite_below: float = 0.5
     collect_bytes: float = 0.0
     collect_requests: float = 0.0
+    scrub_days: float = 0.0

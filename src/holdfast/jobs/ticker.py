@@ -1,4 +1,4 @@
-"""Due work: schedules, daily maintenance, old history. Decided by pure schedule code."""
+"""Due work: schedules, daily maintenance, scrubs, old history. Decided by pure schedule code."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from holdfast.domain.soft_delete import is_over
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
 from holdfast.jobs.point_limit import note_point_limit
+from holdfast.jobs.scrub_schedule import ScrubSchedule
 from holdfast.ports.jobs import JobSpec
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,13 @@ class Ticker:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
+        self._scrubs = ScrubSchedule(context)
         self._counted: dict[str, float] = {}  # vaults whose deleted days were counted here, when
 
     def tick(self) -> int:
         """Create the jobs due now; how many."""
         now = self._context.clock.now()
+        scrubs = self._scrubs.look(now)
         with self._context.catalog.read() as connection:
             busy = (
                 items.items_due(connection, now, limit=1)
@@ -57,12 +60,12 @@ class Ticker:
                 or vaults.vaults_due(connection, now, limit=1)
             )
         if not busy:
-            return 0
+            return scrubs
         with self._context.catalog.write() as connection:
             for item in items.items_without_due_time(connection, BACKING_UP):
                 self._plan_next(connection, item, now)
             created = sum(self._run_item(connection, item, now) for item in _due(connection, now))
-        return created + self._maintain(now)
+        return scrubs + created + self._maintain(now)
 
     def settle_clock(self) -> None:
         """Plan anew what lies so far ahead that the clock may have been ahead once."""

@@ -11,6 +11,7 @@ from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.jobs.lost_points import CODE as LOST
 from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
+from holdfast.jobs.scrub_schedule import next_scrub
 from holdfast.services.heads import head_body, look_at
 from holdfast.services.platform import Platform
 from holdfast.services.vaults_open import store_missing
@@ -25,12 +26,14 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
     """Our own part of a vault's properties."""
     with platform.catalog.read() as connection:
         probe = last_probe(connection, row.id)
+        scrub = next_scrub(connection, row, platform.settings.scrub_days)
     found: Body = {
         "vaultId": row.id,
         "region": row.region,
         "storeUrl": row.store_url,
         "keyExported": row.key_exported_at is not None,
         "storeProbe": _probe_body(probe),
+        "nextScrub": None if scrub is None else scrub.isoformat(),
         "warnings": [*_standing_warnings(row), *_probe_warnings(probe)],
     }
     try:

@@ -24,7 +24,7 @@ from holdfast.services.roles import find_role
 from holdfast.settings import Settings
 from holdfast.testing.watching import Answered, tell
 
-QUICK = Settings(reserve_bytes=0, max_policy_changes_a_day=0)
+QUICK = Settings(reserve_bytes=0, scrub_days=0, max_policy_changes_a_day=0)
 
 
 @dataclass(frozen=True, slots=True)

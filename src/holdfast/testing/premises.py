@@ -32,7 +32,7 @@ from holdfast.testing.wait import eventually
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 GROUP, VAULT, HOST, ITEM, ANN = "rg1", "v1", "host1", "docs", "ann"
 PASSPHRASE = "a long passphrase for tests"
-QUICK = Settings(reserve_bytes=0, tick_seconds=0.05, pack_target_bytes=65536)
+QUICK = Settings(reserve_bytes=0, scrub_days=0, tick_seconds=0.05, pack_target_bytes=65536)
 
 
 class Premises:

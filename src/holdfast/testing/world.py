@@ -23,7 +23,7 @@ from weakref import WeakSet
 
 GROUP, VAULT, HOST, ITEM = "rg1", "v1", "host1", "docs"
 READY_SECONDS = 60.0
-QUICK = {"HOLDFAST_TICK_SECONDS": "0.2"}
+QUICK = {"HOLDFAST_TICK_SECONDS": "0.2", "HOLDFAST_SCRUB_DAYS": "0"}
 NO_DAY = {  # tests ask in a minute for what people ask for in weeks; what they hand in goes first
     "HOLDFAST_MAX_POLICY_CHANGES_A_DAY": "0",
     "HOLDFAST_MAX_VM_BACKUPS_A_DAY": "0",
