@@ -5,8 +5,9 @@ synced, and gets its name by ``link`` (which fails when the name exists); then t
 changed are synced. A crash leaves at most a temporary file, which the next start removes.
 
 The kernel tells of lost pages once and then calls the file sound, so an upload whose sync failed
-never becomes an object. A folder whose sync failed is synced before anything in it is told to be
-there: a name that was seen is a name that lasts.
+never becomes an object. A name is told to be there only after its folder was synced, whichever
+process or thread made it and whatever became of that (``local_names``): a name that was seen is a
+name that lasts.
 
 A folder of the root that was there once (a vault's) and is gone was moved or is not mounted. It is
 never made anew: what would be written there would not be where its other objects are.
@@ -32,6 +33,7 @@ from holdfast.adapters.object_store.local_disk import (
     sync_folder,
     translated,
 )
+from holdfast.adapters.object_store.local_names import LastingNames
 from holdfast.adapters.object_store.local_writer import FileWriter, writer_for
 from holdfast.adapters.object_store.rules import (
     SEGMENT,
@@ -111,7 +113,8 @@ class LocalStore:
         self._lock = threading.Lock()
         self._count = 0
         self._synced: set[Path] = set()  # folders whose own names are known to be durable
-        self._doubtful: set[Path] = set()  # folders in which a name may not last
+        self._doubtful: set[Path] = set()  # folders whose sync failed here
+        self._names = LastingNames(self._sync)
         self._tops: set[Path] = set()  # folders of the root in which an object was seen
         with translated(str(root), root):
             self._home = self._make_home()
@@ -176,6 +179,7 @@ class LocalStore:
             self._sync(path.parent)
         except OSError as error:
             raise failed(key, error) from error
+        self._names.lasts(path)
         self._seen(key)
         if not ours:
             raise ObjectExistsError(f"object {key} exists")
@@ -209,12 +213,12 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _lasting(self, key: str) -> Path:
-        """The path of an object that is to be looked at. For use under ``translated``."""
-        path = self._path(key)
-        if path.parent in self._doubtful:
-            self._sync(path.parent)
-        return path
+    def _found(self, key: str, path: Path) -> None:
+        """An object was there just now: its name is made to last before that is told, and that its
+        top folder exists is noted. For use under ``translated``."""
+        if self._home == self._temporary:
+            self._names.seen(path)
+        self._seen(key)
 
     def create(self, key: str, data: Buffer) -> None:
         check_content(key, memoryview(data).nbytes)
@@ -230,32 +234,36 @@ class LocalStore:
         return LocalUpload(self, key)
 
     def read(self, key: str) -> bytes:
+        path = self._path(key)
         with self.translated(key):
-            data = self._lasting(key).read_bytes()
-        self._seen(key)
+            data = path.read_bytes()
+            self._found(key, path)
         return data
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         check_span(key, offset, length)
+        path = self._path(key)
         with self.translated(key):
-            handle = os.open(self._lasting(key), os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY)
             try:
                 data = os.pread(handle, length, offset)
                 if length >= LARGE_READ and _FORGET is not None:
                     os.posix_fadvise(handle, offset, length, _FORGET)
             finally:
                 os.close(handle)
+            self._found(key, path)
         if len(data) != length:
             raise truncated(key, offset + length)
         return data
 
     def size(self, key: str) -> int | None:
+        path = self._path(key)
         try:
             with self.translated(key):
-                found = self._lasting(key).stat()
+                found = path.stat()
+                self._found(key, path)
         except ObjectMissingError:
             return None
-        self._seen(key)
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
@@ -291,6 +299,7 @@ class LocalStore:
             if path.is_dir():
                 return
             path.unlink()
+            self._names.gone(path)
             self._sync(path.parent)
 
     def free_bytes(self) -> int | None:

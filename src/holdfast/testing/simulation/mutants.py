@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.adapters.object_store.local import LocalStore, LocalUpload
+from holdfast.adapters.object_store.local_names import LastingNames
 from holdfast.errors import HoldfastError, ObjectExistsError, StoreUnavailableError
 from holdfast.ports.object_store import ObjectInfo, ObjectStore
 from holdfast.testing.simulation.run import Outcome, simulate
@@ -290,6 +291,11 @@ def no_folder_sync() -> Patches:
     return [(LocalStore, "_sync", lambda _self, _folder: None)]
 
 
+def seen_is_lasting() -> Patches:
+    """Tell of a name that another process made though its folder may not be synced."""
+    return [(LastingNames, "seen", lambda _self, _path: None)]
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     made.__name__: made
     for made in (
@@ -317,6 +323,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         birth_keys_forgotten,
         no_file_sync,
         no_folder_sync,
+        seen_is_lasting,
     )
 }
 

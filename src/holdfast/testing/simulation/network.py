@@ -50,6 +50,7 @@ class Network:
     def __init__(self, seed: int, weather: Weather, scheduler: Scheduler) -> None:
         self.mirror = MemoryStore()
         self.store: ObjectStore = self.mirror
+        self.opens: Callable[[], ObjectStore] | None = None  # a process's own store over the disk
         self.scheduler = scheduler
         self.weather = weather
         self.calm = False
@@ -65,6 +66,7 @@ class Network:
         self._sent = 0
         self._changes: deque[tuple[int, ObjectInfo, bool]] = deque(maxlen=100)
         self._writing: dict[str, Life] = {}  # by actor
+        self._stores: dict[str, ObjectStore] = {}  # by the name of the life that opened it
         self._delivering = False
 
     # calls
@@ -97,8 +99,8 @@ class Network:
 
     def disk_moment(self, place: str) -> None:
         """A point within a write; none for a request that arrives late."""
-        life = self._writing.get(self.scheduler.current())
-        if life is not None and not self._delivering:
+        life = self._writer()
+        if life is not None:
             self.moment(life, place)
 
     def write(self, life: Life, action: Callable[[], None]) -> None:
@@ -178,9 +180,21 @@ class Network:
     def create(self, key: str, data: bytes) -> None:
         if key in self.damaged:
             raise ObjectExistsError(f"object {key} exists")
-        self.store.create(key, data)
+        self._store_of(self._writer()).create(key, data)
         if self.store is self.mirror:
             self.appeared(key, data)
+
+    def _writer(self) -> Life | None:
+        """Whose write takes effect now; None for a request that arrives late."""
+        return None if self._delivering else self._writing.get(self.scheduler.current())
+
+    def _store_of(self, life: Life | None) -> ObjectStore:
+        """The store as a process has opened it: what it knows of the disk is its own."""
+        if life is None or self.opens is None:
+            return self.store
+        if life.name not in self._stores:
+            self._stores[life.name] = self.opens()
+        return self._stores[life.name]
 
     def appeared(self, key: str, data: bytes) -> None:
         """An object has become visible."""
@@ -190,7 +204,7 @@ class Network:
 
     def delete(self, key: str) -> None:
         size = self.mirror.size(key)
-        self.store.delete(key)
+        self._store_of(self._writer()).delete(key)
         self.damaged.pop(key, None)
         if size is not None:
             self.mirror.delete(key)
@@ -200,6 +214,7 @@ class Network:
     def lose_power(self, store: ObjectStore, left: dict[str, bytes]) -> None:
         """Only what is ``left`` is there any more, in this store, and nothing is under way."""
         self.store = store
+        self._stores.clear()
         self.mirror.objects.clear()
         self.mirror.objects.update(left)
         self._late.clear()
@@ -229,7 +244,7 @@ class Network:
     def view(self, life: Life, key: str, event: Event | None) -> bytes:
         """The bytes of an object as a process sees them. ObjectMissingError."""
         damaged = self.damaged.get(key)
-        true = self.store.read(key) if damaged is None else damaged[1]
+        true = self._store_of(life).read(key) if damaged is None else damaged[1]
         seen = self._harmed(true, event) if event is not None else true
         patience = READS if room_of(key) == LOG else 1
         rotten = damaged is not None

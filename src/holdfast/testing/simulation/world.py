@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from holdfast.adapters.object_store.local import LocalStore
@@ -115,6 +116,7 @@ class World:
         network = self.network
         self.disk = SimulatedDisk(place, network.disk_moment, network.appeared)
         network.store = LocalStore(place)
+        network.opens = partial(LocalStore, place)
 
     def _cut_power(self, disk: SimulatedDisk) -> None:
         """Every process dies, and the disk forgets what was not synced."""
