@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.errors import ConflictError, StoreFullError
 from holdfast.vaultstore import layout, log, refset
-from holdfast.vaultstore.chain import create_own, hash_object
+from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.grant import SessionGrant
@@ -31,6 +31,7 @@ from holdfast.vaultstore.moving import (
     move,
     source_of,
 )
+from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.rewriting import Sparse, batches_of, copied_by, sparse_packs, table_bytes
 from holdfast.vaultstore.session import LOW_SPACE_PACKS, SessionAsked, Sessions
