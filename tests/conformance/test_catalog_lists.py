@@ -96,6 +96,19 @@ def noted(catalog: Catalog) -> Iterator[Statements]:
         remove(catalog.engine, "before_cursor_execute", note)
 
 
+@contextmanager
+def instructions(connection: Connection) -> Iterator[list[None]]:
+    """A list that grows by one with each hundred instructions of SQLite meanwhile."""
+    done: list[None] = []
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_progress_handler(lambda: done.append(None), 100)
+    try:
+        yield done
+    finally:
+        driver.set_progress_handler(None, 100)
+
+
 def filled(catalog: Catalog, amounts: Amounts) -> Estate:
     rng = SeededRandom(amounts.items)
     with catalog.write() as connection:
@@ -140,6 +153,22 @@ def test_pages_are_read_off_an_index_in_their_order(sqlite_catalog: Catalog) -> 
                 whole = [step for step in plan if step.startswith("SCAN hf_")]
                 sorted_first = [step for step in plan if "FOR ORDER BY" in step]
                 assert whole == sorted_first == [], (name, text, plan)
+
+
+RARE: list[dict[str, str]] = [
+    {"status": "Failed", "management_type": "MAB"},
+    {"status": "Failed", "operation": "Backup"},
+    {"status": "Completed", "operation": "Restore", "management_type": "MAB"},
+    {"status": "Completed", "operation": "Backup", "management_type": "AzureIaasVM"},
+]
+
+
+def test_jobs_of_several_words_are_found_by_the_rare_one(sqlite_catalog: Catalog) -> None:
+    estate = filled(sqlite_catalog, Amounts(containers=30, items=40, jobs=3000))
+    for words in RARE:
+        with sqlite_catalog.read() as connection, instructions(connection) as done:
+            assert jobs.page_jobs(connection, estate.vault.id, **words).rows == []
+        assert len(done) < 30, f"{words}: 3000 jobs were gone through"
 
 
 def test_pages_by_filter_hold_every_row_once(catalog: Catalog) -> None:

@@ -71,12 +71,12 @@ def summaries(request: ArmRequest, sub: str, group: str, vault: str) -> Body:
             hint=f"give type eq '{ITEMS}' or type eq '{MACHINES}'",
         )
     with platform.catalog.read() as connection:
-        counts = {
-            (management, workload): containers.count_registered(connection, vault_id, management)
-            if kind == MACHINES
-            else items.count_workload(connection, vault_id, workload)
-            for management, workload in KNOWN
-        }
+        if kind == MACHINES:
+            registered = containers.count_registered
+            counts = {of: registered(connection, vault_id, of[0]) for of in KNOWN}
+        else:
+            by_workload = items.counts_by_workload(connection, vault_id)
+            counts = {of: by_workload.get(of[1], 0) for of in KNOWN}
     most = {VIRTUAL: platform.settings.max_vault_vms}
     if kind == MACHINES:
         most[FILES] = platform.settings.max_vault_machines

@@ -132,6 +132,13 @@ def count_workload(connection: Connection, vault_id: str, workload_type: str) ->
     return int(connection.execute(query).scalar_one())
 
 
+def counts_by_workload(connection: Connection, vault_id: str) -> dict[str, int]:
+    """Workload type to the number of its items; types without any are left out."""
+    query = select(_C.workload_type, func.count()).where(_C.vault_id == vault_id)
+    rows = connection.execute(query.group_by(_C.workload_type))
+    return {workload: int(count) for workload, count in rows}
+
+
 def items_of_vault(connection: Connection, vault_id: str) -> list[ItemRow]:
     return many(connection, ItemRow, _ALL.where(_C.vault_id == vault_id).order_by(_C.item_key))
 

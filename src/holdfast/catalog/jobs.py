@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -106,6 +106,8 @@ class FindingRow:
     digest: str
 
 
+MOST_JOBS = ("Completed", "Backup", "MAB")  # words of most jobs there are
+
 _C = t.jobs.c
 _ALL = selecting(t.jobs, JobRow)
 _IS_ACTIVE = cast("ColumnElement[bool]", text(t.ACTIVE_SQL))
@@ -137,11 +139,8 @@ def page_jobs(
     token: str = "",
 ) -> Page[JobRow]:
     """Newest first; ``since`` and ``until`` bound the start time inclusively. Words as stored."""
-    query = _ALL.where(_C.vault_id == vault_id)
-    if status is not None:
-        query = query.where(_C.status == status)
-    if operation is not None:
-        query = query.where(_C.operation == operation)
+    words = {"status": status, "operation": operation, "management_type": management_type}
+    query = _ALL.where(_C.vault_id == vault_id, *_chosen(connection, words))
     if since is not None:
         query = query.where(_C.started_at >= since)
     if until is not None:
@@ -150,10 +149,21 @@ def page_jobs(
         query = query.where(_C.item_id == item_id)
     if job_id is not None:
         query = query.where(_C.id == job_id.lower())
-    if management_type is not None:
-        query = query.where(_C.management_type == management_type)
     keys = [_C.started_at, _C.id]
     return page(connection, JobRow, query, keys=keys, descending=True, limit=limit, token=token)
+
+
+def _chosen(connection: Connection, words: Mapping[str, str | None]) -> list[ColumnElement[bool]]:
+    """Conditions for the words that are given, by column. SQLite takes any of their indexes, for
+    it does not know what is rare, so all but one are written such that it cannot: what most jobs
+    have comes last."""
+    given = [(name, word) for name, word in words.items() if word is not None]
+    given.sort(key=lambda one: one[1] in MOST_JOBS)
+    free = len(given) if connection.dialect.name != "sqlite" else 1
+    return [
+        (_C[name] if number < free else _C[name].concat("")) == word
+        for number, (name, word) in enumerate(given)
+    ]
 
 
 def active_jobs(connection: Connection, limit: int = 100_000) -> list[JobRow]:
