@@ -121,6 +121,34 @@ def test_bodies_of_the_wrong_kind(live: LiveServer, path: str, body: Any, code: 
     refused(live.call("PUT", path.format(**names), body), 400, code)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"location": "local", "sku": {"name": "Gold"}}, "RS0 or Standard"),
+        ({"location": "local", "sku": {"name": "rs0"}}, "RS0 or Standard"),
+        (
+            {"properties": {"securitySettings": {"immutabilitySettings": {"state": "locked"}}}},
+            "Disabled or Locked or Unlocked",
+        ),
+    ],
+)
+def test_who_sends_an_unknown_word_is_told_which_there_are(
+    live: LiveServer, body: Any, words: str
+) -> None:
+    answer = live.call("PUT", live.vault(), body)
+    refused(answer, 400, "InvalidRequestContent")
+    assert words in answer.json()["error"]["hint"]
+
+
+def test_copies_that_are_not_made_are_refused_with_the_word_to_send(live: LiveServer) -> None:
+    address = f"{live.vault()}/backupstorageconfig/vaultstorageconfig"
+    answer = live.call("PUT", address, {"properties": {"storageModelType": "GeoRedundant"}})
+    refused(answer, 400, "UserErrorNotSupported")
+    word = answer.json()["error"]["hint"].split("'")[1]
+    taken = live.call("PUT", address, {"properties": {"storageModelType": word}})
+    assert taken.status_code == 200
+
+
 @pytest.mark.parametrize("store", ["file:///proc/nowhere", "file:///dev/null/x"])
 def test_a_region_whose_store_cannot_be_used(live: LiveServer, store: str) -> None:
     address = "/providers/Holdfast.Backup/regions/unusable"

@@ -11,6 +11,7 @@ import msgspec
 from anyio import to_thread
 from litestar.handlers import HTTPRouteHandler
 
+from holdfast.arm.accepted_words import words_after
 from holdfast.arm.http import ArmRequest
 from holdfast.arm.schemas.table import DOCUMENTED, REQUESTS, Kind
 from holdfast.errors import UsageError
@@ -56,9 +57,12 @@ def check_body(body: bytes, kind: Kind | None) -> None:
     try:
         msgspec.convert(parsed, kind)
     except msgspec.ValidationError as error:
+        words = words_after(str(error), kind)
         raise _refused(
             f"the request body is not what this address takes: {error}",
-            "correct the field that is named; GET /openapi.json describes the body",
+            f"give {' or '.join(words)}, spelt so"
+            if words
+            else "correct the field that is named; GET /openapi.json describes the body",
         ) from error
 
 

@@ -57,7 +57,7 @@ def _refuse_other(body: Body, allowed: dict[str, tuple[str, ...]]) -> None:
     asked = properties_of(body)
     for key, values in allowed.items():
         wanted = text_of(asked, key)
-        if wanted and wanted.lower() not in values:
+        if wanted and wanted.lower() not in map(str.lower, values):
             raise UsageError(
                 f"{key} {wanted!r} is not supported by this release",
                 code="UserErrorNotSupported",
@@ -119,7 +119,7 @@ def _change_storage(
 ) -> Body:
     """Refuses copies that are not made."""
     found = vault_call(request, sub, group, vault)
-    local = ("locallyredundant",)
+    local = ("LocallyRedundant",)
     _refuse_other(data, {"storageModelType": local, "storageType": local})
     if properties_of(data).get("crossRegionRestoreFlag"):
         raise UsageError(

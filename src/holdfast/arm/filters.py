@@ -60,7 +60,9 @@ def parse_date(text: str | None) -> datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{text[:100]!r} is no date", code="InvalidFilter", hint="2026-01-31 10:00:00 AM"
+            f"{text[:100]!r} is no date",
+            code="InvalidFilter",
+            hint="write it as 2026-01-31 10:00:00 AM",
         ) from error
 
 

@@ -66,7 +66,8 @@ def _hourly(policy: Properties, kind: str, form: str) -> Schedule:
     if kind == "MAB" or (kind == "AzureIaasVM" and form != ENHANCED):
         raise refuse(
             "an hourly schedule does not fit this policy",
-            f"virtual machines need schedulePolicyType {ENHANCED}; agents run daily or weekly",
+            f"folders and machines run hourly under backupManagementType AzureIaasVM with "
+            f"schedulePolicyType {ENHANCED} (see EnhancedPolicy); MAB is daily or weekly",
         )
     hourly = part(policy, "hourlySchedule")
     intervals = VM_INTERVALS if kind == "AzureIaasVM" else SHARE_INTERVALS
