@@ -39,6 +39,8 @@ def test_subscriptions_tenants_locations_providers(live: LiveServer) -> None:
     assert locations[0]["name"] == "local"
     provider = live.ok("GET", f"{live.subscription}/providers/microsoft.recoveryservices")
     assert provider["registrationState"] == "Registered"
+    named = f"{live.subscription}/providers/microsoft.recoveryservices/register"
+    assert live.ok("POST", named) == provider
     assert live.get(f"{live.subscription}/providers/Microsoft.Nothing").status_code == 404
     other = live.get(f"/subscriptions/{uuid.uuid4()}/resourceGroups")
     assert other.json()["error"]["code"] == "SubscriptionNotFound"
@@ -48,6 +50,11 @@ def test_resource_groups(live: LiveServer) -> None:
     address = live.group("rg-passing")
     assert live.call("PUT", address, {"location": "local", "tags": {"a": "b"}}).status_code == 201
     assert live.call("PUT", address, {"location": "local"}).status_code == 200
+    moved = live.call("PUT", address, {"location": "elsewhere"})
+    assert (moved.status_code, moved.json()["error"]["code"]) == (
+        409,
+        "InvalidResourceGroupLocation",
+    )
     assert live.ok("GET", address)["tags"] == {"a": "b"}
     assert live.call("HEAD", address).status_code == 204
     names = [row["name"] for row in live.ok("GET", f"{live.subscription}/resourcegroups")["value"]]
@@ -71,7 +78,9 @@ def test_vault_life(live: LiveServer) -> None:
     for key in ("redundancySettings", "monitoringSettings", "securitySettings", "restoreSettings"):
         assert isinstance(vault["properties"][key], dict)
     assert vault["id"] == address
-    assert live.call("PUT", address, body).status_code == 200
+    assert live.call("PUT", address, body | {"location": "onprem 1"}).status_code == 200
+    moved = live.call("PUT", address, body | {"location": "local"})
+    assert (moved.status_code, moved.json()["error"]["code"]) == (409, "InvalidResourceLocation")
     names = [p["name"] for p in live.ok("GET", f"{address}/backupPolicies")["value"]]
     assert names == ["DefaultPolicy", "EnhancedPolicy", "HourlyLogBackup"]
     gone = live.call("DELETE", address)
@@ -439,3 +448,19 @@ def test_request_ids_metrics_and_audit(live: LiveServer) -> None:
     assert request_id in log
     assert live.token() not in log
     assert live.admin["client_secret"] not in log
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("{vault}/providers/Holdfast.Backup/report?format=csv", "text/csv"),
+        ("{vault}/providers/Holdfast.Backup/report?format=html", "text/html"),
+        ("/adfs/oauth2/deviceauth?", "text/html"),
+    ],
+)
+def test_the_character_set_of_a_page_is_told_once(live: LiveServer, what: str, kind: str) -> None:
+    headers = {"Authorization": f"Bearer {live.token()}"}
+    address = f"{what.format(vault=live.vault())}&api-version=1"
+    answer = live.raw("GET", address, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == f"{kind}; charset=utf-8"

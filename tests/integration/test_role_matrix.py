@@ -75,6 +75,12 @@ read list  GET    {S}/providers/Holdfast.Backup
 read list  GET    {S}/providers/Microsoft.Authorization
 read list  GET    {S}/providers/Microsoft.RecoveryServices
 read list  GET    {S}/providers/{namespace}
+contribute POST   {S}/providers/Microsoft.RecoveryServices/register
+contribute POST   {S}/providers/Microsoft.Authorization/register
+contribute POST   {S}/providers/Microsoft.AlertsManagement/register
+contribute POST   {S}/providers/Microsoft.Compute/register
+contribute POST   {S}/providers/Microsoft.Storage/register
+contribute POST   {S}/providers/Holdfast.Backup/register
 read       GET    {S}/{RS}/locations/{location}/deletedVaults
 read       GET    {S}/{RS}/locations/{location}/deletedVaults/{deleted}
 read       GET    {S}/{RS}/locations/{location}/deletedVaults/{deleted}/operations/{operation}

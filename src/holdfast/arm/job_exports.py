@@ -99,7 +99,7 @@ def read_export(
     name = f"jobs-{found.row.name}.{wanted}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if wanted == "csv":
-        return Response(_csv(jobs), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(_csv(jobs), media_type="text/csv", headers=headers)
     return Response({"value": jobs}, headers=headers)
 
 

@@ -70,9 +70,7 @@ def page(
         "referrer-policy": "same-origin",  # without one, browsers hide where a form came from
         "cross-origin-opener-policy": "same-origin",
     }
-    return Response(
-        text.encode(), status_code=status, media_type="text/html; charset=utf-8", headers=headers
-    )
+    return Response(text.encode(), status_code=status, media_type="text/html", headers=headers)
 
 
 def paragraph(text: str, marked: str = "") -> str:

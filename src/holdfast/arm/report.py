@@ -31,10 +31,10 @@ def get_report(request: ArmRequest, sub: str, group: str, vault: str) -> Respons
         )
     report = report_of(found.call.platform, found.row)
     if wanted == "csv":
-        return Response(csv_of(report), media_type="text/csv; charset=utf-8")
+        return Response(csv_of(report), media_type="text/csv")
     if wanted == "html":
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
-        return Response(html_of(report), media_type="text/html; charset=utf-8", headers=headers)
+        return Response(html_of(report), media_type="text/html", headers=headers)
     return Response(_body(report, found.id))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Response, delete, get, head, put
+from litestar import Response, delete, get, head, post, put
 
 from holdfast.arm import wire
+from holdfast.arm.actions import by_address
 from holdfast.arm.guard import needs_below
 from holdfast.arm.http import (
     PAGE_ROWS,
@@ -21,7 +22,7 @@ from holdfast.arm.http import (
 )
 from holdfast.catalog import access, accounts, places, vaults
 from holdfast.catalog.places import ResourceGroup
-from holdfast.domain.names import check_group
+from holdfast.domain.names import check_group, is_same_location
 from holdfast.errors import ConflictError, NotFoundError
 
 SEE = "Microsoft.Resources/subscriptions/read"
@@ -122,8 +123,20 @@ def list_locations(request: ArmRequest, sub: str) -> Body:
 )
 async def get_provider(request: ArmRequest, sub: str, namespace: str = "") -> Body:
     """Every provider served here is registered. NotFoundError (InvalidResourceNamespace)."""
-    owner = check_subscription(call_of(request), sub)
     wanted = namespace or request.scope["path"].rpartition("/")[2]
+    return _provider(check_subscription(call_of(request), sub), wanted)
+
+
+@post(
+    [f"{SUB}/providers/{name}/register" for name in NAMESPACES], opt=by_address(), status_code=200
+)
+async def register_provider(request: ArmRequest, sub: str) -> Body:
+    """Nothing is left to do: scripts register what they use before they use it."""
+    wanted = request.scope["path"].rstrip("/").split("/")[-2]
+    return _provider(check_subscription(call_of(request), sub), wanted)
+
+
+def _provider(owner: str, wanted: str) -> Body:
     known = {name.lower(): name for name in NAMESPACES}
     if wanted.lower() not in known:
         raise NotFoundError(
@@ -183,18 +196,26 @@ def head_group(request: ArmRequest, sub: str, group: str) -> None:
 @put(GROUP_PATH, opt={"action": f"{GROUP}/write"})
 @threaded
 def put_group(request: ArmRequest, sub: str, group: str, data: dict[str, Any]) -> Response[Body]:
-    """Create a resource group, or change its tags."""
+    """Create a resource group, or change its tags. ConflictError (InvalidResourceGroupLocation)
+    when it is in another location."""
     call = call_of(request)
     owner = check_subscription(call, sub)
     check_group(group)
-    location, tags = text_of(data, "location", "local"), object_of(data, "tags")
+    location, tags = text_of(data, "location"), object_of(data, "tags")
     with call.platform.catalog.write() as connection:
         row = places.get_group(connection, owner, group)
         new = row is None
         if row is None:
             now = call.platform.now()
-            row = ResourceGroup(owner, group.lower(), group, location, tags, now)
+            row = ResourceGroup(owner, group.lower(), group, location or "local", tags, now)
             places.add_group(connection, row)
+        elif location and not is_same_location(row.location, location):
+            raise ConflictError(
+                f"Invalid resource group location '{location[:100]}'. The Resource group already "
+                f"exists in location '{row.location}'.",
+                code="InvalidResourceGroupLocation",
+                hint=f"give location {row.location}, or make a group of another name",
+            )
         elif "tags" in data:
             places.change_group(connection, owner, group, tags=tags)
             row = places.get_group(connection, owner, group) or row
@@ -230,6 +251,7 @@ ROUTES = [
     get_subscription,
     list_locations,
     get_provider,
+    register_provider,
     list_groups,
     get_group,
     head_group,

@@ -44,6 +44,11 @@ def check_region(name: str) -> str:
     return _check(_REGION, name, "region", "letters, digits and hyphens")
 
 
+def is_same_location(one: str, other: str) -> bool:
+    """Locations are written "On Prem 1" and "onprem1" alike."""
+    return one.replace(" ", "").lower() == other.replace(" ", "").lower()
+
+
 def check_item(name: str) -> str:
     """Names of files items may hold spaces, not what separates resource names."""
     if not 1 <= len(name) <= 150 or _ITEM_BAD.search(name) or name != name.strip():

@@ -15,6 +15,7 @@ from holdfast.catalog import access, containers, items, places, vaults
 from holdfast.catalog import jobs as job_rows
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.immutability import is_immutable
+from holdfast.domain.names import is_same_location
 from holdfast.domain.soft_delete import purge_time
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.jobs.erase import PURGING, forget_rows
@@ -124,12 +125,7 @@ def list_deleted(platform: Platform, location: str) -> list[VaultRow]:
     """Deleted vaults of a location, the one that goes next first."""
     with platform.catalog.read() as connection:
         rows = vaults.deleted_vaults(connection)
-    return [row for row in rows if _same_place(row.location, location)]
-
-
-def _same_place(one: str, other: str) -> bool:
-    """Locations are written "On Prem 1" and "onprem1" alike."""
-    return one.replace(" ", "").lower() == other.replace(" ", "").lower()
+    return [row for row in rows if is_same_location(row.location, location)]
 
 
 def find_deleted(platform: Platform, location: str, name: str) -> VaultRow:

@@ -16,9 +16,9 @@ from holdfast.catalog.vaults import VaultRow
 from holdfast.domain import immutability
 from holdfast.domain.default_policies import default_policies
 from holdfast.domain.immutability import State
-from holdfast.domain.names import check_vault
+from holdfast.domain.names import check_vault, is_same_location
 from holdfast.domain.soft_delete import SoftDelete, settings_of
-from holdfast.errors import HoldfastError, NotFoundError, UsageError
+from holdfast.errors import ConflictError, HoldfastError, NotFoundError, UsageError
 from holdfast.jobs.erase import forget_rows
 from holdfast.services import alerts
 from holdfast.services.etags import check_etag
@@ -61,7 +61,8 @@ def get_vault(platform: Platform, group: str, name: str) -> VaultRow:
 def create_vault(
     platform: Platform, group: str, name: str, body: Body, if_match: str | None = None
 ) -> tuple[VaultRow, bool]:
-    """The vault and whether it is new. An existing one takes the body's tags and properties."""
+    """The vault and whether it is new. An existing one takes the body's tags and properties.
+    ConflictError (InvalidResourceLocation) when it is in another location."""
     check_vault(name)
     check_body(body)
     with platform.catalog.read() as connection:
@@ -80,9 +81,22 @@ def create_vault(
             "the vault's location is missing", code="LocationRequired", hint="give a location"
         )
     if found is not None:
+        _check_place(found, group, location)
         return change_vault(platform, group, name, body, if_match), False
     check_etag(if_match, None, f"vault {name}")
     return _make(platform, group, name, location, body), True
+
+
+def _check_place(row: VaultRow, group: str, location: str) -> None:
+    """ConflictError (InvalidResourceLocation): a vault stays where it is."""
+    if not is_same_location(row.location, location):
+        raise ConflictError(
+            f"The resource '{row.name}' already exists in location '{row.location}' in resource "
+            f"group '{group}'. A resource with the same name cannot be created in location "
+            f"'{location[:100]}'.",
+            code="InvalidResourceLocation",
+            hint=f"give location {row.location}, or make a vault of another name",
+        )
 
 
 def _make(platform: Platform, group: str, name: str, location: str, body: Body) -> VaultRow:
