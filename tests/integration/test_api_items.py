@@ -221,6 +221,16 @@ def test_policies_of_other_workloads_and_unknown_machines(office: Office) -> Non
     refused(office.protect("refused2", "a:b"), 400, "InvalidName")
 
 
+@pytest.mark.parametrize("body", [{}, {"properties": None}, {"properties": {}}])
+def test_a_body_that_says_nothing_changes_no_item(office: Office, body: dict[str, Any]) -> None:
+    if office.server.get(office.container("refused3")).status_code == 404:
+        enrolled(office, "refused3")
+        assert office.protect("refused3").status_code == 202
+    answer = office.server.call("PUT", office.item("refused3"), body)
+    refused(answer, 400, "InvalidRequestContent")
+    assert "MabFileFolderProtectedItem" in answer.json()["error"]["hint"]
+
+
 def test_a_backup_that_fails_is_shown_everywhere(office: Office) -> None:
     machine = enrolled(office, "failing1")
     office.protect("failing1")

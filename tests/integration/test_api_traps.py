@@ -431,3 +431,10 @@ def test_an_item_waits_for_its_first_backup(place: ArmPlace) -> None:
     found = place.server.ok("GET", place.named("new"))["properties"]
     assert found["protectionState"] == "IRPending"
     assert found["lastBackupStatus"] in ("", "IRPending")
+
+
+def test_points_of_databases_are_not_those_of_folders(place: ArmPlace) -> None:
+    points, asked = f"{below(place)}/recoveryPoints", "restorePointQueryType eq '{}'"
+    assert place.rows(points, **{"$filter": asked.format("Full")})
+    for kind in ("Log", "differential", "Incremental"):
+        assert place.rows(points, **{"$filter": asked.format(kind)}) == [], kind

@@ -39,6 +39,7 @@ from holdfast.services.rates import RESTORES, VM_RESTORES, within
 KIND = f"{ITEMS}/recoveryPoints"
 POINT = ITEM + "/recoveryPoints/{point:str}"
 READ = needs(f"{KIND}/read")
+PARTS = ("log", "differential", "incremental")  # of databases alone
 
 
 @get(ITEM + "/recoveryPoints", opt=READ)
@@ -46,14 +47,14 @@ READ = needs(f"{KIND}/read")
 def list_points(
     request: ArmRequest, sub: str, group: str, vault: str, fabric: str, container: str, item: str
 ) -> Body:
-    """Recovery points, newest first; ``$filter``: startDate, endDate."""
+    """Recovery points, newest first; ``$filter``: startDate, endDate, restorePointQueryType."""
     found = vault_call(request, sub, group, vault)
     call, wanted = found.call, parse_filter(found.call.query("$filter"))
     since, until = parse_date(wanted.get("startdate")), parse_date(wanted.get("enddate"))
     with call.platform.catalog.read() as connection:
         _, row = service.find_item(connection, found.row, container, item)
-        if row.deleted_at is not None:
-            return {"value": []}  # as Azure: none can be restored until the item is undeleted
+        if row.deleted_at is not None or wanted.get("restorepointquerytype", "").lower() in PARTS:
+            return {"value": []}  # as Azure: of a deleted item none can be restored
         view = view_item(call.platform, connection, row)
         latest = points.latest_point(connection, row.id)
         page = points.page_points(
