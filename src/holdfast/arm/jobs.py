@@ -119,15 +119,16 @@ async def get_job(request: ArmRequest, sub: str, group: str, vault: str, job: st
     """One job with its sub-tasks, progress, findings and history. ``waitSeconds`` (our own) holds
     the answer back until the job has ended, at most so long."""
     steps = min(call_of(request).number("waitSeconds", 0), MAX_WAIT_SECONDS) * STEPS_A_SECOND
-    for _ in range(steps):
-        if await to_thread.run_sync(_has_ended, request, sub, group, vault, job):
-            break
-        await asyncio.sleep(1 / STEPS_A_SECOND)
+    if steps:
+        found = await to_thread.run_sync(vault_call, request, sub, group, vault)
+        for _ in range(steps):
+            if await to_thread.run_sync(_has_ended, found, job):
+                break
+            await asyncio.sleep(1 / STEPS_A_SECOND)
     return await to_thread.run_sync(_job_body, request, sub, group, vault, job)
 
 
-def _has_ended(request: ArmRequest, sub: str, group: str, vault: str, job: str) -> bool:
-    found = vault_call(request, sub, group, vault)
+def _has_ended(found: VaultCall, job: str) -> bool:
     return find_job(found, job).status not in RUNNING
 
 
