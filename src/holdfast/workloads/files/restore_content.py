@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from holdfast.errors import IntegrityError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.entries import Entry
 from holdfast.vaultstore.ids import ChunkKind, IdKeys, chunk_name, content_hasher
+from holdfast.vaultstore.seal import FrameBinding, check_id, open_frame
 from holdfast.workloads.files.paths import Folder
 from holdfast.workloads.files.restore_writer import EntryWriter, fail
 
@@ -18,9 +19,27 @@ BLOCK = 1024 * 1024
 EARLY_BYTES = 24 * 1024 * 1024
 
 
+def _is_named_by(digest: bytes, kind: int, chunk_id: bytes) -> bool:
+    """Whether a chunk's id is what proves a file with this digest: the file has none, or is the
+    chunk. Otherwise the digest proves what is taken from the chunk."""
+    return not digest or (kind == ChunkKind.DATA and chunk_id == digest)
+
+
+def open_for_files(
+    keys: IdKeys, key: bytes, binding: FrameBinding, sealed: Buffer, digests: Iterable[bytes]
+) -> Buffer:
+    """A frame's plain bytes, which go to files with these ``digests``. They are hashed for the
+    chunk's id only where that proves a file; each digest is checked as its file is written.
+    IntegrityError (FrameDamaged, ChunkForged)."""
+    plain = open_frame(key, binding, sealed)
+    if any(_is_named_by(digest, binding.kind, binding.id) for digest in digests):
+        check_id(keys, binding, plain)
+    return plain
+
+
 def check_small(keys: IdKeys, entry: Entry, kind: int, chunk_id: bytes, data: Buffer) -> None:
     """A file whose content lies in one chunk. IntegrityError (ContentDamaged)."""
-    if not entry.digest or (kind == ChunkKind.DATA and chunk_id == entry.digest):
+    if _is_named_by(entry.digest, kind, chunk_id):
         return
     if len(data) == entry.size:
         digest = chunk_name(keys, ChunkKind.DATA, data)[:32]

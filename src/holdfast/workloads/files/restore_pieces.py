@@ -14,9 +14,9 @@ from holdfast.errors import IntegrityError, ObjectMissingError, TargetError
 from holdfast.ports.object_store import Buffer
 from holdfast.vaultstore.values import FrameLocation
 from holdfast.workloads.files.child import ChildLostError
-from holdfast.workloads.files.restore_content import GrowingFile, check_small
+from holdfast.workloads.files.restore_content import GrowingFile, check_small, open_for_files
 from holdfast.workloads.files.restore_context import Context, RestoredFile
-from holdfast.workloads.files.restore_fetch import LOCATE_BATCH, binding_of, open_row
+from holdfast.workloads.files.restore_fetch import LOCATE_BATCH, binding_of
 from holdfast.workloads.files.writer_process import (
     SLOT_BYTES,
     Answer,
@@ -130,11 +130,15 @@ class WindowPieces:
         try:
             for row, data in sealed:
                 if row.id in self._wanted:
-                    take(row, open_row(self._context.keys, row, data))
+                    take(row, self._open(row, data))
         finally:
             left = [] if handed is None else self._settle(handed, done)
         for row, data in left:
-            take(row, open_row(self._context.keys, row, data))
+            take(row, self._open(row, data))
+
+    def _open(self, row: FrameLocation, sealed: memoryview) -> Buffer:
+        digests = [file.entry.digest for file, _ in self._wanted[row.id]]
+        return open_for_files(self._context.keys, row.key, binding_of(row), sealed, digests)
 
     def _take(self, row: FrameLocation, plain: memoryview, done: _Done) -> None:
         for file, number in self._wanted.pop(row.id, ()):

@@ -22,11 +22,11 @@ import msgspec
 from holdfast.errors import IntegrityError, Retry, TargetError
 from holdfast.vaultstore.entries import Entry, EntryType
 from holdfast.vaultstore.ids import IdKeys
-from holdfast.vaultstore.seal import FrameBinding, check_id, open_frame
+from holdfast.vaultstore.seal import FrameBinding
 from holdfast.workloads.files import child
 from holdfast.workloads.files.child import Child, ChildLostError
 from holdfast.workloads.files.paths import Folder, TargetTree, folders_at_once
-from holdfast.workloads.files.restore_content import check_small
+from holdfast.workloads.files.restore_content import check_small, open_for_files
 from holdfast.workloads.files.restore_fetch import RUN_BYTES
 from holdfast.workloads.files.restore_writer import PARTIAL, EntryWriter, Owners
 
@@ -204,8 +204,8 @@ class OrderWriter:
         binding = frame.binding
         try:
             sealed = memory[frame.at : frame.at + binding.clen]
-            plain = memoryview(open_frame(frame.key, binding, sealed))
-            check_id(self._keys, binding, plain)
+            digests = [file.digest for file in frame.files]
+            plain = memoryview(open_for_files(self._keys, frame.key, binding, sealed, digests))
         except IntegrityError:
             answer.damaged.append(number)
             return
