@@ -37,7 +37,7 @@ from holdfast.workloads.files.restore_preview import Preview
 from holdfast.workloads.files.restore_progress import RestoreProgress
 from holdfast.workloads.files.restore_sync import Syncer
 from holdfast.workloads.files.restore_window import WindowWriter, skip_window
-from holdfast.workloads.files.restore_writer import EntryWriter, Owners
+from holdfast.workloads.files.restore_writer import EntryWriter, Owners, open_umask
 from holdfast.workloads.files.selection import folders_above
 from holdfast.workloads.files.writer_helper import WriterHelper
 from holdfast.workloads.files.writer_process import SLOTS
@@ -217,7 +217,8 @@ class _Windows:
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(self._context.plan.threads + SLOTS, "restore")
+        threads = self._context.plan.threads + SLOTS
+        pool = ThreadPoolExecutor(threads, "restore", initializer=open_umask)
         try:
             yield pool
         finally:

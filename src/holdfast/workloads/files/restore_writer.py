@@ -9,10 +9,12 @@ kernel two thirds of one that is renamed, and is gone with the process. Nothing 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import itertools
 import os
 import stat as st
+import threading
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +40,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EIO)
 _NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.ENOENT)
 PARTIAL = b".holdfast-partial-"
+_CLONE_FS = 0x200  # of linux/sched.h: umask and working folder
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Owners:
@@ -71,7 +75,7 @@ class EntryWriter:
         self._report = report
         self._leading = leading
         self._uid = os.geteuid()
-        self._umask = _umask()
+        self._masks = _Umask()
         self._numbers = itertools.count()
         self.bulk = BulkWriter()
         self.nameless = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").exists()
@@ -142,7 +146,7 @@ class EntryWriter:
     def _file_attributes(self, fd: int, folder: Folder, name: bytes, entry: Entry) -> None:
         """Most new files have what they need from their creation on."""
         owner, mode = self._owners.of(entry), self._first_mode(folder, entry)
-        made = Found(self._uid, folder.gid, mode & ~self._umask)
+        made = Found(self._uid, folder.gid, mode & ~self._masks.value)
         if folder.inherits:
             drop_foreign_xattrs(fd, entry)
             made = found_of(fd)
@@ -293,10 +297,25 @@ def _unsaid(_code: str, _message: str) -> None:
     """A report nobody asked for."""
 
 
+class _Umask(threading.local):
+    """The umask of the asking thread, as it was when it first asked."""
+
+    def __init__(self) -> None:
+        self.value = _umask()
+
+
+def open_umask() -> None:
+    """Let this thread's new files have the mode they are made with, and save a chmod each: a umask
+    of its own (Linux), which is nothing. Elsewhere it stays as it is."""
+    unshare = getattr(_libc, "unshare", None)
+    if unshare is not None and unshare(_CLONE_FS) == 0:
+        os.umask(0)
+
+
 def _umask() -> int:
-    """This process's umask; 0o777 (assume nothing) where it cannot be read without changing it."""
+    """This thread's umask; 0o777 (assume nothing) where it cannot be read without changing it."""
     try:
-        with open("/proc/self/status", "rb") as status:
+        with open("/proc/thread-self/status", "rb") as status:
             for line in status:
                 if line.startswith(b"Umask:"):
                     return int(line.split()[1], 8)

@@ -28,7 +28,7 @@ from holdfast.workloads.files.child import Child, ChildLostError
 from holdfast.workloads.files.paths import Folder, TargetTree, folders_at_once
 from holdfast.workloads.files.restore_content import check_small, open_for_files
 from holdfast.workloads.files.restore_fetch import RUN_BYTES
-from holdfast.workloads.files.restore_writer import PARTIAL, EntryWriter, Owners
+from holdfast.workloads.files.restore_writer import PARTIAL, EntryWriter, Owners, open_umask
 
 SLOT_BYTES = RUN_BYTES
 SLOTS = 2
@@ -250,6 +250,7 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     if first is None:
         return
     hello = msgspec.msgpack.decode(first, type=Hello)
+    open_umask()
     memory = memoryview(mmap.mmap(int(sys.argv[1]), SLOTS * SLOT_BYTES))
     folders_at_once()
     target = TargetTree(Path(f"/proc/self/fd/{sys.argv[2]}"), read_only=True)
