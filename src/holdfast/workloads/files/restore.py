@@ -47,7 +47,7 @@ from holdfast.workloads.packing import stop_if
 __all__ = ["FilesRestore", "RestorePlan", "RestoreProgress", "RestoreResult"]
 
 WINDOWS_OPEN = 2
-WAITING_RUNS_A_THREAD = 2
+WAITING_RUNS_A_THREAD = 8  # lists of places, no data: enough to do while a window is planned
 
 
 @dataclass(frozen=True, slots=True)
