@@ -1,4 +1,4 @@
-"""What is written is proven by a digest or by the chunk's id, never by neither, and has its mode."""
+"""What is written is proven by a digest or by the chunk's id, never by neither, and its mode."""
 
 from __future__ import annotations
 
