@@ -217,9 +217,10 @@ class Vault:
         """Whether a vault made read-only by damage or a witness is worth opening anew: its store
         serves something else now where that arose. Reads a record when it is read-only."""
         chain = self._core.chain
+        if chain.damage is None and chain.contradiction is None:
+            return False  # asked before every use: the lock is not waited for
         with self._core.lock:
-            doubtful = chain.damage is not None or chain.contradiction is not None
-            return doubtful and chain.is_mended()
+            return chain.is_mended()
 
     def witness_token(self) -> bytes:
         """The head as an agent keeps it; nobody else can make one."""
