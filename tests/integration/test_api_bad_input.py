@@ -170,6 +170,15 @@ def test_policies_out_of_range(live: LiveServer) -> None:
     refused(live.get(address), 404, "BMSUserErrorPolicyNotFound")
 
 
+def test_a_misspelt_receiver_clears_no_receivers(live: LiveServer) -> None:
+    address = f"{live.vault()}/providers/Holdfast.Backup/alertSettings"
+    told = {"emails": ["ann@example.org"], "webhooks": [], "severity": 2}
+    live.ok("PUT", address, {"properties": told})
+    wrong = {"properties": {"mail": ["bob@example.org"]}}
+    refused(live.call("PUT", address, wrong), 400, "InvalidRequestContent")
+    assert live.ok("GET", address)["properties"] == told
+
+
 def test_a_vault_that_is_not_empty(live: LiveServer) -> None:
     refused(live.call("DELETE", live.group("rg1")), 409, "ResourceGroupNotEmpty")
 

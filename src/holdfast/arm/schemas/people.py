@@ -61,7 +61,7 @@ class CommentAsked(Shape):
     comments: AnyText = None
 
 
-class AlertSettingsProperties(Shape):
+class AlertSettingsProperties(Shape, forbid_unknown_fields=True):
     emails: AnyTexts = None
     webhooks: AnyTexts = None
     severity: AnyCount = None
