@@ -79,8 +79,12 @@ def test_names_that_cannot_be(live: LiveServer, kind: str, name: str) -> None:
     route = ROUTES[f"{{{kind}}}"]
     address = route.filled(**{**live.names, kind: name})
     default = live.ok("GET", f"{live.vault()}/backupPolicies/DefaultPolicy")["properties"]
-    store = {"store": "memory:"} if kind == "region" else {}
-    body = {"location": "local", "properties": default if kind == "policy" else store}
+    said = {
+        "policy": default,
+        "region": {"store": "memory:"},
+        "item": {"protectedItemType": "MabFileFolderProtectedItem"},
+    }
+    body = {"location": "local", "properties": said.get(kind, {})}
     answer = live.call("PUT", address, body)
     assert_refused(answer, name, "InvalidName")
     assert answer.status_code == 400
