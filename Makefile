@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= /usr/share
 
+# Compiled modules are kept: without them every program compiles all of its own at each start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean test-power test-sim soak soak-mutants
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
