@@ -34,7 +34,7 @@ from holdfast.testing.world import HOST, World
 
 PACK_BYTES = 256 * 1024
 ADDED, MANIFEST_BYTES = 600_000, 100_000
-KILLS = {"sqlite-disk": 2, "postgresql-disk": 1, "sqlite-s3": 1}  # of each kind and program
+KILLS = {"sqlite-disk": 1, "postgresql-disk": 1, "sqlite-s3": 1}  # of each kind and program
 BOTH = {"sqlite-disk": 1, "postgresql-disk": 1, "sqlite-s3": 1, AT_SCALE: 1}  # of each kind
 
 
