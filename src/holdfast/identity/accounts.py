@@ -13,7 +13,12 @@ from holdfast.catalog.database import Catalog
 from holdfast.catalog.people import UserRow
 from holdfast.errors import AuthenticationError, HoldfastError, LimitError
 from holdfast.identity.attempts import PersonAttempts
-from holdfast.identity.passwords import check_password, hash_password, is_outdated
+from holdfast.identity.passwords import (
+    check_password,
+    hash_password,
+    is_outdated,
+    nobodys_password,
+)
 from holdfast.identity.totp import TotpSeal, matching_step
 from holdfast.identity.vouched import Vouched, external_key
 from holdfast.ports.clock import Clock, Random
@@ -51,7 +56,7 @@ class Accounts:
         self.seal = seal
         self.attempts = PersonAttempts(clock)
         self._hashing = threading.Lock()  # a flood of guesses costs one core, not all
-        self._nobody = hash_password("nobody at all", rng)  # unknown names cost the same time
+        self._nobody = nobodys_password(rng)  # unknown names cost the same time
 
     def new_stamp(self) -> str:
         return self._rng.token(STAMP_BYTES).hex()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from holdfast.errors import UsageError
 from holdfast.ports.clock import Random
@@ -28,6 +31,16 @@ def check_strength(password: str, name: str) -> None:
 def hash_password(password: str, rng: Random) -> str:
     """In argon2's own text form, which names its costs."""
     return _HASHER.hash(password.encode(), salt=rng.token(SALT_BYTES))
+
+
+def nobodys_password(rng: Random) -> str:
+    """A hash of no password, to be checked where a name is unknown: it takes the same time."""
+    salt, digest = (
+        base64.b64encode(rng.token(size)).decode().rstrip("=")
+        for size in (SALT_BYTES, _HASHER.hash_len)
+    )
+    costs = f"m={_HASHER.memory_cost},t={_HASHER.time_cost},p={_HASHER.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"
 
 
 def check_password(password: str, stored: str) -> bool:
