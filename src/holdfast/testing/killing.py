@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -30,10 +29,9 @@ from holdfast.testing.job_yard import (
     yard_store,
 )
 from holdfast.testing.servers import S3Service
+from holdfast.testing.warm import FORKING
 
 PROCESS_SECONDS = 90
-_FORKING = multiprocessing.get_context("forkserver")  # most of a short life went into imports
-_FORKING.set_forkserver_preload(["holdfast.testing.job_yard"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def copy_yard(prepared: Path, folder: Path, place: Mapping[str, str] | None) -> 
 
 
 def _run(folder: Path, life: Callable[..., None], words: tuple[Any, ...]) -> int:
-    process = _FORKING.Process(target=life, args=words)
+    process = FORKING.Process(target=life, args=words)
     process.start()
     process.join(PROCESS_SECONDS)
     if process.exitcode is None:

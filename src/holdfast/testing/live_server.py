@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 
+from holdfast.testing.warm import Program, is_early, start_server
 from holdfast.testing.watching import tell_response
 from holdfast.testing.world import NO_DAY, free_port
 
@@ -42,7 +43,7 @@ class LiveServer:
         self.port = free_port()
         self.environment = {**os.environ, **NO_DAY, **(environment or {})}
         self.test_mode = test_mode
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         self._token = ""
         self._clients: list[httpx2.Client] = []
 
@@ -86,9 +87,15 @@ class LiveServer:
         self.spawn()
         self._wait_until_ready()
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Program:
         """Start without waiting; output goes to ``<data>.log``."""
-        words = [sys.executable, "-c", START, str(self.data), f"127.0.0.1:{self.port}"]
+        listen = f"127.0.0.1:{self.port}"
+        if not is_early(self.environment):
+            self.process = start_server(
+                self.data, listen, self.log_path, self.environment, test_mode=self.test_mode
+            )
+            return self.process
+        words = [sys.executable, "-c", START, str(self.data), listen]
         if self.test_mode:
             words.append("test")
         with self.log_path.open("ab") as log:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from holdfast.testing.wait import eventually
+from holdfast.testing.warm import Program
 from holdfast.testing.world import HOST, World
 from holdfast.workloads.files.compare import Difference, compare_inventories, take_inventory
 
@@ -126,7 +127,7 @@ def killed_at(
     if not _died(program, ended):  # its orders must not hit whatever comes next
         restart(world, who, {})
         return False
-    assert program.returncode == -9
+    assert program.poll() == -9
     if who == "agent":
         del world.agents[HOST]
     else:
@@ -134,7 +135,7 @@ def killed_at(
     return True
 
 
-def _died(program: subprocess.Popen[bytes], ended: Callable[[], bool]) -> bool:
+def _died(program: Program, ended: Callable[[], bool]) -> bool:
     """Wait for the kill, or for the end of a job that did not pass the point; some points come
     right after the end."""
 

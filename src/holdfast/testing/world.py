@@ -18,8 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from weakref import WeakSet
+
+from holdfast.testing.warm import Program, is_early, start_program
 
 GROUP, VAULT, HOST, ITEM = "rg1", "v1", "host1", "docs"
 READY_SECONDS = 60.0
@@ -44,6 +47,10 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="surrogateescape")
 
 
 def free_port() -> int:
@@ -75,8 +82,8 @@ class World:
         self.program = Path(sys.executable).with_name("holdfast")
         self.server_data = folder / "server"
         self.clock_file = folder / "clock"
-        self.server: subprocess.Popen[bytes] | None = None
-        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.server: Program | None = None
+        self.agents: dict[str, Program] = {}
         self.environment = {
             **os.environ,
             "HOLDFAST_CONFIG_DIR": str(folder / "profile"),
@@ -97,17 +104,16 @@ class World:
         staged.replace(self.clock_file)
 
     def cli(self, *words: Word, timeout: float = 240.0) -> Answer:
-        done = subprocess.run(
-            [str(self.program), *map(str, words)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        """A command; subprocess.TimeoutExpired when it takes longer (seconds)."""
+        with TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            running = self._start([str(word) for word in words], self.environment, out, err)
+            try:
+                code = running.wait(timeout)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                raise
+            return Answer(code, *(_text(path) for path in (out, err)))
 
     def ok(self, *words: Word, timeout: float = 240.0) -> Answer:
         """A command that must succeed (warnings allowed)."""
@@ -233,16 +239,23 @@ class World:
         kept = [line[-2000:] for line in self.log(name).splitlines() if '"request",' not in line]
         return f"--- {name}.log\n" + "\n".join(kept[-lines:])
 
-    def _spawn(
-        self, name: str, words: list[str], environment: Mapping[str, str] | None
-    ) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
+    def _spawn(self, name: str, words: list[str], environment: Mapping[str, str] | None) -> Program:
+        log = self.folder / f"{name}.log"
+        return self._start(words, {**self.environment, **(environment or {})}, log, log)
+
+    def _start(
+        self, words: list[str], environment: Mapping[str, str], out: Path, err: Path
+    ) -> Program:
+        """What it prints is appended to files; it reads nothing."""
+        if not is_early(environment):
+            return start_program(self.program, words, environment, out, err)
+        with out.open("ab") as printed, err.open("ab") as complained:
             return subprocess.Popen(
                 [str(self.program), *words],
-                env={**self.environment, **(environment or {})},
+                env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=printed,
+                stderr=complained,
             )
 
     def _wait_until_listening(self) -> None:
@@ -258,7 +271,7 @@ class World:
         raise AssertionError(f"the server does not listen\n{self.log_tail('server')}")
 
     @staticmethod
-    def _end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> int:
+    def _end(process: Program | None, how: signal.Signals) -> int:
         if process is None:
             return 0
         with contextlib.suppress(ProcessLookupError):
