@@ -35,7 +35,7 @@ def peaks(folder: Path, count: int) -> tuple[int, int]:
     """Of server and agent with its helpers, in bytes: until a backup was over, and a restore."""
     folder.mkdir()
     make_tree(folder / "src", count)
-    world = World(folder)
+    world = World(folder, cold=True)
     try:
         world.set_up(folder / "src")
         assert world.server is not None

@@ -70,15 +70,21 @@ def logs_since(began: float) -> Iterator[tuple[str, str]]:
 
 
 class World:
-    """One installation below ``folder``; ``environment`` is added to every process."""
+    """One installation below ``folder``; ``environment`` is added to every process. ``cold``: its
+    programs load their modules themselves, and have the memory of nothing else."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str] | None = None, *, test_mode: bool = False
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        test_mode: bool = False,
+        cold: bool = False,
     ) -> None:
         _made.add(self)
         self.folder = folder
         self.port = free_port()
-        self.test_mode = test_mode
+        self.test_mode, self.cold = test_mode, cold
         self.program = Path(sys.executable).with_name("holdfast")
         self.server_data = folder / "server"
         self.clock_file = folder / "clock"
@@ -247,7 +253,7 @@ class World:
         self, words: list[str], environment: Mapping[str, str], out: Path, err: Path
     ) -> Program:
         """What it prints is appended to files; it reads nothing."""
-        if not is_early(environment):
+        if not (self.cold or is_early(environment)):
             return start_program(self.program, words, environment, out, err)
         with out.open("ab") as printed, err.open("ab") as complained:
             return subprocess.Popen(
