@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_vault_policies: int = 200
     max_vault_items: int = 2000
     max_vault_vms: int = 1000
-    max_vault_machines: int = 1000
+    max_vault_machines: int = 50
     max_policy_items: int = 0
     max_policy_vms: int = 100
     max_item_points: int = 9999
@@ -149,7 +149,7 @@ DESCRIPTIONS: dict[str, str] = {
     "max_vault_policies": "Policies of one vault.",
     "max_vault_items": "Protected items of one vault.",
     "max_vault_vms": "Protected virtual machines of one vault.",
-    "max_vault_machines": "Machines enrolled in one vault.",
+    "max_vault_machines": "Machines enrolled in one vault; 50 is Azure's limit, 0 none.",
     "max_policy_items": "Items of any kind under one policy.",
     "max_policy_vms": "Virtual machines under one policy.",
     "max_item_points": "Recovery points of one item. At so many, backups on demand are refused; "

@@ -99,7 +99,8 @@ def machines(live: LiveServer) -> str:
     return vault
 
 
-PROTECT: dict[str, Any] = {"holdfast": {"includePaths": ["/srv"]}}
+FILES = {"protectedItemType": "MabFileFolderProtectedItem"}
+PROTECT: dict[str, Any] = {**FILES, "holdfast": {"includePaths": ["/srv"]}}
 ITEM = "backupFabrics/Azure/protectionContainers/Linux;web1/protectedItems/docs"
 OWNER, CONTRIBUTOR, OPERATOR, READER = (
     "Owner",
@@ -118,7 +119,7 @@ MATRIX = [
      {OWNER, CONTRIBUTOR, OPERATOR}),
     ("POST", f"{ITEM}/recoveryPoints/1/restore", ELSEWHERE, {OWNER}),
     ("POST", "backupJobs/none/cancel", {}, {OWNER, CONTRIBUTOR, OPERATOR}),
-    ("PUT", ITEM, {"protectionState": "BackupsSuspended"}, {OWNER, CONTRIBUTOR}),
+    ("PUT", ITEM, {**FILES, "protectionState": "BackupsSuspended"}, {OWNER, CONTRIBUTOR}),
     ("DELETE", f"{ITEM}-none", None, {OWNER, CONTRIBUTOR}),
     ("DELETE", "backupFabrics/Azure/protectionContainers/Linux;none", None, {OWNER, CONTRIBUTOR}),
     ("PUT", "backupPolicies/p-1", {}, {OWNER, CONTRIBUTOR}),

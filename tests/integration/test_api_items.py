@@ -221,8 +221,11 @@ def test_policies_of_other_workloads_and_unknown_machines(office: Office) -> Non
     refused(office.protect("refused2", "a:b"), 400, "InvalidName")
 
 
-@pytest.mark.parametrize("body", [{}, {"properties": None}, {"properties": {}}])
-def test_a_body_that_says_nothing_changes_no_item(office: Office, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [{}, *({"properties": said} for said in (None, {}, {"protectionState": "Protected"}))],
+)
+def test_a_body_without_its_kind_changes_no_item(office: Office, body: dict[str, Any]) -> None:
     if office.server.get(office.container("refused3")).status_code == 404:
         enrolled(office, "refused3")
         assert office.protect("refused3").status_code == 202

@@ -328,7 +328,13 @@ def test_a_key_of_the_customers_is_refused_wherever_it_is_asked_for(place: ArmPl
 
 def test_what_is_not_protected_has_no_vault(place: ArmPlace) -> None:
     address = f"{place.server.subscription}/providers/Microsoft.RecoveryServices/locations/local"
-    asked = {"resourceType": "VM", "resourceId": "/subscriptions/x/vm1", "poLogicalName": None}
+    share = f"{place.server.group('rg1')}/providers/Microsoft.Storage/storageAccounts/shares1"
+    asked = {"resourceType": "VM", "resourceId": share, "poLogicalName": None}
+    for odd in ("", "vm1", "/subscriptions/x/vm1", f"{share}/fileServices"):
+        answer = place.server.call("POST", f"{address}/backupStatus", {**asked, "resourceId": odd})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "InvalidRequestContent"), odd
+        assert "/resourceGroups/GROUP/providers/" in str(error)
     found = place.server.ok("POST", f"{address}/backupStatus", asked)
     assert found["protectionStatus"] == "NotProtected"
     assert "vaultId" not in found

@@ -66,7 +66,8 @@ def test_one_machine_and_one_item_too_many(small: LiveServer) -> None:
     items = f"{small.vault()}/backupFabrics/Azure/protectionContainers/Linux;web1/protectedItems"
 
     def protect(name: str, policy: str) -> httpx2.Response:
-        given = {"policyId": f"{small.vault()}/backupPolicies/{policy}"}
+        kind = {"protectedItemType": "MabFileFolderProtectedItem"}
+        given = {**kind, "policyId": f"{small.vault()}/backupPolicies/{policy}"}
         body = {"properties": {**given, "holdfast": {"includePaths": ["/srv"]}}}
         return small.call("PUT", f"{items}/FileFolder;{name}", body)
 

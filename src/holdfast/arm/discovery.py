@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from litestar import Response, get, post
@@ -38,6 +39,9 @@ from holdfast.services.machines import (
 FABRIC = VAULT + "/backupFabrics/{fabric:str}"
 STATUS = SUB + LOCATION + "/backupStatus"
 PREVALIDATE = SUB + LOCATION + "/backupPreValidateProtection"
+RESOURCE = re.compile(
+    r"/?subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+(/[^/]+/[^/]+)+/?", re.IGNORECASE
+)
 FEATURES = SUB + LOCATION + "/backupValidateFeatures"
 
 
@@ -94,11 +98,11 @@ def _resource(request: ArmRequest, sub: str, data: Body) -> MachineView | None:
     call = call_of(request)
     owner = check_subscription(call, sub)
     resource = text_of(data, "resourceId")
-    if not resource:
+    if not RESOURCE.fullmatch(resource):
         raise UsageError(
-            "resourceId is missing",
+            f"resourceId {resource[:100]!r} is no id of a resource",
             code="InvalidRequestContent",
-            hint="name the resource by its full ARM id",
+            hint="send /subscriptions/ID/resourceGroups/GROUP/providers/NAMESPACE/TYPE/NAME",
         )
     parts = [part for part in resource.split("/") if part]
     kind = "/".join(parts[5:7]).lower()

@@ -123,8 +123,7 @@ def put_item(
     With another policy the job says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
     call, properties = found.call, properties_of(data)
-    needed = is_machine(container) or not properties
-    check_kind(properties, "protectedItemType", *_kinds(container), needed=needed)
+    check_kind(properties, "protectedItemType", *_kinds(container))
     undeleting = flag_of(properties, "isRehydrate")
     if text_of(properties, "protectionState") in STOPPED and not undeleting:
         call.principal.check(f"{KIND}/delete", found.id)
