@@ -137,6 +137,7 @@ def _engine(
         collect_requests=settings.collect_requests_per_second,
         max_item_points=settings.max_item_points,
         scrub_days=settings.scrub_days,
+        vault_every_run=settings.vault_every_run,
     )
     url = DurableTurns.sqlite_url(data) if catalog.is_sqlite else settings.catalog_url
     driver = _driver_name(data, rng)

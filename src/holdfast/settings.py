@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     collect_requests_per_second: float = 0.0
     history_days: int = 180
     scrub_days: float = 7.0
+    vault_every_run: bool = False
     tick_seconds: float = 1.0
     max_vaults: int = 500
     max_vault_policies: int = 200
@@ -143,6 +144,9 @@ DESCRIPTIONS: dict[str, str] = {
     "history_days": "How long ended jobs are kept.",
     "scrub_days": "How often the server reads each vault whole and checks what needs no key, one "
     "vault after the other; 0 for never by itself.",
+    "vault_every_run": "Whether every run of an hourly policy sends a machine's point to the "
+    "vault. Otherwise a day's last does, as with Azure, and the others stay beside the machine's "
+    "disks where its host can copy them.",
     "tick_seconds": "How often due schedules and jobs are looked for.",
     "max_vaults": "Vaults there may be; 0 is no limit, here and for the next seven. Importing a "
     "vault is always allowed.",

@@ -170,6 +170,35 @@ def test_a_copy_outlives_a_transfer_that_fails(host: Host) -> None:
         host.executor.restore_local(asked, VmControl(lambda: False))
 
 
+def test_a_point_that_stays_here_sends_nothing_and_the_next_one_what_changed_since(
+    host: Host,
+) -> None:
+    first = host.back_up().recovery_point_id
+    host.write("qcow2", 5, MIB)
+    here = host.back_up(local_only=True)
+    assert (here.recovery_point_id, here.disks) == ("", ())
+    assert here.instant is not None
+    assert here.instant.kept
+    assert [seen.point for seen in told(host)] == [first, ""]
+    host.write("qcow2", 6, 9 * MIB)
+    second = host.back_up()
+    system = second.disks[0]
+    assert (system.full, system.transferred_bytes) == ("", 2 * MIB)
+    assert [seen.point for seen in told(host)] == [first, "", second.recovery_point_id]
+    for copy in host.folder.glob(".holdfast-copies/*"):
+        os.utime(copy)  # so that the vault has to do
+    done = host.restore(NewMachine(name="web5"))
+    assert local(done) == [False, False]
+    host.check_same(done.disks[0].path, "qcow2")
+
+
+def test_where_no_copy_can_be_made_the_vault_has_the_point(host: Host) -> None:
+    host.days = 0
+    done = host.back_up(local_only=True)
+    assert (done.recovery_point_id, done.instant) != ("", None)
+    assert done.disks[0].transferred_bytes
+
+
 def test_a_cancelled_backup_leaves_none(host: Host) -> None:
     control = VmControl(lambda: control.progress.phase == "Transfer data to vault")
     with pytest.raises(CancelledError):

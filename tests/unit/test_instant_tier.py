@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from holdfast.domain.instant_tier import Held, Space, instant_days, is_short, plan_drops
+from holdfast.domain.instant_tier import (
+    Held,
+    Space,
+    goes_to_vault,
+    instant_days,
+    is_short,
+    plan_drops,
+)
+from holdfast.domain.schedule import Schedule, slots_of_day
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GIB = 1 << 30
@@ -79,3 +90,33 @@ def test_room_is_short_below_a_tenth_and_never_with_twenty_gibibytes() -> None:
 )
 def test_days_are_the_policys_or_azures_own(policy: dict[str, Any], days: int) -> None:
     assert instant_days(policy) == days
+
+
+@given(
+    hours=st.sets(st.integers(0, 23), min_size=1, max_size=6),
+    weekdays=st.frozensets(st.integers(0, 6)),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland"]),
+    failing=st.sets(st.integers(0, 40)),
+)
+def test_a_days_last_run_goes_to_the_vault_or_else_the_next_one(
+    hours: set[int], weekdays: frozenset[int], zone: str, failing: set[int]
+) -> None:
+    times = tuple(time(hour) for hour in sorted(hours))
+    schedule, here = Schedule("Hourly", times, weekdays), ZoneInfo(zone)
+    days = [date(2026, 3, 20) + timedelta(days=n) for n in range(16)]
+    slots = [(slot, day) for day in days for slot in slots_of_day(schedule, day, here)]
+    newest: datetime | None = None
+    owed = True  # nothing is in the vault yet
+    for number, (slot, day) in enumerate(slots):
+        last = slot == slots_of_day(schedule, day, here)[-1]
+        assert goes_to_vault(schedule, here, slot, newest) == (owed or last), (slot, newest)
+        if number in failing:
+            owed = owed or last
+        elif owed or last:
+            newest, owed = slot + timedelta(minutes=3), False
+
+
+def test_every_run_of_another_schedule_goes_to_the_vault() -> None:
+    daily = Schedule("Daily", (time(2), time(14)))
+    slots = slots_of_day(daily, date(2026, 3, 1), ZoneInfo("UTC"))
+    assert all(goes_to_vault(daily, ZoneInfo("UTC"), slot, NOW) for slot in slots)

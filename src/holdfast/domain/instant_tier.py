@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from holdfast.domain.schedule import SEARCH_DAYS, Schedule, slot_day, tagging_slots
 
 KEY = "instantRpRetentionRangeInDays"
 DEFAULT_DAYS = {"V1": 2, "V2": 7}  # by policyType, as in Azure
@@ -52,6 +55,23 @@ def instant_days(policy: Mapping[str, Any]) -> int:
     if isinstance(told, int) and not isinstance(told, bool):
         return told
     return DEFAULT_DAYS.get(str(policy.get("policyType") or "V1"), DEFAULT_DAYS["V1"])
+
+
+def goes_to_vault(
+    schedule: Schedule, zone: ZoneInfo, slot: datetime, newest: datetime | None
+) -> bool:
+    """Whether the run due at ``slot`` sends its point to the vault, where local copies are made: of
+    an hourly schedule only a day's last does, and whichever comes next when that failed, as with
+    Azure Backup. ``newest``: the time of the newest point in the vault."""
+    if schedule.frequency != "Hourly" or newest is None:
+        return True
+    day = slot_day(slot, zone, schedule)
+    if slot in tagging_slots(schedule, day, zone):
+        return True
+    for back in range(1, SEARCH_DAYS):
+        if last := tagging_slots(schedule, day - timedelta(days=back), zone):
+            return newest < last[-1]
+    return True
 
 
 def is_short(space: Space) -> bool:

@@ -29,6 +29,8 @@ from holdfast.ports.vm_tasks import BACKUP as VM_BACKUP
 
 log = logging.getLogger(__name__)
 
+LOCAL = "localOnly"  # of a job's result: its point is beside the disks and nowhere else
+
 
 class BackupProcedure:
     """One recovery point per job, whatever dies on the way: the vault commits by (item, job), and
@@ -36,7 +38,7 @@ class BackupProcedure:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._work = AgentWork(context, _payload)
+        self._work = AgentWork(context, self._payload)
 
     @property
     def steps(self) -> tuple[tuple[str, Step], ...]:
@@ -45,6 +47,29 @@ class BackupProcedure:
             ("assess", self._assess),
             ("publish", self._publish),
         )
+
+    def _payload(self, connection: Connection, job: JobRow) -> tuple[str, str, dict[str, Any]]:
+        item = items.get_item(connection, job.item_id or "")
+        if item is None:
+            raise NotFoundError("the protected item was removed", code="ItemNotFound")
+        if item.deleted_at is not None:
+            raise soft_deleted(item.friendly_name)
+        require_atomic(connection, job.vault_id)
+        if item.workload_type == WORKLOAD:
+            return VM_BACKUP, item.item_key, self._machine(connection, job, item)
+        payload = {
+            "includePaths": item.include_paths,
+            "excludeGlobs": item.exclude_globs,
+            "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
+            "workHours": item.properties.get("workHours"),
+            "retainUntil": job.parameters.get("retainUntil"),
+            "parentHint": item.latest_point_id or None,
+        }
+        return "files-backup", item.item_key, payload
+
+    def _machine(self, connection: Connection, job: JobRow, item: ItemRow) -> dict[str, Any]:
+        every_run = self._context.settings.vault_every_run
+        return backup_payload(connection, job, item, every_run=every_run)
 
     def _assess(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         """As the agent says; but a point that was committed counts even if the agent failed after
@@ -66,6 +91,8 @@ class BackupProcedure:
     def _publish(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         """Write the committed point into the catalog."""
         record = self._record(job)
+        if record is None and (stands := _beside_the_disks(memory)):
+            return outcome.done(stands, ["kept", "the disks as they were stay on their host"])
         if record is None:
             return outcome.fail(
                 "RecoveryPointNotCommitted",
@@ -123,7 +150,7 @@ class BackupProcedure:
             "last_error_code": "" if good else str(outcome.get("code", "")),
         }
         if good:
-            values |= _after_success(connection, job, item)
+            values |= _after_success(connection, job, item, outcome.get("result") or {})
         elif job.scheduled:
             values["missed_ranges"] = _missed(connection, job, item)
         items.change_item(connection, item.id, **values)
@@ -131,12 +158,25 @@ class BackupProcedure:
             submit_if_due(self._context, connection, item)
 
 
-def _after_success(connection: Connection, job: JobRow, item: ItemRow) -> dict[str, Any]:
-    latest = points.latest_point(connection, item.id)
+def _beside_the_disks(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a point that was to stay on its host, and does; nothing of others."""
+    said = dict(memory.get("result") or {})
+    measured = measured_of(said)
+    if said.get("recoveryPointId") != "" or not (measured.get("instant") or {}).get("kept"):
+        return {}
+    level, reason = said.get("consistency"), said.get("consistencyReason")
+    return {LOCAL: True, "consistency": level, "consistencyReason": reason, **measured}
+
+
+def _after_success(
+    connection: Connection, job: JobRow, item: ItemRow, result: Mapping[str, Any]
+) -> dict[str, Any]:
+    latest, local = points.latest_point(connection, item.id), LOCAL in result
     values: dict[str, Any] = {}
     if latest is not None:
-        values |= {"latest_point_id": latest.rp_id, "latest_point_at": latest.time}
-    if job.scheduled:
+        at = max(latest.time, job.started_at) if local else latest.time
+        values |= {"latest_point_id": latest.rp_id, "latest_point_at": at}
+    if job.scheduled and not local:
         values["missed_ranges"] = []
     if item.protection_state in ("IRPending", "ProtectionError"):
         values["protection_state"] = "Protected"
@@ -151,23 +191,3 @@ def _missed(connection: Connection, job: JobRow, item: ItemRow) -> list[str]:
     parsed = parse_policy(policy.properties)
     tags = slot_tags(parsed, job.slot_at or job.started_at, item.missed_ranges)
     return sorted(tags - {"daily"})
-
-
-def _payload(connection: Connection, job: JobRow) -> tuple[str, str, dict[str, Any]]:
-    item = items.get_item(connection, job.item_id or "")
-    if item is None:
-        raise NotFoundError("the protected item was removed", code="ItemNotFound")
-    if item.deleted_at is not None:
-        raise soft_deleted(item.friendly_name)
-    require_atomic(connection, job.vault_id)
-    if item.workload_type == WORKLOAD:
-        return VM_BACKUP, item.item_key, backup_payload(connection, job, item)
-    payload = {
-        "includePaths": item.include_paths,
-        "excludeGlobs": item.exclude_globs,
-        "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
-        "workHours": item.properties.get("workHours"),
-        "retainUntil": job.parameters.get("retainUntil"),
-        "parentHint": item.latest_point_id or None,
-    }
-    return "files-backup", item.item_key, payload

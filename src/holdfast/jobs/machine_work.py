@@ -16,7 +16,8 @@ from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.machines import ReportRow
 from holdfast.catalog.tasks import TaskRow
 from holdfast.domain.consistency import in_force, own_wish
-from holdfast.domain.instant_tier import instant_days
+from holdfast.domain.instant_tier import goes_to_vault, instant_days
+from holdfast.domain.policy import parse_policy
 from holdfast.domain.virtual_machines import WORKLOAD, Exclusion, claim_error, claim_of
 from holdfast.errors import ConflictError, InternalError, UsageError
 from holdfast.ports.key_vault import NAME
@@ -93,9 +94,12 @@ def disks_asked(item: ItemRow, disks: Sequence[Body]) -> tuple[DiskAsked, ...]:
     return tuple(DiskAsked(lun=disk["lun"], name=disk["name"]) for disk in wanted)
 
 
-def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
-    """The body of a backup's task, with what its recovery point will say of the machine. Errors as
-    ``host_of`` and ``disks_asked``."""
+def backup_payload(
+    connection: Connection, job: JobRow, item: ItemRow, *, every_run: bool = False
+) -> Body:
+    """The body of a backup's task, with what its recovery point will say of the machine.
+    ``every_run``: of an hourly policy goes to the vault. Errors as ``host_of`` and
+    ``disks_asked``."""
     report, _ = host_of(connection, item)
     wish, minimum, asker = _levels(connection, item)
     disks = disks_asked(item, report.disks)
@@ -110,6 +114,7 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
         "throttleBytesPerSecond": item.properties.get("throttleBytesPerSecond"),
         "retainUntil": job.parameters.get("retainUntil"),
         "instantDays": _instant_days(connection, item),
+        "localOnly": not every_run and _stays_local(connection, job, item),
         "jobId": job.id,
     }
     body = to_body(msgspec.convert(asked, VmBackup))
@@ -119,6 +124,17 @@ def backup_payload(connection: Connection, job: JobRow, item: ItemRow) -> Body:
 def _instant_days(connection: Connection, item: ItemRow) -> int:
     policy = policies.get_policy(connection, item.policy_id or "")
     return instant_days(policy.properties) if policy is not None else 0
+
+
+def _stays_local(connection: Connection, job: JobRow, item: ItemRow) -> bool:
+    """Whether a local copy will do. What a failed run was to be kept for is in the vault first."""
+    policy = policies.get_policy(connection, item.policy_id or "")
+    if policy is None or job.slot_at is None or item.missed_ranges:
+        return False
+    parsed, newest = parse_policy(policy.properties), points.latest_point(connection, item.id)
+    if parsed.schedule is None or newest is None:
+        return False
+    return not goes_to_vault(parsed.schedule, parsed.zone, job.slot_at, newest.time)
 
 
 def _levels(connection: Connection, item: ItemRow) -> tuple[str, str, str]:

@@ -16,7 +16,8 @@ class JobSettings:
     points of an item from which its scheduled backups are told of (they run all the same); 0 is no
     limit. ``collect_rewrite_below``: packs of which a smaller share is needed are rewritten; what a
     collect may do per second: ``collect_bytes``, ``collect_requests``; 0 is no limit.
-    ``scrub_days``: how often each vault is scrubbed by itself; 0 for never."""
+    ``scrub_days``: how often each vault is scrubbed by itself; 0 for never. ``vault_every_run``:
+    every run of an hourly policy of machines goes to the vault, not a day's last alone."""
 
     agent_wait_seconds: float = 900.0
     lease_seconds: float = 60.0
@@ -32,3 +33,4 @@ class JobSettings:
     collect_bytes: float = 0.0
     collect_requests: float = 0.0
     scrub_days: float = 0.0
+    vault_every_run: bool = False

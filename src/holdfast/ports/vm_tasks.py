@@ -112,7 +112,8 @@ class VmBackup(Shape, frozen=True, kw_only=True):
     ConsistencyNotReached, and ``minimum_by`` says in words who asks for it. ``parent_point``: the
     item's latest recovery point, to be incremental to. ``audit_share``: part of the clean blocks
     that is read and compared all the same. ``instant_days``: for how long copies of the disks are
-    kept beside them, 0 for none; ``job_id``: the job this is for."""
+    kept beside them, 0 for none; ``local_only``: nothing goes to the vault when such a copy stands;
+    ``job_id``: the job this is for."""
 
     uuid: Uuid
     name: Name
@@ -125,6 +126,7 @@ class VmBackup(Shape, frozen=True, kw_only=True):
     throttle_bytes_per_second: int | None = None
     retain_until: str | None = None
     instant_days: Annotated[int, msgspec.Meta(ge=0, le=30)] = 0
+    local_only: bool = False
     job_id: str = ""
 
 
@@ -153,7 +155,8 @@ class InstantCopy(Shape, frozen=True, kw_only=True):
 
 
 class VmBackedUp(Shape, frozen=True, kw_only=True):
-    """``consistency`` reached and, below the wish, why. ``freeze_ms``: how long the guest's file
+    """``recovery_point_id``: "" of a point that stays beside the disks (``local_only``).
+    ``consistency`` reached and, below the wish, why. ``freeze_ms``: how long the guest's file
     systems were frozen; ``stop_ms``: how long its processors stood still; ``waited_ms``: how long
     reads of its disks were held back for its sake; ``guest_write_ms``: the longest its own writes
     took meanwhile, averaged over a second. ``instant``: of the copies kept beside the disks, None

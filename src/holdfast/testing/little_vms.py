@@ -33,6 +33,7 @@ from holdfast.errors import (
     SourceError,
     TargetError,
 )
+from holdfast.ports.clock import Clock
 from holdfast.ports.vm_tasks import (
     CREATE_PHASE,
     DOWNLOAD_PHASE,
@@ -132,6 +133,14 @@ class LittleVms:
         token = self._keep(asked, control)
         if self.refuses is not None:
             raise self.refuses
+        if asked.local_only and token:
+            level, reason = self.reaches
+            return VmBackedUp(
+                recovery_point_id="",
+                consistency=level,  # type: ignore[arg-type]
+                consistency_reason=reason,
+                instant=InstantCopy(kept=True, until=UNTIL),
+            )
         content = {f"disk{one.lun}".encode(): machine.disks[one.lun] for one in asked.disks}
         control.show(UPLOAD_PHASE, _figures(asked, content), detail="the snapshot was taken")
         self._wait(self.hold, control)
@@ -359,9 +368,15 @@ class _Receiver:
 
 @contextmanager
 def running_host(
-    server: LiveServer, vault: str, name: str, folder: Path, vms: LittleVms | None
+    server: LiveServer,
+    vault: str,
+    name: str,
+    folder: Path,
+    vms: LittleVms | None,
+    clock: Clock | None = None,
 ) -> Iterator[None]:
-    """The real agent of a host, enrolled in ``vault``, in a thread of this process."""
+    """The real agent of a host, enrolled in ``vault``, in a thread of this process. ``clock``: the
+    server's, if it is not the system's."""
     folder.mkdir(parents=True, exist_ok=True)
     ours = f"{vault}/providers/Holdfast.Backup/createVaultCredentials"
     made = server.ok("POST", ours, {"properties": {"expiresInSeconds": 3600}})
@@ -370,7 +385,8 @@ def running_host(
     enroll(credentials, folder / "agent", name=name)
     agent_folder = AgentFolder(folder / "agent")
     state, key = agent_folder.load()
-    clock, rng, stopping = SystemClock(), SystemRandom(), threading.Event()
+    clock = clock or SystemClock()
+    rng, stopping = SystemRandom(), threading.Event()
     client = AgentClient(state, key, agent_folder.ca, clock, rng, stopping)
     recovery = recovery_host(AgentSettings(), clock, rng, name)
     agent = Agent(Tools(client, agent_folder, state, clock, rng, stopping, (), vms, recovery))

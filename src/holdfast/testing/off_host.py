@@ -125,7 +125,11 @@ class Host:
             disk.close()
 
     def back_up(
-        self, control: VmControl | None = None, through: Callable[[Any], Any] = lambda one: one
+        self,
+        control: VmControl | None = None,
+        through: Callable[[Any], Any] = lambda one: one,
+        *,
+        local_only: bool = False,
     ) -> VmBackedUp:
         """``through``: what stands between the agent and the vault's session."""
         disks = (DiskAsked(lun=-1, name="os-disk"), DiskAsked(lun=0, name="data-disk-0"))
@@ -137,6 +141,7 @@ class Host:
                 name="web1",
                 disks=disks,
                 instant_days=self.days,
+                local_only=local_only,
                 job_id=job_id.hex(),
             )
             return self.executor.back_up(

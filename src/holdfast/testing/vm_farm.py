@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from holdfast.ports.clock import Clock
 from holdfast.testing.little_vms import LittleVm, LittleVms, running_host
 from holdfast.testing.live_server import LiveServer
 from holdfast.testing.vm_place import VmPlace
@@ -87,12 +88,16 @@ class Farm:
 
 @contextmanager
 def vm_farm(
-    server: LiveServer, folder: Path, name: str = "farm", vms: LittleVms | None = None
+    server: LiveServer,
+    folder: Path,
+    name: str = "farm",
+    vms: LittleVms | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Farm]:
     """The vault ``name`` with its host `farm`, which has reported; nothing is protected. ``vms``:
-    its machines, if not those two."""
+    its machines, if not those two; ``clock``: as ``running_host`` takes it."""
     made = Farm(VmPlace(server, name), folder, vms)
     names = {one.name for one in made.vms.machines.values()}
-    with running_host(server, made.spot.vault, "farm", folder, made.vms):
+    with running_host(server, made.spot.vault, "farm", folder, made.vms, clock):
         eventually(lambda: made.seen() == names, "the host reports its machines", seconds=20)
         yield made

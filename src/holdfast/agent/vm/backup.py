@@ -101,6 +101,9 @@ class MachineBackup:
                 self._control.machines_changed()  # it is a recovery point already
             crashpoint.reach("agent.vm.taken")
             self._control.check()
+            if self._stays_here:
+                self._end(snapshot.rollback)  # changes count from the newest point in the vault
+                return self._outcome(snapshot)
             result = self._transfer(machine, snapshot)
         except BaseException as error:
             if self._copy is not None:
@@ -118,6 +121,10 @@ class MachineBackup:
             if self._copy is not None:
                 self._copy.in_vault(result.recovery_point_id)
         return self._outcome(snapshot, result)
+
+    @property
+    def _stays_here(self) -> bool:
+        return self._asked.local_only and self._copy is not None and self._copy.standing
 
     def _begin(self) -> Snapshot:
         """Tidy up what an interrupted backup left, by the word of the point before; then take the
@@ -241,11 +248,12 @@ class MachineBackup:
             return self._copy.told()
         return InstantCopy(kept=False, reason=SET_TO_NONE) if self._asked.instant_days else None
 
-    def _outcome(self, snapshot: Snapshot, result: DisksResult) -> VmBackedUp:
+    def _outcome(self, snapshot: Snapshot, result: DisksResult | None = None) -> VmBackedUp:
+        """Without a result of a point that is in no vault."""
         outcome = snapshot.outcome
         whys = {export.disk.lun: export.why_full for export in snapshot.exports}
         return VmBackedUp(
-            recovery_point_id=result.recovery_point_id,
+            recovery_point_id=result.recovery_point_id if result else "",
             consistency=outcome.level.azure_name,  # type: ignore[arg-type]
             consistency_reason=_reason(outcome),
             freeze_ms=round(outcome.freeze_ms, 1),
@@ -253,7 +261,9 @@ class MachineBackup:
             waited_ms=round(self._easing.waited_ms, 1),
             guest_write_ms=round(self._easing.worst_ms, 2),
             instant=self._copied(),
-            disks=tuple(_backed_up(disk, whys[disk.lun]) for disk in result.disks),
+            disks=tuple(
+                _backed_up(disk, whys[disk.lun]) for disk in (result.disks if result else ())
+            ),
         )
 
 
