@@ -27,7 +27,7 @@ from holdfast.vaultstore.layout import vault_prefix
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
 from holdfast.workloads.vm.disks.backup import DisksBackup
-from holdfast.workloads.vm.disks.values import DiskInput, DisksPlan, stream_name
+from holdfast.workloads.vm.disks.values import DiskInput, DisksPlan, KeysInput, stream_name
 
 PASSPHRASE = "golden passphrase"
 PLATFORM_KEY = b"golden platform key".ljust(32, b".")
@@ -53,7 +53,9 @@ class Builder:
             self.store, PLATFORM_KEY, ids=IDS, options=OPTIONS, clock=self.clock, rng=self.rng
         )
 
-    def back_up(self, disks: dict[int, tuple[MemoryDisk, int]], since: str) -> str:
+    def back_up(
+        self, disks: dict[int, tuple[MemoryDisk, int]], since: str, keys: KeysInput | None = None
+    ) -> str:
         """``disks``: by number, with the exponent of the grid."""
         self.clock.pass_time(timedelta(days=1))
         grant = self.vault.begin_session("backup", CONTAINER, MACHINE, self.rng.token(16))
@@ -70,7 +72,7 @@ class Builder:
             for lun, (disk, grid) in disks.items()
         ]
         machine = {"name": "web", "firmware": "bios", "note": "größer als nötig"}
-        plan = DisksPlan(disks=inputs, machine=machine, host="golden", threads=1)
+        plan = DisksPlan(disks=inputs, machine=machine, host="golden", threads=1, keys=keys)
         done = DisksBackup(plan, session, self.clock, self.rng).run()
         session.close()
         found = {
@@ -102,6 +104,9 @@ class Builder:
         added = MemoryDisk(200 * KIB)
         large.put(70 * MIB, b"last")
         self.back_up({0: (large, 16), 7: (added, 12)}, second)
+        self.write(key_file)
+
+    def write(self, key_file: bytes) -> None:
         (self.folder / "vault.key").write_bytes(key_file)
         (self.folder / "passphrase").write_text(PASSPHRASE + "\n")
         text = json.dumps(self.points, sort_keys=True, indent=1)
