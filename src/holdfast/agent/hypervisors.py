@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.adapters.appliance import ApplianceLooker
+from holdfast.adapters.appliance.quick import QuickLooker
 from holdfast.adapters.disk_format import SystemDiskFiles
 from holdfast.adapters.hypervisor.joined import JoinedHypervisor
 from holdfast.adapters.image_copy import ReflinkCopies
@@ -56,7 +57,7 @@ def find_vms(
     if len(parts) == 1 and not settings.machine:
         return None
     joined = parts[0] if len(parts) == 1 else JoinedHypervisor(parts)
-    looker = ApplianceLooker(appliance_of(settings, data))
+    looker = QuickLooker(ApplianceLooker(appliance_of(settings, data)))
     files = SystemDiskFiles()
     found = VmExecutor(
         joined,

@@ -90,11 +90,10 @@ def _start(
             theirs.close()
 
 
-class AppliancePoint:
-    """See ``PointFiles``."""
+class AskedPoint:
+    """See ``PointFiles``. Whoever answers is at the other end of ``channel``."""
 
-    def __init__(self, machine: ApplianceMachine, channel: Channel) -> None:
-        self.machine = machine
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def greet(self) -> None:
@@ -123,6 +122,14 @@ class AppliancePoint:
             for kind, payload in self._channel.ask(b"read", *some):
                 if kind != wire.END:
                     yield _piece(kind, payload)
+
+
+class AppliancePoint(AskedPoint):
+    """Answered by the appliance ``machine``."""
+
+    def __init__(self, machine: ApplianceMachine, channel: Channel) -> None:
+        super().__init__(channel)
+        self.machine = machine
 
 
 def _batches(paths: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -65,22 +65,10 @@ class Volume:
             os.close(fd)
 
     def problem(self) -> tuple[bytes, bytes]:
-        """(code, message) why nothing in it can be read; empty when it can be tried."""
-        if self.kind in ENCRYPTED:
-            how = ENCRYPTED[self.kind]
-            return b"VolumeEncrypted", b"is encrypted with " + how + b": its files cannot be read"
-        if self.kind not in OPTIONS:
-            what = self.kind.encode() or b"nothing known"
-            return b"FileSystemUnknown", b"holds no file system that can be read (" + what + b")"
-        return b"", b""
-
-    def label(self) -> bytes:
-        at, length = LABELS.get(self.kind, (0, 0))
-        return self.head[at : at + length].split(b"\0")[0]
+        return problem_of(self.kind)
 
     def packed(self) -> bytes:
-        fields = (self.name.encode(), self.kind.encode(), self.label(), b"%d" % self.size)
-        return b"\0".join((*fields, *self.problem()))
+        return packed(self.name, self.kind, self.head, self.size)
 
 
 class Volumes:
@@ -188,6 +176,24 @@ def logical_volumes() -> list[tuple[str, str]]:
             if os.path.exists(f"/dev/mapper/{mapped}"):
                 found.append((f"lvm-{row[0]}-{row[1]}", f"/dev/mapper/{mapped}"))
     return found
+
+
+def problem_of(kind: str) -> tuple[bytes, bytes]:
+    """(code, message) why nothing in such a volume can be read; empty when it can be tried."""
+    if kind in ENCRYPTED:
+        how = ENCRYPTED[kind]
+        return b"VolumeEncrypted", b"is encrypted with " + how + b": its files cannot be read"
+    if kind not in OPTIONS:
+        what = kind.encode() or b"nothing known"
+        return b"FileSystemUnknown", b"holds no file system that can be read (" + what + b")"
+    return b"", b""
+
+
+def packed(name: str, kind: str, head: bytes, size: int) -> bytes:
+    """What is told of a volume; see ``wire.VOLUME``."""
+    at, length = LABELS.get(kind, (0, 0))
+    label = head[at : at + length].split(b"\0")[0]
+    return b"\0".join((name.encode(), kind.encode(), label, b"%d" % size, *problem_of(kind)))
 
 
 def kind_of(head: bytes) -> str:
