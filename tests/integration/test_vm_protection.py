@@ -101,9 +101,21 @@ def test_a_standard_policy_gives_way_to_an_enhanced_one_and_never_back(live: Liv
     place.protect("db", "EnhancedPolicy")
     assert item(place, "db")["policyType"] == "V2"
     assert item(place, "db")["extendedProperties"] == EXCLUDED, "another policy keeps it"
-    back = place.put("db", "DefaultPolicy")
-    assert (back.status_code, back.json()["error"]["code"]) == (400, "UserErrorPolicyTypeMismatch")
+    back = [place.put("db", "DefaultPolicy")]
     assert item(place, "db")["policyName"] == "EnhancedPolicy"
+    policies = f"{place.vault}/backupPolicies"
+    standard = place.server.ok("GET", f"{policies}/DefaultPolicy")["properties"]
+    enhanced = place.server.ok("GET", f"{policies}/EnhancedPolicy")["properties"]
+    change, ours = {"properties": standard}, f"{place.vault}/providers/Holdfast.Backup"
+    back.append(place.server.call("PUT", f"{policies}/EnhancedPolicy", change))
+    plan = {**change, "policy": "EnhancedPolicy"}
+    back.append(place.server.call("POST", f"{ours}/planPolicyChange", plan))
+    for answer in back:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "UserErrorPolicyTypeMismatch")
+    assert place.server.ok("GET", f"{policies}/EnhancedPolicy")["properties"] == enhanced
+    place.server.ok("PUT", f"{policies}/unused", {"properties": {**enhanced}})
+    place.server.ok("PUT", f"{policies}/unused", change)
 
 
 def test_disks_are_left_out_and_taken_in_again(spot: VmPlace) -> None:

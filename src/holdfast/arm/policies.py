@@ -9,6 +9,7 @@ from litestar import Response, delete, get, put
 from holdfast.arm import wire
 from holdfast.arm.filters import parse_filter
 from holdfast.arm.http import PAGE_ROWS, ArmRequest, Body, listed, properties_of, threaded
+from holdfast.arm.policy_check import check_policy
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import listing, policies
 from holdfast.catalog.policies import PolicyRow
@@ -72,6 +73,7 @@ def put_policy(
     """Create or change a policy; a change says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
     properties = {key: value for key, value in properties_of(data).items() if key != "holdfast"}
+    check_policy(properties)
     call = found.call
     with within(call.platform, POLICY_CHANGES, found.row.id):
         by = call.principal.name

@@ -8,6 +8,7 @@ from litestar import post
 
 from holdfast.arm.http import ArmRequest, Body, properties_of, stamp, threaded
 from holdfast.arm.ours import HB, OURS
+from holdfast.arm.policy_check import check_policy
 from holdfast.arm.vaults import vault_call
 from holdfast.errors import UsageError
 from holdfast.services import policy_plans as service
@@ -22,8 +23,9 @@ def preview_policy(
     """What a draft policy would keep and drop of the real recovery points, and why; and when its
     backups are due next."""
     found = vault_call(request, sub, group, vault)
-    name = str(data.get("name") or "")
-    plan = service.preview_policy(found.call.platform, found.row, properties_of(data), name)
+    name, draft = str(data.get("name") or ""), properties_of(data)
+    check_policy(draft)
+    plan = service.preview_policy(found.call.platform, found.row, draft, name)
     return {
         "properties": {"recoveryPoints": plan.total, "drop": plan.dropped},
         "upcoming": [
@@ -60,7 +62,9 @@ def plan_change(
     found = vault_call(request, sub, group, vault)
     platform, policy = found.call.platform, _name(data, "policy")
     if data.get("item") is None:
-        plan = service.plan_edit(platform, found.row, policy, properties_of(data))
+        draft = properties_of(data)
+        check_policy(draft)
+        plan = service.plan_edit(platform, found.row, policy, draft)
     else:
         item = _name(data, "item")
         plan = service.plan_switch(platform, found.row, _name(data, "container"), item, policy)

@@ -41,8 +41,16 @@ def check_kinds_named(properties: Properties) -> None:
         for name, kind in _KINDS.items():
             if isinstance(holder.get(name), Mapping) and not holder[name].get(kind):
                 raise refuse(f"{kind} is missing", f"say in {name} which kind it is of")
-    if properties["backupManagementType"] == "AzureWorkload":
+    kind = properties["backupManagementType"]
+    if kind == "AzureWorkload":
         one_of(properties.get("workLoadType"), "workLoadType", DATABASES)
+    if kind == "AzureStorage":
+        one_of(properties.get("workLoadType"), "workLoadType", (None, "AzureFileShare"))
+    if kind == "AzureIaasVM":
+        of = properties["schedulePolicy"]["schedulePolicyType"]
+        named = "V2" if of.endswith("V2") else "V1"
+        if properties.get("policyType") != named:
+            raise refuse(f"policyType does not fit the {of}", f"make it {named} or leave it out")
     settings = optional_part(properties, "settings") or {}
     for name in ("isCompression", "issqlcompression"):
         if not isinstance(settings.get(name, False), bool | None):

@@ -17,10 +17,18 @@ from holdfast.domain.default_policies import default_policies
 from holdfast.domain.lifecycle import STOPPED
 from holdfast.domain.names import check_policy
 from holdfast.domain.overdue import counts_from
-from holdfast.domain.policy import OURS, Policy, check_for_files, check_tiering, parse_policy
+from holdfast.domain.policy import (
+    OURS,
+    Policy,
+    check_for_files,
+    check_moves,
+    check_tiering,
+    parse_policy,
+)
 from holdfast.domain.policy_change import ChangeCounts, Regime, count_changes, total_changes
 from holdfast.domain.policy_reading import check_kinds_named
 from holdfast.domain.retention import still_owed
+from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import ConflictError, NotFoundError
 from holdfast.ports.jobs import JobSpec
 from holdfast.services import alerts, immutable
@@ -139,8 +147,7 @@ def _put(
                 code="UserErrorPolicyTypeMismatch", hint="give the new policy another name",
             )  # fmt: skip
         used = items.items_of_policy(connection, old.id)
-        if used:
-            check_for_files(parsed)
+        check_users(old, parsed, used)
         immutable.check_edit(connection, held, old, parsed, used)
         etag = platform.new_etag()
         policies.change_policy(
@@ -157,6 +164,15 @@ def _put(
         changed = replace(old, properties=parsed.properties, etag=etag, updated_at=now)
     platform.jobs.wake()
     return changed
+
+
+def check_users(old: PolicyRow, new: Policy, used: Sequence[ItemRow]) -> None:
+    """Whether the items of a policy can have it as it would be. UsageError
+    (UserErrorPolicyTypeMismatch)."""
+    for item in used:
+        check_for_files(new)
+        if item.workload_type == WORKLOAD:
+            check_moves(old.properties, new.properties, item.friendly_name)
 
 
 def _record_job(

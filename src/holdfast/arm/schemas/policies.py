@@ -1,5 +1,5 @@
-"""The grammar of policies. It documents them: ``domain/policy*.py`` reads them, and refuses them
-with codes of Azure's own."""
+"""The grammar of policies. It documents them, and says of what kind every field is:
+``domain/policy*.py`` reads what decides, and refuses it with codes of Azure's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from holdfast.arm.schemas.kinds import Id, Moment, Shape, Text
+from holdfast.arm.schemas.kinds import Id, Shape, Text, Workload
 
 Day = Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 Month = Literal[
@@ -16,6 +16,10 @@ Month = Literal[
 ]  # fmt: skip
 Week = Literal["First", "Second", "Third", "Fourth", "Last"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=9999)]
+_ISO = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})?$"
+Time = Annotated[
+    str, msgspec.Meta(max_length=40, pattern=_ISO, extra_json_schema={"format": "date-time"})
+]
 
 
 class Duration(Shape):
@@ -25,17 +29,17 @@ class Duration(Shape):
 
 class Hours(Shape):
     interval: Literal[4, 6, 8, 12, 24]
-    schedule_window_start_time: Moment
+    schedule_window_start_time: Time
     schedule_window_duration: Annotated[int, msgspec.Meta(ge=4, le=24)]
 
 
 class Days(Shape):
-    schedule_run_times: list[Moment]
+    schedule_run_times: list[Time]
 
 
 class Weeks(Shape):
     schedule_run_days: list[Day]
-    schedule_run_times: list[Moment]
+    schedule_run_times: list[Time]
 
 
 class SchedulePolicy(Shape):
@@ -44,7 +48,7 @@ class SchedulePolicy(Shape):
     ) = None
     schedule_run_frequency: Literal["Daily", "Weekly", "Hourly"] | None = None
     schedule_run_days: list[Day] | None = None
-    schedule_run_times: list[Moment] | None = None
+    schedule_run_times: list[Time] | None = None
     schedule_weekly_frequency: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
     hourly_schedule: Hours | None = None
     daily_schedule: Days | None = None
@@ -67,7 +71,7 @@ class WeeklyFormat(Shape):
 
 
 class Kept(Shape, kw_only=True):
-    retention_times: list[Moment] | None = None
+    retention_times: list[Time] | None = None
     retention_duration: Duration
 
 
@@ -94,6 +98,29 @@ class RetentionPolicy(Shape):
     retention_duration: Duration | None = None
 
 
+class Tier(Shape):
+    """Where points move to, and after which time; there is one tier here."""
+
+    tiering_mode: Text | None = None
+    duration: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    duration_type: Literal["Invalid", "Days", "Weeks", "Months", "Years"] | None = None
+
+
+class SnapshotGroups(Shape):
+    """Azure's resource groups of snapshots; kept for clients, without effect."""
+
+    prefix: Text | None = msgspec.field(default=None, name="azureBackupRGNamePrefix")
+    suffix: Text | None = msgspec.field(default=None, name="azureBackupRGNameSuffix")
+
+
+class SnapshotDetails(Shape):
+    """Of database snapshots."""
+
+    instant_rp_retention_range_in_days: Annotated[int, msgspec.Meta(ge=1, le=30)] | None = None
+    instant_rp_details: Text | None = msgspec.field(default=None, name="instantRPDetails")
+    user_assigned_managed_identity_details: dict[str, Any] | None = None
+
+
 class SubPolicy(Shape):
     policy_type: Literal[
         "Full", "Differential", "Incremental", "Log", "CopyOnlyFull", "SnapshotFull",
@@ -101,6 +128,8 @@ class SubPolicy(Shape):
     ]  # fmt: skip
     schedule_policy: SchedulePolicy | None = None
     retention_policy: RetentionPolicy | None = None
+    tiering_policy: dict[str, Tier] | None = None
+    snapshot_backup_additional_details: SnapshotDetails | None = None
 
 
 class VaultRetention(Shape):
@@ -110,8 +139,8 @@ class VaultRetention(Shape):
 
 class PolicyProperties(Shape):
     backup_management_type: Literal["AzureIaasVM", "MAB", "AzureStorage", "AzureWorkload"]
-    work_load_type: Text | None = None
-    policy_type: Text | None = None
+    work_load_type: Workload | None = None
+    policy_type: Literal["V1", "V2"] | None = None
     time_zone: Annotated[str, msgspec.Meta(max_length=100, examples=["UTC"])] | None = None
     instant_rp_retention_range_in_days: Annotated[int, msgspec.Meta(ge=1, le=30)] | None = None
     schedule_policy: SchedulePolicy | None = None
@@ -119,7 +148,10 @@ class PolicyProperties(Shape):
     vault_retention_policy: VaultRetention | None = None
     sub_protection_policy: list[SubPolicy] | None = None
     settings: dict[str, Any] | None = None
-    tiering_policy: dict[str, Any] | None = None
+    make_policy_consistent: bool | None = None
+    snapshot_consistency_type: Literal["OnlyCrashConsistent"] | None = None
+    instant_rp_details: SnapshotGroups | None = msgspec.field(default=None, name="instantRPDetails")
+    tiering_policy: dict[str, Tier] | None = None
     restore_test: dict[str, Any] | None = None
     consistency: dict[str, Any] | None = None
     protected_items_count: int | None = None
