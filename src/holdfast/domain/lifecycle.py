@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from holdfast.errors import ConflictError
+from holdfast.errors import ConflictError, UsageError
 
 JobStatus = Literal[
     "InProgress", "Cancelling", "Cancelled", "Completed", "CompletedWithWarnings", "Failed"
@@ -20,6 +20,7 @@ CANCELLABLE: frozenset[str] = frozenset(
     {"Backup", "Restore", "Verify", "Expire", "Collect", "Import"}
 )
 RUNNING: frozenset[str] = frozenset({"IRPending", "Protected", "ProtectionError"})
+NEVER_ASKED: frozenset[str] = frozenset({"ProtectionPaused", "Invalid"})
 STOPPED: frozenset[str] = frozenset({"ProtectionStopped", "BackupsSuspended"})
 
 _NEXT_STATUS: dict[str, frozenset[str]] = {
@@ -63,6 +64,18 @@ def check_item_step(before: str, after: str) -> None:
             f"an item that is {before} cannot become {after}",
             code="UserErrorInvalidProtectionState",
             hint="resume it with a policy first: holdfast item resume NAME --policy P",
+        )
+
+
+def check_asked_state(state: str | None) -> None:
+    """UsageError (UserErrorNotSupported) for a state that Azure has a word for and no item here
+    goes into: who asks for a pause must not go on being backed up without a word."""
+    if state in NEVER_ASKED:
+        raise UsageError(
+            f"protection of an item cannot be made {state}",
+            code="UserErrorNotSupported",
+            hint="send ProtectionStopped (nothing expires), BackupsSuspended (the policy goes on "
+            "expiring), or a policyId alone to protect it",
         )
 
 

@@ -20,6 +20,7 @@ from holdfast.domain.lifecycle import (
     CONTAINER_SOFT_DELETED,
     SOFT_DELETED,
     STOPPED,
+    check_asked_state,
     check_item_step,
     soft_deleted,
 )
@@ -48,10 +49,12 @@ def put_item(
     if_match: str | None = None,
 ) -> SavedItem:
     """Undelete (``isRehydrate``), stop (``protectionState`` ProtectionStopped), suspend
-    (BackupsSuspended), or protect, change and resume an item, as the body says."""
+    (BackupsSuspended), or protect, change and resume an item, as the body says. UsageError
+    (UserErrorNotSupported) for a state that no item is put into."""
     if properties.get("isRehydrate"):
         return _undelete(platform, vault, container, name, by, if_match)
     state = properties.get("protectionState")
+    check_asked_state(state)
     if state in STOPPED:
         return _stop(platform, vault, container, name, str(state), by, if_match)
     return protect_item(platform, vault, container, name, properties, by, if_match)
