@@ -111,7 +111,7 @@ def test_vaults(estate: Estate, state: str) -> None:
         "properties": {
             "monitoringSettings": {"azureMonitorAlertSettings": None},
             "securitySettings": None,
-            "publicNetworkAccess": "Disabled",
+            "publicNetworkAccess": "Enabled",
         },
         "identity": {"type": "SystemAssigned"},
         "sku": None,

@@ -95,12 +95,14 @@ def test_vault_patch_merges_and_minds_the_etag(live: LiveServer) -> None:
     first = live.ok("GET", address)
     settings = {"azureMonitorAlertSettings": {"alertsForAllJobFailures": "Disabled"}}
     live.ok("PATCH", address, {"properties": {"monitoringSettings": settings}, "tags": {"a": "1"}})
-    live.ok("PATCH", address, {"properties": {"publicNetworkAccess": "Disabled"}, "tags": None})
+    state = {"crossSubscriptionRestoreState": "Disabled"}
+    restoring = {"restoreSettings": {"crossSubscriptionRestoreSettings": state}}
+    live.ok("PATCH", address, {"properties": restoring, "tags": None})
     found = live.ok("GET", address)
     monitoring = found["properties"]["monitoringSettings"]
     assert monitoring["azureMonitorAlertSettings"]["alertsForAllJobFailures"] == "Disabled"
     assert monitoring["classicAlertSettings"]["alertsForCriticalOperations"] == "Enabled"
-    assert found["properties"]["publicNetworkAccess"] == "Disabled"
+    assert found["properties"]["restoreSettings"] == restoring["restoreSettings"]
     assert found["tags"] == {"a": "1"}
     stale = {"If-Match": first["etag"]}
     answer = live.call("PATCH", address, {"tags": {}}, headers=stale)

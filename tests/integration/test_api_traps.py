@@ -300,6 +300,35 @@ def test_what_a_vault_does_not_do_is_not_shown(place: ArmPlace) -> None:
     asked = {"location": "local", "properties": {"redundancySettings": geo}}
     made = place.server.ok("PUT", place.server.vault("asked-for-more"), asked)["properties"]
     assert made["redundancySettings"]["standardTierStorageRedundancy"] == "LocallyRedundant"
+    guarded = {"securitySettings": {"multiUserAuthorization": "Enabled"}}
+    shown = place.server.ok("PATCH", place.vault, {"properties": guarded})["properties"]
+    assert shown["securitySettings"]["multiUserAuthorization"] == "Disabled", "nothing guards it"
+    closed = {"location": "local", "properties": {"publicNetworkAccess": "Disabled"}}
+    for method, address in (("PATCH", place.vault), ("PUT", place.server.vault("closed"))):
+        refused = place.server.call(method, address, closed)
+        assert refused.json()["error"]["code"] == "UserErrorNotSupported", "it is open"
+    assert place.server.get(place.server.vault("closed")).status_code == 404
+
+
+def test_what_azure_lets_nobody_take_back_stays(spare: ArmPlace) -> None:
+    def restoring(state: str | None) -> dict[str, Any]:
+        setting = {"crossSubscriptionRestoreState": state}
+        return {"restoreSettings": {"crossSubscriptionRestoreSettings": setting}}
+
+    for state in ("Disabled", "Enabled", "PermanentlyDisabled", "PermanentlyDisabled"):
+        spare.server.ok("PATCH", spare.vault, {"properties": restoring(state)})
+    for state in ("Enabled", "Disabled"):
+        for method in ("PUT", "PATCH"):
+            body = {"location": "local", "properties": restoring(state)}
+            back = spare.server.call(method, spare.vault, body)
+            assert (back.status_code, back.json()["error"]["code"]) == (
+                400,
+                "BMSUserErrorInvalidInput",
+            )
+    for silent in (restoring(None), {"restoreSettings": None}):
+        spare.server.ok("PATCH", spare.vault, {"properties": silent})
+    shown = spare.server.ok("GET", spare.vault)["properties"]["restoreSettings"]
+    assert shown == restoring("PermanentlyDisabled")["restoreSettings"]
 
 
 def test_a_key_of_the_customers_is_refused_wherever_it_is_asked_for(place: ArmPlace) -> None:
@@ -429,6 +458,17 @@ def test_times_are_utc_and_never_has_a_time_of_its_own(place: ArmPlace, spare: A
     status = spare.server.ok("GET", f"{spare.vault}/backupOperations/{operation_of(deleted)}")
     assert TIME.fullmatch(status["startTime"])
     assert status["endTime"] == NOWHERE or TIME.fullmatch(status["endTime"])
+
+
+@pytest.mark.parametrize("state", ["ProtectionPaused", "Invalid"])
+def test_a_pause_is_refused_and_not_passed_over(place: ArmPlace, state: str) -> None:
+    """Whoever asked for it would believe that no backup runs."""
+    before = place.server.ok("GET", place.item)
+    asked = place.protect("docs", protectionState=state, policyId="")
+    error = asked.json()["error"]
+    assert (asked.status_code, error["code"]) == (400, "UserErrorNotSupported")
+    assert "BackupsSuspended" in error["hint"]
+    assert place.server.ok("GET", place.item) == before
 
 
 def test_an_item_waits_for_its_first_backup(place: ArmPlace) -> None:

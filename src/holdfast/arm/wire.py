@@ -48,7 +48,10 @@ _VAULT_DEFAULTS: Body = {
         "azureMonitorAlertSettings": {"alertsForAllJobFailures": "Enabled"},
         "classicAlertSettings": {"alertsForCriticalOperations": "Enabled"},
     },
-    "securitySettings": {"immutabilitySettings": {"state": "Disabled"}},
+    "securitySettings": {
+        "immutabilitySettings": {"state": "Disabled"},
+        "multiUserAuthorization": "Disabled",
+    },
     "restoreSettings": {
         "crossSubscriptionRestoreSettings": {"crossSubscriptionRestoreState": "Enabled"},
     },
@@ -70,6 +73,7 @@ _IDENTITIES = {
 # whatever a client wrote, these say what is
 _VAULT_TRUTH: Body = {
     "provisioningState": "Succeeded",
+    "publicNetworkAccess": "Enabled",
     "redundancySettings": _VAULT_DEFAULTS["redundancySettings"],
     "securitySettings": _VAULT_DEFAULTS["securitySettings"],
 }

@@ -11,7 +11,7 @@ from holdfast.errors import UsageError
 
 Body = dict[str, Any]
 MAX_TAGS = 50
-AS_PER_POLICY = "AsPerPolicy"
+AS_PER_POLICY, FOR_GOOD = "AsPerPolicy", "PermanentlyDisabled"
 _SHAPE: Body = {
     "location": str,
     "tags": {},
@@ -43,6 +43,13 @@ def check_body(body: Body) -> None:
     asked = body.get("properties") or {}
     if (asked.get("encryption") or {}).get("keyVaultProperties"):
         raise no_customer_keys("encryption.keyVaultProperties")
+    if asked.get("publicNetworkAccess") == "Disabled":
+        raise UsageError(
+            "publicNetworkAccess Disabled is not supported by this release: a vault answers "
+            "wherever its server does",
+            code="UserErrorNotSupported",
+            hint="leave it Enabled; which networks reach the server is the firewall's to say",
+        )
     held = (asked.get("securitySettings") or {}).get("immutabilitySettings") or {}
     kind = (held.get("configuration") or {}).get("type") or AS_PER_POLICY
     if kind != AS_PER_POLICY:
@@ -85,6 +92,28 @@ def settle_soft_delete(merged: Body, old: SoftDelete, asked: Mapping[str, Any]) 
     )
     settings = {"securitySettings": {"softDeleteSettings": written(new)}}
     return merge(merged, {"properties": settings})
+
+
+def keep_lasting(old: Mapping[str, Any], merged: Body) -> Body:
+    """``merged`` with what Azure lets nobody take back: nulls do not either. UsageError
+    (BMSUserErrorInvalidInput) for another state."""
+    after = _across_subscriptions(merged)
+    if _across_subscriptions(old) != FOR_GOOD or after == FOR_GOOD:
+        return merged
+    if after is not None:
+        raise UsageError(
+            f"crossSubscriptionRestoreState is {FOR_GOOD} and cannot become {after}",
+            code="BMSUserErrorInvalidInput",
+            hint="nobody can take it back; a new vault may be set otherwise",
+        )
+    setting = {"crossSubscriptionRestoreSettings": {"crossSubscriptionRestoreState": FOR_GOOD}}
+    return merge(merged, {"properties": {"restoreSettings": setting}})
+
+
+def _across_subscriptions(stored: Mapping[str, Any]) -> Any:
+    restoring = (stored.get("properties") or {}).get("restoreSettings") or {}
+    setting = restoring.get("crossSubscriptionRestoreSettings") or {}
+    return setting.get("crossSubscriptionRestoreState")
 
 
 def no_customer_keys(field: str) -> UsageError:

@@ -26,7 +26,13 @@ from holdfast.services.holding import hold_vault
 from holdfast.services.platform import Platform
 from holdfast.services.quotas import check_quota
 from holdfast.services.regions import LOCAL_REGION, local_store_url
-from holdfast.services.vault_bodies import check_body, merge, settle_soft_delete, soft_delete_of
+from holdfast.services.vault_bodies import (
+    check_body,
+    keep_lasting,
+    merge,
+    settle_soft_delete,
+    soft_delete_of,
+)
 from holdfast.vaultstore.values import VaultIds, VaultOptions
 
 Body = dict[str, Any]
@@ -224,7 +230,8 @@ def change_vault(
         row = hold_vault(connection, find_vault(connection, platform, group, name))
         check_etag(if_match, row.etag, f"vault {name}")
         given = {key: body[key] for key in ("properties", "sku", "identity") if body.get(key)}
-        merged = settle_soft_delete(merge(row.properties, given), soft_delete_of(row), body)
+        merged = keep_lasting(row.properties, merge(row.properties, given))
+        merged = settle_soft_delete(merged, soft_delete_of(row), body)
         state = _immutability(row, merged, body)
         tags = body["tags"] if isinstance(body.get("tags"), dict) else row.tags
         etag, now = platform.new_etag(), platform.now()
