@@ -176,6 +176,9 @@ def test_a_misspelt_receiver_clears_no_receivers(live: LiveServer) -> None:
     live.ok("PUT", address, {"properties": told})
     wrong = {"properties": {"mail": ["bob@example.org"]}}
     refused(live.call("PUT", address, wrong), 400, "InvalidRequestContent")
+    for name in ("emails", "webhooks"):
+        empty = {"properties": {**told, name: {}}}
+        refused(live.call("PUT", address, empty), 400, "InvalidAlertSettings")
     assert live.ok("GET", address)["properties"] == told
 
 

@@ -169,7 +169,8 @@ def put_settings(
     """Name addresses and the server's webhooks, and up to which severity they are told."""
     found = vault_call(request, sub, group, vault)
     asked = properties_of(data)
-    emails, hooks = (asked.get(name) or [] for name in ("emails", "webhooks"))
+    lists = (asked.get(name) for name in ("emails", "webhooks"))
+    emails, hooks = ([] if given is None else given for given in lists)
     row = service.put_settings(found.call.platform, found.row, emails, hooks, asked.get("severity"))
     return _settings_body(found.id, row)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import post
 
-from holdfast.arm.http import ArmRequest, Body, properties_of, stamp, threaded
+from holdfast.arm.http import ArmRequest, Body, properties_of, stamp, text_of, threaded
 from holdfast.arm.ours import HB, OURS
 from holdfast.arm.policy_check import check_policy
 from holdfast.arm.vaults import vault_call
@@ -23,7 +23,7 @@ def preview_policy(
     """What a draft policy would keep and drop of the real recovery points, and why; and when its
     backups are due next."""
     found = vault_call(request, sub, group, vault)
-    name, draft = str(data.get("name") or ""), properties_of(data)
+    name, draft = text_of(data, "name"), properties_of(data)
     check_policy(draft)
     plan = service.preview_policy(found.call.platform, found.row, draft, name)
     return {

@@ -14,6 +14,7 @@ from holdfast.errors import UsageError
 
 CODE = "InvalidWorkHours"
 SLOWEST, FASTEST = 1_000, 1_000_000_000_000  # [bytes/s]
+FIELDS = ("days", "start", "end", "timeZone", "throttleBytesPerSecond")
 EXAMPLE = (
     '{"days": ["Monday"], "start": "09:00", "end": "18:00", "timeZone": "Europe/Berlin", '
     '"throttleBytesPerSecond": 500000}'
@@ -57,7 +58,11 @@ def read_work_hours(given: Any) -> WorkHours | None:
         return None
     if not isinstance(given, Mapping):
         raise _wrong("workHours is not an object")
-    zone = given.get("timeZone") or "UTC"
+    for name in given:
+        if name not in FIELDS:
+            raise _wrong(f"{str(name)[:50]!r} is no field of workHours")
+    zone = given.get("timeZone")
+    zone = "UTC" if zone in (None, "") else zone
     if not isinstance(zone, str):
         raise _wrong("timeZone is not a text")
     find_zone(zone)
@@ -101,9 +106,9 @@ def _time(given: Any, name: str) -> time:
 
 
 def _rate(given: Any) -> int | None:
-    if given in (None, 0):
-        return None
     whole = isinstance(given, int) and not isinstance(given, bool)
+    if given is None or (whole and given == 0):
+        return None
     if not whole or not SLOWEST <= given <= FASTEST:
         raise _wrong(
             f"throttleBytesPerSecond is not a whole number from {SLOWEST:,} to {FASTEST:,}"

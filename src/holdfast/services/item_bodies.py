@@ -83,9 +83,9 @@ def _texts(value: Any) -> bool:
 
 
 def _throttle(given: Any) -> int | None:
-    if given is None or given == 0:
-        return None
     whole = isinstance(given, int) and not isinstance(given, bool)
+    if given is None or (whole and given == 0):
+        return None
     if not whole or not SLOWEST <= given <= FASTEST:
         raise UsageError(
             f"{THROTTLE} is not a whole number from {SLOWEST:,} to {FASTEST:,}",

@@ -60,10 +60,11 @@ class RestoreAsked:
 
 def read_restore(properties: Body) -> RestoreAsked:
     """A restore request. UsageError for what cannot be meant."""
-    kind = properties.get("recoveryType") or "AlternateLocation"
-    target = properties.get("targetDirectory")
-    paths = properties.get("paths") or []
-    conflict = properties.get("conflict") or "overwrite"
+    said = {name: value for name, value in properties.items() if value not in (None, "")}
+    kind = said.get("recoveryType", "AlternateLocation")
+    target = said.get("targetDirectory")
+    paths = said.get("paths", [])
+    conflict = said.get("conflict", "overwrite")
     if kind not in ("OriginalLocation", "AlternateLocation"):
         raise UsageError(
             f"recoveryType {kind!r} is not served for files",
@@ -85,7 +86,7 @@ def read_restore(properties: Body) -> RestoreAsked:
         raise UsageError("paths must be absolute", code="InvalidPath", hint="--path /home/ann")
     original = kind == "OriginalLocation"
     return RestoreAsked(
-        str(properties.get("targetContainerName") or ""),
+        str(said.get("targetContainerName", "")),
         None if original else target,
         paths,
         conflict,
