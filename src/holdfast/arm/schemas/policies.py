@@ -57,7 +57,9 @@ class SchedulePolicy(Shape):
 
 
 class DayOfMonth(Shape):
-    date: Annotated[int, msgspec.Meta(ge=0, le=28)] | None = None
+    """1 to 28, or the last, beside which clients send any date."""
+
+    date: Annotated[int, msgspec.Meta(ge=0, le=31)] | None = None
     is_last: bool | None = None
 
 
