@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,10 @@ def test_a_backup_its_point_and_a_restore(sdk: Sdk, farm: Farm, tmp_path: Path) 
     assert job.properties.status == "Completed"
     tasks = [one.task_id for one in job.properties.extended_info.tasks_list]
     assert tasks == ["Take Snapshot", "Transfer data to vault"]
+    bag = job.properties.extended_info.property_bag
+    expiry = datetime.fromisoformat(bag["Recovery Point Expiry Time in UTC"])
+    kept = expiry - job.properties.start_time
+    assert timedelta(days=30) <= kept < timedelta(days=30, minutes=5), "none was asked for"
     jobs = list(sdk.backup.backup_jobs.list(VAULT, GROUP, filter=MACHINES))
     check_shape(jobs[0])
     points = list(sdk.backup.recovery_points.list(*HERE))

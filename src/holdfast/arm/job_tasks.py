@@ -100,7 +100,7 @@ def bag_of(row: JobRow) -> dict[str, str]:
     found: dict[str, Any] = machine_bag(row) if row.management_type == MANAGEMENT else {}
     result, progress = row.result, row.progress
     if row.kind == "backup":
-        retain = row.parameters.get("retainUntil")
+        retain = result.get("retainUntil") or row.parameters.get("retainUntil")
         found |= {"Recovery Point Expiry Time in UTC": retain} if retain else {}
         found |= {"Backup Size": _megabytes(result.get("logicalBytes"))}
         found |= {"Data Transferred (in MB)": _megabytes(result.get("transferredBytes"), unit="")}
@@ -109,7 +109,8 @@ def bag_of(row: JobRow) -> dict[str, str]:
         if row.management_type != MANAGEMENT:
             found |= {"Number Of Restored Files": result.get("filesRestored")}
             found |= {"Target": row.parameters.get("target") or "the original place"}
-    found |= {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    ours = {key: value for key, value in result.items() if key != "retainUntil"}
+    found |= {key: value for key, value in ours.items() if not isinstance(value, dict | list)}
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
 

@@ -116,6 +116,8 @@ class BackupProcedure:
             "findingsCount": record.findings_count,
             "consistency": record.consistency,
         }
+        if record.retain_until is not None:
+            result["retainUntil"] = record.retain_until.isoformat()
         if said:
             result |= {"consistencyReason": record.consistency_reason, **measured_of(said)}
             result["excludedDisks"] = left_out(row.details)
