@@ -7,13 +7,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msal
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import DeviceCodeCredential, UsernamePasswordCredential
 
-from holdfast.testing.azure_sdk import StaticCredential, address, connect, secret_credential
+from holdfast.testing.azure_sdk import (
+    StaticCredential,
+    address,
+    admin,
+    connect,
+    secret_credential,
+)
 from holdfast.testing.browser import sign_in_by_code, web_browser
 from holdfast.testing.world import GROUP, VAULT, World
 
@@ -75,6 +82,14 @@ def test_a_person_by_password(world: World, person: str) -> None:
 
 def test_a_program_by_secret(world: World) -> None:
     assert sees_the_vault(world, secret_credential(world))
+
+
+def test_a_program_that_names_the_tenant_by_its_guid(world: World) -> None:
+    """As scripts for Azure do, and `az account show` tells it."""
+    own = admin(world)["tenant_id"]
+    assert sees_the_vault(world, secret_credential(world, tenant=own.upper()))
+    with pytest.raises(ClientAuthenticationError, match="double check your tenant"):
+        sees_the_vault(world, secret_credential(world, tenant=str(UUID(int=1))))
 
 
 def test_a_person_by_a_browser_and_msal_follows_the_session(

@@ -58,6 +58,7 @@ def test_public_routes_are_the_known_ones() -> None:
     assert public == {
         "/metadata/endpoints",
         "/adfs/.well-known/openid-configuration",
+        "/{tenant}/v2.0/.well-known/openid-configuration",
         "/adfs/discovery/keys",
         "/adfs/oauth2/authorize",
         "/adfs/oauth2/callback",

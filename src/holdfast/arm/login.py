@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from holdfast.arm.errors import error_body, status_of
 from holdfast.arm.guard import PUBLIC
 from holdfast.catalog import outbox
-from holdfast.errors import HoldfastError, UsageError
+from holdfast.errors import HoldfastError, NotFoundError, UsageError
 from holdfast.identity.accounts import Origin
 from holdfast.identity.sessions import Asked
 from holdfast.identity.sign_ins import POLL_SECONDS, check_client_id
@@ -54,6 +54,24 @@ def metadata(request: Open) -> Body:
 @get("/adfs/.well-known/openid-configuration", opt=PUBLIC, sync_to_thread=False)
 def openid_configuration(request: Open) -> Body:
     """Where tokens come from."""
+    return _login_addresses(request)
+
+
+@get("/{tenant:str}/v2.0/.well-known/openid-configuration", opt=PUBLIC, sync_to_thread=False)
+def tenant_configuration(request: Open, tenant: str) -> Body:
+    """The same, where clients look that name the tenant by its GUID. NotFoundError
+    (TenantNotFound)."""
+    platform: Platform = request.app.state.platform
+    if tenant.lower() not in (platform.tenant_id, "adfs"):
+        raise NotFoundError(
+            f"there is no tenant {tenant[:100]} here",
+            code="TenantNotFound",
+            hint="log in to the tenant of the credentials file, or to adfs",
+        )
+    return _login_addresses(request)
+
+
+def _login_addresses(request: Open) -> Body:
     base = f"{_base(request)}/adfs"
     return {
         "issuer": base,
@@ -258,4 +276,13 @@ async def health(request: Open) -> Response[Body]:
     return Response(body, status_code=503 if body["problems"] else 200)
 
 
-ROUTES = [metadata, openid_configuration, signing_keys, token, device_code, revoke, health]
+ROUTES = [
+    metadata,
+    openid_configuration,
+    tenant_configuration,
+    signing_keys,
+    token,
+    device_code,
+    revoke,
+    health,
+]

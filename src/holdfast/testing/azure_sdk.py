@@ -80,11 +80,13 @@ def admin(world: World) -> dict[str, str]:
     return found
 
 
-def secret_credential(world: World, secret: str = "") -> ClientSecretCredential:
+def secret_credential(
+    world: World, secret: str = "", tenant: str = "adfs"
+) -> ClientSecretCredential:
     """azure-identity with the administrator's secret, against our token endpoint."""
     login = admin(world)
     return ClientSecretCredential(
-        "adfs",
+        tenant,
         login["client_id"],
         secret or login["client_secret"],
         authority=address(world),
