@@ -74,7 +74,7 @@ def measure_tree(tree: Path, work: Path) -> dict[str, Measurement]:
     return found
 
 
-def row_of(tree: Path, work: Path, counted: tuple[int, int]) -> Row:
+def size_row(tree: Path, work: Path, counted: tuple[int, int]) -> Row:
     """Measure, and say what each step took."""
     files, size = counted
     print(f"{files:,} files, {size / 1e9:.2f} GB", flush=True)

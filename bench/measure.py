@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.1
+FIRST_SAMPLE_SECONDS = 0.01  # commands of a tenth of a second have a peak too
 COMMAND = "command"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,12 +48,31 @@ def _rss(pid: int) -> int:
 
 
 def _cpu(pid: int) -> float:
+    """Seconds used by the process and by all below it, ended or not."""
+    return sum(_own_cpu(one) for one in [pid, *_children(pid)])
+
+
+def _own_cpu(pid: int) -> float:
     """Seconds used by the process and by its ended children."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return 0.0
     return sum(int(word) for word in words[11:15]) / TICKS
+
+
+def row_of(took: Measurement) -> dict[str, float]:
+    """What a table of results keeps: seconds of wall and CPU, bytes of peak memory."""
+    peak = float(took.peak_rss_bytes)
+    return {"wall": took.wall_seconds, "cpu": took.cpu_seconds, "rss": peak}
+
+
+def tell(step: str, name: str, took: Measurement) -> None:
+    """A line of what was just measured."""
+    rss = {name: f"{size / 1e6:.0f}" for name, size in took.rss_by_process.items()}
+    print(f"  {step:26} {name:18} {took.wall_seconds:7.2f} s wall "
+          f"{took.cpu_seconds:7.2f} s CPU  RSS MB {took.peak_rss_bytes / 1e6:.0f} {rss}",
+          flush=True)  # fmt: skip
 
 
 class _Sampler:
@@ -74,7 +94,9 @@ class _Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(SAMPLE_SECONDS):
+        pause = FIRST_SAMPLE_SECONDS
+        while not self._stop.wait(pause):
+            pause = min(pause * 1.5, SAMPLE_SECONDS)
             total = own = 0
             for name, root in self.roots.items():
                 used = sum(_rss(pid) for pid in [root, *_children(root)])
@@ -83,6 +105,21 @@ class _Sampler:
                 own = used if name == COMMAND else own
             self.peak = max(self.peak, total)
             self.servants_peak = max(self.servants_peak, total - own)
+
+
+def together(parts: Sequence[Measurement]) -> Measurement:
+    """Commands one after another, as one."""
+    peaks: dict[str, int] = {}
+    for name, used in (pair for part in parts for pair in part.rss_by_process.items()):
+        peaks[name] = max(peaks.get(name, 0), used)
+    return Measurement(
+        sum(part.wall_seconds for part in parts),
+        sum(part.cpu_seconds for part in parts),
+        max(part.peak_rss_bytes for part in parts),
+        max(part.exit_code for part in parts),
+        peaks,
+        max(part.servants_rss_bytes for part in parts),
+    )
 
 
 def measure(
@@ -112,9 +149,26 @@ def measure(
     )
 
 
+def tree_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """All files below ``path``: size in bytes and time of change in nanoseconds."""
+    found: dict[str, tuple[int, int]] = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            full = os.path.join(folder, name)
+            info = os.lstat(full)
+            found[full] = (info.st_size, info.st_mtime_ns)
+    return found
+
+
 def tree_bytes(path: Path) -> int:
     """Bytes of all regular files below ``path``."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
-    return total
+    return sum(size for size, _ in tree_sizes(path).values())
+
+
+def loopback_bytes() -> int:
+    """What the loopback device has carried since the machine started, both ways, with headers."""
+    for line in Path("/proc/net/dev").read_text().splitlines():
+        name, _, figures = line.partition(":")
+        if name.strip() == "lo":
+            return int(figures.split()[0])
+    return 0
