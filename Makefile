@@ -6,7 +6,7 @@ SOURCE ?= /usr/share
 # Compiled modules are kept: without them every program compiles all of its own at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench-files bench-vm bench-catalog bench-index lock clean test-power test-sim soak soak-mutants
+.PHONY: setup demo demo-vm test test-kills soak-kills test-api-fuzz test-vm test-az lint bench bench-tools bench-files bench-vm bench-catalog bench-index lock clean test-power test-sim soak soak-mutants
 
 # Tests leave trees that only rm can remove (paths far beyond any limit), so their folder goes at the end.
 PYTEST = @folder=$$(mktemp -d) && { $(BIN)/python -m pytest -q --tb=native -n 2 --basetemp="$$folder/tests"
@@ -78,6 +78,17 @@ test-az: setup .venv-az/.ready
 	@.venv-az/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/az.lock
 	@touch $@
 
+# Peers of make bench, pinned, built from their languages' registries (half an hour).
+GO ?= go
+CARGO ?= cargo
+bench-tools: setup
+	$(BIN)/python bench/bench_tools.py --go "$(GO)" --cargo "$(CARGO)"
+
+# BENCH="--scale 0.01 --rounds 1" tries it, BENCH=--resume goes on with what ended early.
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	$(BIN)/python bench/bench.py $(BENCH)
+
 bench-files: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	$(BIN)/python bench/bench_files.py
@@ -101,6 +112,7 @@ lint: setup
 lock:
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --extra all --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.lock
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/bench.in -o requirements/bench.lock
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/borg.in -o requirements/borg.lock
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/az.in -o requirements/az.lock
 
 clean:

@@ -24,7 +24,7 @@ from contenders import CONTENDERS, Contender, Holdfast, machine_facts, missing_p
 from doubling import size_row, verdict, write_double
 from measure import Measurement, row_of, tell
 from report import Report, Results, files_goals, write_report
-from trees import build_tree, change_one_percent, count_tree, differences, read_once
+from trees import build_tree, change_one_percent, count_tree, differences, read_once, show
 
 from holdfast.workloads.files.compare import take_inventory
 
@@ -69,6 +69,7 @@ def one_round(
             os.sync()
             record(results, STEPS[3], who, who.restore(target))
             lines = differences(source, who.restored_tree(target, tree), target)
+            show(lines)
             checks[f"round {number + 1}: {who.name} restores the same tree"] = not lines
         for who in order:
             for name, held in who.check().items():

@@ -17,11 +17,16 @@ from measure import Measurement, measure, tree_bytes
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 
 
+class ContenderFailed(SystemExit):
+    """A command of a contender that ended badly; uncaught, it ends the benchmark."""
+
+
 class Contender:
-    """A backup tool at work in a folder of its own for one round."""
+    """A backup tool at work in a folder of its own for one round. ``program``: its command."""
 
     name = "?"
     incremental = True
+    program = ""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,56 +57,68 @@ class Contender:
     def run(self, *words: str, servants: dict[str, int] | None = None) -> Measurement:
         result = measure(words, environment=self.environment, log=self.log, servants=servants)
         if result.exit_code not in (0, 3):
-            raise SystemExit(f"{self.name}: {words[0:3]} ended with {result.exit_code}: {self.log}")
+            told = f"{self.name}: {words[0:3]} ended with {result.exit_code}: {self.log}"
+            raise ContenderFailed(told)
         return result
 
 
 class Restic(Contender):
-    name = "restic"
+    name = program = "restic"
 
     def set_up(self, source: Path) -> None:
         self.environment["RESTIC_PASSWORD"] = "benchmark"
         self.environment["RESTIC_CACHE_DIR"] = str(self.folder / "cache")
         self.environment["RESTIC_REPOSITORY"] = str(self.folder / "repository")
-        self.run("restic", "init")
+        self.run(self.program, "init")
 
     def back_up(self, source: Path) -> Measurement:
-        return self.run("restic", "backup", "--quiet", str(source))
+        return self.run(self.program, "backup", "--quiet", str(source))
 
     def restore(self, target: Path) -> Measurement:
-        return self.run("restic", "restore", "--quiet", "latest", "--target", str(target))
+        return self.run(self.program, "restore", "--quiet", "latest", "--target", str(target))
 
 
 class Borg(Contender):
-    name = "borg"
+    name = program = "borg"
     count = 0
+    create_options: tuple[str, ...] = ()
+    extract_options: tuple[str, ...] = ()
 
     def set_up(self, source: Path) -> None:
         self.environment["BORG_PASSPHRASE"] = "benchmark"
         self.environment["BORG_BASE_DIR"] = str(self.folder / "base")
         self.environment["BORG_REPO"] = str(self.folder / "repository")
-        self.run("borg", "init", "--encryption=repokey-blake2")
+        self.run(self.program, "init", "--encryption=repokey-blake2")
 
     def back_up(self, source: Path) -> Measurement:
         self.count += 1
-        return self.run("borg", "create", f"::point-{self.count}", str(source))
+        archive = f"::point-{self.count}"
+        return self.run(self.program, "create", *self.create_options, archive, str(source))
 
     def restore(self, target: Path) -> Measurement:
+        return self.extract(target)
+
+    def extract(self, target: Path, *paths: str) -> Measurement:
+        """Of the newest archive into ``target``: everything, or the ``paths``."""
         target.mkdir(parents=True)
-        script = 'cd "$1" && exec borg extract "::$2"'
-        return self.run("sh", "-c", script, "sh", str(target), f"point-{self.count}")
+        script = 'cd "$1" && shift && exec "$@"'
+        words = [self.program, "extract", *self.extract_options, f"::point-{self.count}", *paths]
+        return self.run("sh", "-c", script, "sh", str(target), *words)
 
 
 class TarZstd(Contender):
     name = "tar | zstd -3 -T0"
     incremental = False
+    threads = 0
+    tar_options = ""
 
     def set_up(self, source: Path) -> None:
         (self.folder / "repository").mkdir()
         self.archive = self.folder / "repository" / "archive.tar.zst"
 
     def back_up(self, source: Path) -> Measurement:
-        script = 'tar -C / -cf - "$1" | zstd -q -3 -T0 -f -o "$2" && sync "$2"'
+        script = f'tar -C / {self.tar_options} -cf - "$1" | '
+        script += f'zstd -q -3 -T{self.threads} -f -o "$2" && sync "$2"'
         return self.run("sh", "-c", script, "sh", str(source).lstrip("/"), str(self.archive))
 
     def restore(self, target: Path) -> Measurement:
@@ -169,11 +186,14 @@ class Holdfast(Contender):
         return self.run(str(HOLDFAST), *words, servants=servants)
 
     def back_up(self, source: Path) -> Measurement:
-        return self.cli("backup", "now", "--item", "tree", "--container", self.host, "--wait")
+        return self.on_item("backup", "now", "--wait")
 
     def restore(self, target: Path) -> Measurement:
-        return self.cli("restore", "--item", "tree", "--container", self.host,
-                        "--recovery-point", "latest", "--to", str(target), "--wait")  # fmt: skip
+        return self.on_item("restore", "--recovery-point", "latest", "--to", str(target), "--wait")
+
+    def on_item(self, *words: str) -> Measurement:
+        """A command about the protected tree."""
+        return self.cli(*words, "--item", "tree", "--container", self.host)
 
     def stored_bytes(self) -> int:
         return tree_bytes(self.folder / "server" / "vaults") - self._reserve_bytes()
@@ -207,7 +227,9 @@ class Holdfast(Contender):
         return done.returncode == 0
 
     def tear_down(self) -> None:
-        for process in (self.agent, self.server):
+        for process in (getattr(self, name, None) for name in ("agent", "server")):
+            if process is None:
+                continue  # it was never started
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
 

@@ -5,41 +5,60 @@ from __future__ import annotations
 import datetime
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 Results = dict[str, dict[str, list[dict[str, float]]]]
 OURS = "holdfast"
+PLOTS_ACROSS = 4
 
 
 def ratios(results: Results, step: str, other: str, field: str) -> list[float]:
-    """Ours divided by the other's, round by round."""
-    rows = zip(results[step][OURS], results[step][other], strict=True)
-    return [ours[field] / theirs[field] for ours, theirs in rows if theirs[field]]
+    """Ours divided by the other's, round by round. Rows say their ``round``, or are one a round."""
+    theirs = _by_round(results[step].get(other, []))
+    ours = _by_round(results[step].get(OURS, []))
+    return [row[field] / theirs[number][field] for number, row in ours.items()
+            if theirs.get(number, {}).get(field)]  # fmt: skip
 
 
-def _table(results: Results, steps: tuple[str, ...]) -> list[str]:
+def _by_round(rows: list[dict[str, float]]) -> dict[float, dict[str, float]]:
+    return {row.get("round", number): row for number, row in enumerate(rows)}
+
+
+def table(results: Results, steps: tuple[str, ...]) -> list[str]:
+    """A line for each step and tool; with the bytes sent where rows have them."""
+    sent = any("sent" in row for by in results.values() for rows in by.values() for row in rows)
+    more = " sent MB |" if sent else ""
     lines = [
-        "| step | tool | wall s (median) | CPU s | peak RSS MB | stored MB | holdfast / tool |",
-        "|---|---|---:|---:|---:|---:|---|",
+        "| step | tool | wall s (median) | CPU s | peak RSS MB | stored MB "
+        f"|{more} holdfast / tool |",
+        f"|---|---|---:|---:|---:|---:|{'---:|' if sent else ''}---|",
     ]
     for step in steps:
-        for who, rows in results[step].items():
+        for who, rows in results.get(step, {}).items():
             medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-            against = ""
-            if who != OURS:
-                values = ratios(results, step, who, "wall")
-                spread = ", ".join(f"{value:.2f}" for value in values)
-                against = f"**{statistics.median(values):.2f}** ({spread})"
+            told = f" {medians['sent'] / 1e6:,.1f} |" if "sent" in medians else more and " |"
+            name = who.replace("|", "\\|")
             lines.append(
-                f"| {step} | {who} | {medians['wall']:.2f} | {medians['cpu']:.2f} "
-                f"| {medians['rss'] / 1e6:.0f} | {medians['stored'] / 1e6:,.0f} | {against} |"
+                f"| {step} | {name} | {medians['wall']:.2f} | {medians['cpu']:.2f} "
+                f"| {medians['rss'] / 1e6:.0f} | {medians['stored'] / 1e6:,.0f} |{told} "
+                f"{_against(results, step, who)} |"
             )
     return lines
 
 
-def _plot(path: Path, steps: tuple[str, ...], results: Results) -> None:
+def _against(results: Results, step: str, who: str) -> str:
+    """The median of the ratios, and all of them."""
+    values = [] if who == OURS else ratios(results, step, who, "wall")
+    if not values:
+        return ""
+    spread = ", ".join(f"{value:.2f}" for value in values)
+    return f"**{statistics.median(values):.2f}** ({spread})"
+
+
+def plot(path: Path, steps: tuple[str, ...], results: Results) -> None:
+    """A panel of bars for each step; nothing without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -47,8 +66,10 @@ def _plot(path: Path, steps: tuple[str, ...], results: Results) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(steps), figsize=(3.6 * len(steps), 3.4))
-    for axis, step in zip(axes, steps, strict=True):
+    across = min(len(steps), PLOTS_ACROSS)
+    down = -(-len(steps) // across)
+    figure, axes = pyplot.subplots(down, across, squeeze=False, figsize=(3.6 * across, 3.4 * down))
+    for axis, step in zip(axes.flat, steps, strict=False):
         names = list(results[step])
         values = [statistics.median(row["wall"] for row in results[step][who]) for who in names]
         colours = ["#1b7f5c" if who == OURS else "#9aa5b1" for who in names]
@@ -110,29 +131,13 @@ class Report:
     goals: list[str]
 
 
-def write_report(
-    folder: Path,
-    report: Report,
-    results: Results,
-    checks: dict[str, bool],
-    facts: dict[str, str],
-) -> None:
-    """Write NAME.md, NAME.json and NAME.png into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    rounds = len(next(iter(results[report.steps[0]].values())))
-    lines = [
-        f"# {report.title}",
-        "",
-        f"{today}, {facts['cores']} cores, {report.subject}, "
-        f"{rounds} rounds, interleaved, warm cache.",
-        "",
-        *_table(results, report.steps),
-        "",
-        "## Goals",
-        "",
-        *report.goals,
-        "",
+def today_text() -> str:
+    return datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+
+
+def checks_and_versions(checks: Mapping[str, bool], facts: Mapping[str, str]) -> list[str]:
+    """The end of a report."""
+    return [
         "## Checks",
         "",
         *(f"- {name}: {'yes' if held else 'NO'}" for name, held in checks.items()),
@@ -141,10 +146,42 @@ def write_report(
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
         "",
+    ]
+
+
+def write_files(folder: Path, name: str, lines: Sequence[str], body: object) -> None:
+    """NAME.md and NAME.json in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text("\n".join(lines))
+    (folder / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
+
+
+def write_report(
+    folder: Path,
+    report: Report,
+    results: Results,
+    checks: dict[str, bool],
+    facts: dict[str, str],
+) -> None:
+    """Write NAME.md, NAME.json and NAME.png into ``folder``."""
+    today = today_text()
+    rounds = len(next(iter(results[report.steps[0]].values())))
+    lines = [
+        f"# {report.title}",
+        "",
+        f"{today}, {facts['cores']} cores, {report.subject}, "
+        f"{rounds} rounds, interleaved, warm cache.",
+        "",
+        *table(results, report.steps),
+        "",
+        "## Goals",
+        "",
+        *report.goals,
+        "",
+        *checks_and_versions(checks, facts),
         f"![seconds per step]({report.name}.png)",
         "",
     ]
-    (folder / f"{report.name}.md").write_text("\n".join(lines))
     body = {"date": today, "facts": facts, "checks": checks, "results": results}
-    (folder / f"{report.name}.json").write_text(json.dumps(body, indent=2) + "\n")
-    _plot(folder / f"{report.name}.png", report.steps, results)
+    write_files(folder, report.name, lines, body)
+    plot(folder / f"{report.name}.png", report.steps, results)

@@ -113,13 +113,17 @@ def change_one_percent(tree: Path, seed: int) -> int:
 
 
 def differences(source: Inventory, restored: Path, strip: Path) -> list[str]:
-    """Between ``source`` and the tree at ``restored``, whose paths begin with ``strip``."""
-    found = compare_inventories(
+    """Between ``source`` and the tree at ``restored``, whose paths begin with ``strip``: a line
+    for each entry."""
+    return compare_inventories(
         source,
         take_inventory([restored]),
         strip_right=str(strip),
         owners=os.geteuid() == 0,
-    )
-    for line in found.lines[:LINES_SHOWN]:
+    ).lines
+
+
+def show(lines: list[str]) -> None:
+    """The first of them."""
+    for line in lines[:LINES_SHOWN]:
         print(f"    differs: {line}", flush=True)
-    return found.lines
