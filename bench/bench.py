@@ -102,13 +102,15 @@ def main() -> int:
     facts = facts_of(tools)
     settings = {"scale": arguments.scale, "seed": SEED, "facts": facts}
     cells = Cells(arguments.results / f"{name}.jsonl", settings)
-    if arguments.resume or arguments.report:
+    if arguments.report:
+        cells.read()
+    elif arguments.resume:
         cells.go_on()
     else:
         cells.begin()
     if not arguments.report:
         measure_all(cells, arguments, name)
-    write_phases(arguments.results, name, cells, facts)
+    write_phases(arguments.results, name, cells, cells.settings["facts"])
     print((arguments.results / f"{name}.md").read_text())
     return 0 if all(check.held for check in cells.checks) else 1
 

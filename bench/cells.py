@@ -68,18 +68,24 @@ class Cells:
             self.path.replace(self.path.with_suffix(".jsonl.before"))
         self._append({"settings": self.settings})
 
-    def go_on(self) -> None:
-        """Take over the complete units of an earlier run with the same settings.
-        SystemExit when it had others, or there is none."""
+    def read(self) -> None:
+        """What an earlier run measured, though it ended early. SystemExit when there is none."""
         try:
-            lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+            lines = self.path.read_text().splitlines(keepends=True)
         except FileNotFoundError:
-            raise SystemExit(f"bench: nothing to go on with: there is no {self.path}") from None
-        if lines[0]["settings"] != self.settings:
-            raise SystemExit(f"bench: {self.path} was measured with {lines[0]['settings']}")
-        self.units = {(one["unit"][0], one["unit"][1]) for one in lines if "unit" in one}
-        self.cells = [Cell(**one["cell"]) for one in lines if "cell" in one]
-        self.checks = [Check(**one["check"]) for one in lines if "check" in one]
+            raise SystemExit(f"bench: there is no {self.path} yet") from None
+        found = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be torn
+        self.settings = found[0]["settings"]
+        self.units = {(one["unit"][0], one["unit"][1]) for one in found if "unit" in one}
+        self.cells = [Cell(**one["cell"]) for one in found if "cell" in one]
+        self.checks = [Check(**one["check"]) for one in found if "check" in one]
+
+    def go_on(self) -> None:
+        """Take over the complete units of an earlier run. SystemExit when it had other settings."""
+        wanted = self.settings
+        self.read()
+        if self.settings != wanted:
+            raise SystemExit(f"bench: {self.path} was measured with {self.settings}")
         self.cells = [cell for cell in self.cells if (cell.data, cell.round) in self.units]
         self.checks = [check for check in self.checks if (check.data, check.round) in self.units]
         self.begin()
