@@ -41,7 +41,25 @@ class ResticLife(Restic, WholeLife):
         return self.run(self.program, "check", "--quiet", "--read-data")
 
 
-class RusticLife(WholeLife):
+class Putting(WholeLife):
+    """Restores what is at a path to another, whatever its own was; here to where it would be below
+    the target."""
+
+    source: Path
+
+    def put(self, path: Path, where: Path) -> Measurement:
+        raise AssertionError(self.name)
+
+    def restore(self, target: Path) -> Measurement:
+        return self.restore_one(self.source, target)
+
+    def restore_one(self, path: Path, target: Path) -> Measurement:
+        where = self.restored_tree(target, path)
+        where.parent.mkdir(parents=True)
+        return self.put(path, where)
+
+
+class RusticLife(Putting):
     """restic's format; compresses with zstd by itself."""
 
     name = program = "rustic"
@@ -56,15 +74,7 @@ class RusticLife(WholeLife):
     def back_up(self, source: Path) -> Measurement:
         return self.run(self.program, "backup", str(source))
 
-    def restore(self, target: Path) -> Measurement:
-        return self._restore(self.source, target)
-
-    def restore_one(self, path: Path, target: Path) -> Measurement:
-        return self._restore(path, target)
-
-    def _restore(self, path: Path, target: Path) -> Measurement:
-        where = self.restored_tree(target, path)
-        where.parent.mkdir(parents=True)
+    def put(self, path: Path, where: Path) -> Measurement:
         return self.run(self.program, "restore", f"latest:{path}", str(where))
 
     def list_folder(self, path: Path) -> Measurement:
@@ -78,7 +88,7 @@ class RusticLife(WholeLife):
         return self.run(self.program, "check", "--read-data")
 
 
-class KopiaLife(WholeLife):
+class KopiaLife(Putting):
     """Compresses nothing by itself; its maintenance would free only after a day or two."""
 
     name = program = "kopia"
@@ -101,17 +111,9 @@ class KopiaLife(WholeLife):
     def back_up(self, source: Path) -> Measurement:
         return self.run(self.program, "snapshot", "create", "--no-progress", str(source))
 
-    def restore(self, target: Path) -> Measurement:
-        return self._restore(self.source, target)
-
-    def restore_one(self, path: Path, target: Path) -> Measurement:
-        return self._restore(path, target)
-
-    def _restore(self, path: Path, target: Path) -> Measurement:
-        where = self.restored_tree(target, path)
-        where.parent.mkdir(parents=True)
+    def put(self, path: Path, where: Path) -> Measurement:
         sparse = ("--write-sparse-files",) if self.sparse else ()
-        return self.run(self.program, "snapshot", "restore", "--no-progress", *sparse,
+        return self.run(self.program, "restore", "--no-progress", *sparse,
                         self._object(path), str(where))  # fmt: skip
 
     def _object(self, path: Path) -> str:
