@@ -52,8 +52,9 @@ class Unit:
         self._phase(CHANGED, lambda who: who.back_up(self.source))
         self.what.change(self.source, scale, changes + 1)
         self._all("fourth backup", self._fourth)
-        self._restores()
-        self._phase(LIST, lambda who: who.list_folder(one_file(self.source).parent))
+        one = one_file(self.source)
+        self._restores(one)
+        self._phase(LIST, lambda who: who.list_folder(one.parent))
         self._all("before expiring", lambda who: who.before_expiring())
         self._phase(EXPIRE, lambda who: who.expire_half())
         self._phase(VERIFY, lambda who: who.verify())
@@ -64,12 +65,11 @@ class Unit:
     def _fourth(self, who: WholeLife) -> None:
         who.back_up(self.source)
 
-    def _restores(self) -> None:
+    def _restores(self, one: Path) -> None:
         before = take_inventory([self.source])
         self._phase(RESTORE, lambda who: who.restore(self._target(who, "all")))
         for who in self.order:
             self._compare(before, who)
-        one = one_file(self.source)
         self._phase(ONE_FILE, lambda who: who.restore_one(one, self._target(who, "one")))
         for who in self.order:
             if who.incremental:
