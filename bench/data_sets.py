@@ -199,12 +199,13 @@ def change_dump(target: Path, scale: float, number: int) -> None:
     rows = _rows(draw, 10**9 * (1 + number))
     path, staged = target / "dump.sql", target / "dump.sql.new"
     size = path.stat().st_size
-    places = sorted(draw.randrange(size) for _ in range(DUMP_PLACES))
+    count = max(1, int(DUMP_PLACES * scale))
+    places = sorted(draw.randrange(size) for _ in range(count))
     with path.open("rb") as old, staged.open("wb") as new:
         for place in places:
             _copy(old, new, place - old.tell())
             new.write(old.readline())
-            _write_rows(new.write, rows, size // 100 // DUMP_PLACES)
+            _write_rows(new.write, rows, size // 100 // count)
         shutil.copyfileobj(old, new, 1 << 20)
     staged.replace(path)
 
