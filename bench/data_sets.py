@@ -1,8 +1,8 @@
 """The four data sets of ``make bench``: what is in them, and what changes between two backups.
 
 Contents are pieces of the machine's own files, put together by a seed: as compressible as what
-people have, and the same again on the same machine. A set is built once and kept; its changes
-follow from the seed and a number, so that they can be repeated too.
+people have, and the same again on the same machine. A set is built once and kept. Its changes
+follow from the seed and from how many there were before; delete the folder to begin anew.
 """
 
 from __future__ import annotations
@@ -46,13 +46,24 @@ class DataSet:
     def made(self, data: Path, scale: float) -> Path:
         """The folder to back up, built when it is not there."""
         target = data / f"{self.name}-{scale:g}"
-        done = data / f"{self.name}-{scale:g}.complete"
-        if not done.exists():
+        changes = self._changes(data, scale)
+        if not changes.exists():
             shutil.rmtree(target, ignore_errors=True)
             print(f"building {self.name}", flush=True)
             self.build(target, scale)
-            done.touch()
+            changes.write_text("0")
         return target
+
+    def change_again(self, data: Path, scale: float) -> None:
+        """1 % of it, never the same twice: a change made again would change nothing."""
+        changes = self._changes(data, scale)
+        number = int(changes.read_text()) + 1
+        changes.write_text(str(number))
+        self.change(data / f"{self.name}-{scale:g}", scale, number)
+
+    def _changes(self, data: Path, scale: float) -> Path:
+        """How many changes there were since it was built; not there before it is built."""
+        return data / f"{self.name}-{scale:g}.changes"
 
 
 def one_file(tree: Path) -> Path:

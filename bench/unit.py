@@ -43,14 +43,13 @@ class Unit:
 
     def run(self, scale: float) -> None:
         """All phases; every figure is kept as it comes."""
-        changes = self.number * 2
         self._all("set up", self._set_up)
         read_once(self.source)
         self._phase(FIRST, lambda who: who.back_up(self.source))
         self._phase(UNCHANGED, lambda who: who.back_up(self.source))
-        self.what.change(self.source, scale, changes)
+        self.what.change_again(self.source.parent, scale)
         self._phase(CHANGED, lambda who: who.back_up(self.source))
-        self.what.change(self.source, scale, changes + 1)
+        self.what.change_again(self.source.parent, scale)
         self._all("fourth backup", self._fourth)
         one = one_file(self.source)
         self._restores(one)
