@@ -75,7 +75,8 @@ class RusticLife(Putting):
         return self.run(self.program, "backup", str(source))
 
     def put(self, path: Path, where: Path) -> Measurement:
-        return self.run(self.program, "restore", f"latest:{path}", str(where))
+        sparse = ("--sparse", "by-content") if self.sparse else ()
+        return self.run(self.program, "restore", *sparse, f"latest:{path}", str(where))
 
     def list_folder(self, path: Path) -> Measurement:
         return self.run(self.program, "ls", f"latest:{path}")
