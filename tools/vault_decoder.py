@@ -365,6 +365,9 @@ SAYS_NOTHING_OF_CHUNKS = (
     "clock-confirmed",
     "key-exported",
     "head-accepted",
+    "immutability-set",
+    "points-locked",
+    "packs-locked",
 )
 
 

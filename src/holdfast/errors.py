@@ -110,6 +110,12 @@ class ObjectExistsError(StoreError):
     code = "StoreObjectExists"
 
 
+class ObjectLockedError(StoreError):
+    """The object must stay until its lock horizon; nothing was deleted."""
+
+    code = "StoreObjectLocked"
+
+
 class StoreFullError(StoreError):
     """No space left (or a quota hit) on the store."""
 

@@ -15,6 +15,7 @@ from holdfast.adapters.object_store.layers.fault import (
     PlannedFaults,
     SeededFaults,
 )
+from holdfast.adapters.object_store.layers.horizon import HorizonStore
 from holdfast.adapters.object_store.layers.retry import Patience, RetryStore
 from holdfast.adapters.object_store.layers.throttle import ThrottleStore
 from holdfast.adapters.object_store.local import LocalStore
@@ -84,6 +85,7 @@ STACKS: dict[str, Wrap] = {
     "bare": lambda store: store,
     "layer": StoreLayer,
     "retry": retrying,
+    "horizon": HorizonStore,
     "throttle": lambda store: ThrottleStore(store, 1e12),
     "retry over faults": lambda store: retrying(
         FaultStore(

@@ -246,5 +246,6 @@ def test_the_bytes_are_as_described(yard: Yard) -> None:
         *("sequence", "hash", "term", "time_ns", "vault_id", "domain_id", "next_ordinal"),
         *("next_pack", "key_exported", "packs", "tables", "sealing_keys", "containers"),
         *("sessions", "points", "expired", "item_commits", "merkle_root", "merkle_peaks"),
+        *("immutability", "retired"),
     }
     assert header is not None

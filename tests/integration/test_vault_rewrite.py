@@ -18,7 +18,7 @@ from holdfast.testing.little_agent import A_DAY, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import export, layout
 from holdfast.vaultstore.checkpoint import decode_checkpoint, encode_state, state_of
-from holdfast.vaultstore.format import KNOWN_FEATURES, ObjectKind, decode_header
+from holdfast.vaultstore.format import MOVED_FRAMES, ObjectKind, decode_header
 from holdfast.vaultstore.pace import Pace
 from holdfast.vaultstore.reader import VaultReader
 from holdfast.vaultstore.values import (
@@ -343,7 +343,7 @@ def test_a_checkpoint_knows_what_was_moved_and_older_versions_pass_it_over() -> 
     state = vault._core.state
     data = seal.seal_checkpoint(state)
     header, _ = decode_header(data, ObjectKind.CHECKPOINT, None, known=frozenset(range(99)))
-    assert header.features == KNOWN_FEATURES
+    assert header.features == (MOVED_FRAMES, 0, 0, 0)
     assert state_of(seal.open_checkpoint(data)) == state
     assert state_of(decode_checkpoint(encode_state(state))) == state
 

@@ -18,6 +18,7 @@ STATUS: dict[type[errors.HoldfastError], int] = {
     errors.StoreError: 503,
     errors.ObjectMissingError: 409,
     errors.ObjectExistsError: 409,
+    errors.ObjectLockedError: 409,
     errors.StoreFullError: 507,
     errors.StoreUnavailableError: 503,
     errors.IntegrityError: 409,

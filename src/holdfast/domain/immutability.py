@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from holdfast.domain.alerts import shortened
 from holdfast.domain.policy import Policy
-from holdfast.domain.retention import RANGES, PointFacts, RetentionRule, expiry_of
+from holdfast.domain.retention import NO_RULE, RANGES, PointFacts, RetentionRule, expiry_of
 from holdfast.domain.soft_delete import SoftDelete
 from holdfast.errors import ConflictError, UsageError
 
@@ -117,6 +117,13 @@ def end_of(point: PointFacts, rules: Rules | None) -> datetime:
     """Until when a point is to be kept; ``rules`` None: nothing expires."""
     end = expiry_of(point, rules)[0] if rules is not None else None
     return FOREVER if end is None else end
+
+
+def locked_until(point: PointFacts, rules: Rules) -> datetime | None:
+    """Until when a point of an immutable vault is locked by these rules; None when they promise it
+    nothing, or no end."""
+    end, rule = expiry_of(point, rules)
+    return None if end in (None, FOREVER) or rule == NO_RULE else end
 
 
 def cut_short(points: Iterable[tuple[PointFacts, datetime | None]], rules: Rules) -> int:

@@ -18,6 +18,7 @@ from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.machines import remove_machines_of_vault
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.alerts import Cause
+from holdfast.domain.immutability import is_immutable
 from holdfast.domain.soft_delete import is_over
 from holdfast.errors import InternalError
 from holdfast.jobs import outcome
@@ -53,7 +54,7 @@ class EraseProcedure:
             row = vaults.get_vault(connection, job.vault_id)
         begun = row is not None and row.state == PURGING  # there is no way back from that
         if row is None or not (begun or self._is_due(row)):
-            return outcome.done({"objects": 0}, ["kept", "the vault was undeleted meanwhile"])
+            return outcome.done({"objects": 0}, ["kept", "it was undeleted, or is locked still"])
         sizes = [info.size for info in self._door.objects(row.id).list()]
         with context.catalog.write() as connection:
             vaults.change_vault(connection, row.id, state=PURGING)
@@ -63,7 +64,15 @@ class EraseProcedure:
 
     def _is_due(self, row: VaultRow) -> bool:
         now = self._context.clock.now()
-        return is_over(row.deleted_at, row.purge_at, row.days_deleted, now)
+        over = is_over(row.deleted_at, row.purge_at, row.days_deleted, now)
+        return over and not self._is_held(row)
+
+    def _is_held(self, row: VaultRow) -> bool:
+        """Whether something of an immutable vault has not reached its lock horizon; then the store
+        would refuse, and it is tried again at the next maintenance."""
+        if not is_immutable(row.immutability):
+            return False
+        return self._context.open_vault(row.id).locked_until() is not None
 
     def _erase(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         self._door.forget(job.vault_id)

@@ -29,6 +29,7 @@ from holdfast.domain.soft_delete import SoftDelete, settings_of
 from holdfast.errors import CancelledError, HoldfastError
 from holdfast.jobs import outcome
 from holdfast.jobs.context import JobContext, Step
+from holdfast.jobs.locks import lock_promised
 from holdfast.jobs.lost_points import note_lost, refresh_latest
 from holdfast.jobs.outcome import Outcome
 from holdfast.jobs.probing import probe_if_due
@@ -169,6 +170,7 @@ class ExpireProcedure:
         progress = ServerProgress(context, job, "Expire", "Items")
         now = context.clock.now()
         try:
+            lock_promised(context.catalog, vault, job.vault_id, progress.heed)
             planned = plan_vault(context.catalog, vault, job.vault_id, now, progress.heed)
         except CancelledError as error:
             return self._stopped(job, progress.paused() or outcome.cancelled(error.message))

@@ -14,6 +14,8 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.points import PointRow
 from holdfast.catalog.policies import PolicyRow
+from holdfast.domain import retention
+from holdfast.domain.immutability import locked_until
 from holdfast.domain.policy import parse_policy, slot_tags
 from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import InternalError
@@ -33,13 +35,24 @@ def facts_for(
     if item is None or container is None:
         raise InternalError(f"the item of backup job {job.id} is gone")
     policy = policies.get_policy(connection, item.policy_id) if item.policy_id else None
+    tags = _tags(job, item, policy)
+    retain_until = None if job.scheduled else _retain_until(job, read_at)
     return PointFacts(
         time=read_at,
         scheduled=job.scheduled,
-        tags=_tags(job, item, policy),
-        retain_until=None if job.scheduled else _retain_until(job, read_at),
+        tags=tags,
+        retain_until=retain_until,
         item_document=_document(connection, item, container, policy, asked),
+        lock_until=retain_until or _end_by(policy, read_at, tags),
     )
+
+
+def _end_by(policy: PolicyRow | None, read_at: datetime, tags: tuple[str, ...]) -> datetime | None:
+    """Until when a policy keeps a scheduled point; None when it has no rule for it."""
+    if policy is None:
+        return None
+    rules = parse_policy(policy.properties).rules
+    return locked_until(retention.PointFacts("", read_at, frozenset(tags)), rules)
 
 
 def _document(

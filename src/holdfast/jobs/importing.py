@@ -17,7 +17,7 @@ from holdfast.catalog.items import ItemRow
 from holdfast.catalog.jobs import JobRow
 from holdfast.catalog.policies import PolicyRow
 from holdfast.domain.default_policies import default_policies
-from holdfast.domain.immutability import read_state, stronger
+from holdfast.domain.immutability import State, read_state, stronger
 from holdfast.domain.soft_delete import (
     LEAST_DAYS,
     MOST_DAYS,
@@ -62,7 +62,7 @@ class ImportProcedure:
         life, doubt = _life_of(vault)
         ledger = self._context.ledger
         with self._context.catalog.write() as connection:
-            _restore_settings(connection, job.vault_id, life)
+            _restore_settings(connection, job.vault_id, life, read_state(vault.immutability))
             for one in life.items.values():
                 _policy(connection, ledger, job.vault_id, one.policy)
         by_item: dict[str, list[RecoveryPointRecord]] = {}
@@ -139,13 +139,15 @@ def _life_of(vault: Vault) -> tuple[VaultLife, str]:
         return VaultLife(immutability="Unlocked"), said
 
 
-def _restore_settings(connection: Connection, vault_id: str, life: VaultLife) -> None:
-    """The vault's soft delete, unless somebody has set it since; and its immutability, for an
-    import takes no lock away."""
+def _restore_settings(
+    connection: Connection, vault_id: str, life: VaultLife, logged: State
+) -> None:
+    """The vault's soft delete, unless somebody has set it since; and its immutability (``logged``:
+    as the log has it), for an import takes no lock away."""
     row = vaults.get_vault(connection, vault_id)
     if row is None:
         return
-    state = stronger(row.immutability, read_state(life.immutability))
+    state = stronger(stronger(row.immutability, read_state(life.immutability)), logged)
     vaults.change_vault(connection, vault_id, immutability=state)
     if not life.soft_delete or stored_in(row.properties):
         return

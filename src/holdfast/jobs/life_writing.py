@@ -21,7 +21,9 @@ from holdfast.domain.lifecycle import SOFT_DELETED, STOPPED
 from holdfast.domain.soft_delete import SoftDelete, settings_of, written
 from holdfast.errors import HoldfastError
 from holdfast.jobs.context import JobContext
-from holdfast.vaultstore.life import LOCKED, ItemLife, VaultLife
+from holdfast.jobs.locks import tell_immutability
+from holdfast.vaultstore.life import ItemLife, VaultLife
+from holdfast.vaultstore.locking import LOCKED
 from holdfast.vaultstore.vault import Vault
 from holdfast.vaultstore.vaultclock import to_ns
 
@@ -52,7 +54,9 @@ class LifeWriter:
         try:
             there = current.life_version
             if life.items or life.soft_delete or life.immutability or current.life_written:
-                there = self._context.open_vault(current.id).write_life(life)
+                vault = self._context.open_vault(current.id)
+                there = vault.write_life(life)
+                tell_immutability(self._context.catalog, vault, current.id)
         except HoldfastError as error:
             self._later[row.id] = self._context.clock.monotonic() + AGAIN_AFTER
             log.warning("vault %s: how its items stand: %s", row.name, error.message)
@@ -67,15 +71,22 @@ def take_up_lock(catalog: Catalog, vault: Vault, row: VaultRow) -> None:
     """A lock that the vault knows of counts, also where the catalog, an older copy, does not."""
     if row.immutability == LOCKED:
         return
+    if vault.immutability == LOCKED:
+        _lock(catalog, row)
+        return
     try:
         life = vault.read_life()
     except HoldfastError as error:
         log.warning("vault %s: whether it is locked cannot be read: %s", row.name, error.message)
         return
     if life is not None and life.immutability == LOCKED:
-        log.warning("vault %s is locked, as it says itself; the catalog did not know", row.name)
-        with catalog.write() as connection:
-            vaults.change_vault(connection, row.id, immutability=LOCKED)
+        _lock(catalog, row)
+
+
+def _lock(catalog: Catalog, row: VaultRow) -> None:
+    log.warning("vault %s is locked, as it says itself; the catalog did not know", row.name)
+    with catalog.write() as connection:
+        vaults.change_vault(connection, row.id, immutability=LOCKED)
 
 
 def life_of(connection: Connection, vault: VaultRow) -> VaultLife:

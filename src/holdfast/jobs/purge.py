@@ -23,6 +23,7 @@ from holdfast.jobs import outcome
 from holdfast.jobs.alerting import Said
 from holdfast.jobs.context import JobContext, Step
 from holdfast.jobs.expire import collect_next, mirror_points
+from holdfast.jobs.locks import tell_immutability
 from holdfast.jobs.outcome import Outcome
 
 KEPT = {"droppedPoints": 0, "kept": True}
@@ -64,6 +65,7 @@ class PurgeProcedure:
 
     def _apply(self, job: JobRow, memory: Mapping[str, Any]) -> Outcome:
         vault = self._context.open_vault(job.vault_id)
+        tell_immutability(self._context.catalog, vault, job.vault_id)
         plan = vault.plan_expire(memory["drops"], explicit=True)
         dropped = vault.expire(plan) if plan.drops else []
         return outcome.go(dropped=len(dropped))

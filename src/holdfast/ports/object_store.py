@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 
@@ -100,9 +101,29 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Delete; absent is success. Durable on return."""
+        """Delete; absent is success. Durable on return. ObjectLockedError from a store that holds
+        the object (``HoldingStore``); nothing is deleted then."""
         ...
 
     def free_bytes(self) -> int | None:
         """Free space for new objects, or None when the store cannot tell."""
+        ...
+
+
+class Horizons(Protocol):
+    """Says which objects must stay, and until when."""
+
+    def held_until(self, key: str) -> datetime | None:
+        """Until when the object of this key, below the folder the horizons are of, must not be
+        deleted; None when it may go now."""
+        ...
+
+
+@runtime_checkable
+class HoldingStore(Protocol):
+    """A store that deletes nothing before its horizon, whoever asks."""
+
+    def hold(self, prefix: str, horizons: Horizons) -> None:
+        """From now on ask ``horizons`` before an object below ``prefix`` is deleted, in place of
+        those given for it before."""
         ...

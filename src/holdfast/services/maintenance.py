@@ -22,6 +22,7 @@ from holdfast.services.regions import LOCAL_REGION
 from holdfast.vaultstore.importing import adopt_vault
 from holdfast.vaultstore.recovery_key import open_recovery_key
 from holdfast.vaultstore.values import CollectPlan, RepairPlan, Unlock
+from holdfast.vaultstore.vaultclock import from_ns
 
 Body = dict[str, Any]
 KINDS = ("expire", "collect", "verify", "scrub", "repair")
@@ -64,6 +65,11 @@ def _collect_plan(plan: CollectPlan) -> Body:
             {"action": "delete", "packs": len(plan.sweep), "bytes": plan.sweep_bytes},
             {"action": "wait for sessions", "packs": len(plan.fenced), "bytes": 0},
             {
+                "action": _waiting(plan),
+                "packs": len(plan.locked),
+                "bytes": plan.locked_bytes,
+            },
+            {
                 "action": "delete leftovers",
                 "packs": len(plan.orphans),
                 "bytes": plan.orphan_bytes,
@@ -91,6 +97,15 @@ def _collect_plan(plan: CollectPlan) -> Body:
             },
         ]
     }
+
+
+def _waiting(plan: CollectPlan) -> str:
+    """What a plan says of packs that nothing needs and whose lock horizon has not come."""
+    if not plan.locked:
+        return "wait for their lock horizon"
+    first, last = from_ns(plan.locked_from_ns), from_ns(plan.locked_until_ns)
+    until = f"{first:%Y-%m-%d}" if first == last else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    return f"wait for their lock horizon ({until})"
 
 
 def _repair_plan(plan: RepairPlan) -> Body:

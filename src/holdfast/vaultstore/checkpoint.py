@@ -16,6 +16,7 @@ from holdfast.vaultstore import log
 from holdfast.vaultstore.head import Head
 from holdfast.vaultstore.merkle import root_of
 from holdfast.vaultstore.state import (
+    UNPROTECTED,
     LogState,
     PackEntry,
     Point,
@@ -32,7 +33,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PackKept(_Kept, frozen=True, kw_only=True):
-    """``lock_until_ns`` and ``copies`` are for stores with object lock and for copies."""
+    """``copies`` is for copies of the vault."""
 
     ordinal: int
     pack_id: bytes
@@ -80,6 +81,7 @@ class SessionKept(_Kept, frozen=True, kw_only=True):
 class PointKept(_Kept, frozen=True, kw_only=True):
     op: log.PointCommitted
     sequence: int
+    lock_until_ns: int = 0
 
 
 class Checkpoint(_Kept, frozen=True, kw_only=True):
@@ -104,6 +106,8 @@ class Checkpoint(_Kept, frozen=True, kw_only=True):
     item_commits: dict[str, int]
     merkle_root: bytes
     merkle_peaks: tuple[bytes, ...]
+    immutability: str = UNPROTECTED
+    retired: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def head(self) -> Head:
@@ -114,7 +118,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Checkpoint)
 _ALIKE = (
     *("sequence", "hash", "term", "time_ns", "vault_id", "domain_id"),
-    *("next_ordinal", "next_pack", "key_exported"),
+    *("next_ordinal", "next_pack", "key_exported", "immutability"),
 )
 
 
@@ -146,6 +150,7 @@ def encode_state(state: LogState) -> bytes:
         item_commits=state.item_commits,
         merkle_root=root_of(state.merkle),
         merkle_peaks=state.merkle,
+        retired=tuple(state.retired.items()),
     )
     return _ENCODER.encode(found)
 
@@ -157,6 +162,7 @@ def _pack(entry: PackEntry) -> PackKept:
         added_by=entry.added_by,
         added_sequence=entry.added_sequence,
         condemned_at=entry.condemned_at,
+        lock_until_ns=entry.lock_until_ns or None,
         births=entry.births,
     )
 
@@ -172,7 +178,7 @@ def _table(entry: TableEntry) -> TableKept:
 
 
 def _point(point: Point) -> PointKept:
-    return PointKept(op=point.op, sequence=point.sequence)
+    return PointKept(op=point.op, sequence=point.sequence, lock_until_ns=point.lock_until_ns)
 
 
 def decode_checkpoint(body: bytes) -> Checkpoint:
@@ -202,14 +208,19 @@ def state_of(found: Checkpoint) -> LogState:
         kept.opened.session_id: SessionEntry(kept.opened, kept.sequence, kept.committed)
         for kept in found.sessions
     }
-    state.points = {kept.op.rp_id: Point(kept.op, kept.sequence) for kept in found.points}
-    state.expired = {kept.op.rp_id: Point(kept.op, kept.sequence) for kept in found.expired}
+    state.points = {kept.op.rp_id: _point_of(kept) for kept in found.points}
+    state.expired = {kept.op.rp_id: _point_of(kept) for kept in found.expired}
     for rp_id, point in state.points.items():
         item = point.op.item_key
         state.by_item[item] = (*state.by_item.get(item, ()), rp_id)
         state.by_job[item, point.op.job_id] = rp_id
     state.item_commits = dict(found.item_commits)
+    state.retired = dict(found.retired)
     return state
+
+
+def _point_of(kept: PointKept) -> Point:
+    return Point(kept.op, kept.sequence, kept.lock_until_ns)
 
 
 def _entry_of(kept: PackKept) -> PackEntry:
@@ -222,7 +233,13 @@ def _entry_of(kept: PackKept) -> PackEntry:
         header_hash=kept.header_hash,
     )
     return PackEntry(
-        kept.ordinal, pack, kept.added_by, kept.added_sequence, kept.condemned_at, kept.births
+        kept.ordinal,
+        pack,
+        kept.added_by,
+        kept.added_sequence,
+        kept.condemned_at,
+        kept.births,
+        kept.lock_until_ns or 0,
     )
 
 

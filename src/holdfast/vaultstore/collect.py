@@ -10,15 +10,19 @@
    (``rewriter``). They are as dead as any other then, and steps 1 to 3 take them. It comes last,
    so that freeing room needs none.
 
+In an immutable vault nothing is condemned before its lock horizon (``locking``): until then it can
+be used again, and cannot go anyway.
+
 Every step is safe from any process at any time, stops anywhere, and is idempotent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from holdfast.vaultstore import layout, log
+from holdfast.vaultstore import layout, locking, log
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.health import load_damage
 from holdfast.vaultstore.layout import VaultObjects
@@ -110,8 +114,9 @@ class Collector:
         load_damage(core)  # what a repair of another process put aside stays
         leftovers = find_orphans(core, self._torn)
         state, liveness = undisturbed(core, lambda: _judged(core, core.state))
-        condemn = condemnable(state, liveness, spare_jobs)
-        sweep, fenced, waiting = sweepable(state)
+        unneeded = condemnable(state, liveness, spare_jobs)
+        condemn = [one for one in unneeded if not locking.is_locked(one.lock_until_ns, state)]
+        ready = sweepable(state)
         needed = liveness.needed()
         live = [e for e in state.packs.values() if needed[e.ordinal] and e.condemned_at is None]
         sparse = [e for e in live if liveness.dead_bytes[e.ordinal] > 0]
@@ -123,10 +128,10 @@ class Collector:
             refsets=tuple(liveness.refsets),
             condemn=tuple(entry.pack.pack_id for entry in condemn),
             condemn_bytes=_bytes(condemn),
-            sweep=tuple(entry.pack.pack_id for entry in sweep),
-            sweep_bytes=_bytes(sweep),
-            fenced=tuple(entry.pack.pack_id for entry in fenced),
-            waiting_for=tuple(dict.fromkeys((*waiting, *leftovers.sessions))),
+            sweep=tuple(entry.pack.pack_id for entry in ready.free),
+            sweep_bytes=_bytes(ready.free),
+            fenced=tuple(entry.pack.pack_id for entry in ready.fenced),
+            waiting_for=tuple(dict.fromkeys((*ready.sessions, *leftovers.sessions))),
             orphans=tuple(info.key for info in leftovers.free),
             orphan_bytes=sum(info.size for info in leftovers.free),
             torn=tuple(info.key for info in leftovers.waiting),
@@ -138,6 +143,7 @@ class Collector:
             rewrite_bytes=_bytes(rewrite),
             rewrite_copy_bytes=sum(copied_by(batch) for batch in batches),
             rewrite_table_bytes=sum(table_bytes(state, batch) for batch in batches),
+            **_locked_of(state, [*ready.locked, *unneeded]),
         )
         self._made = (plan, liveness) if rewrite else None
         return plan
@@ -167,7 +173,7 @@ class Collector:
         if plan.rewrite and run.may_go_on():
             self._rewrite(plan, run)
         self._reserve.restore()
-        _, fenced, _ = sweepable(core.state)
+        fenced = sweepable(core.state).fenced
         return CollectResult(
             condemned_packs=run.condemned,
             swept_packs=run.swept,
@@ -207,10 +213,11 @@ class Collector:
             points = needed_points(state).values()
             newer = [point for point in points if point.op.refset.name not in computed_from]
             touched = packs_touched(core, state, newer)
+            now = core.decide_at(state)
             packs = tuple(
                 pack_id
                 for pack_id in chosen
-                if pack_id in state.packs
+                if _may_go(now, pack_id)
                 and state.packs[pack_id].condemned_at is None
                 and pack_id not in touched
             )
@@ -223,7 +230,7 @@ class Collector:
     def _sweep(self, run: _Run) -> None:
         """Delete condemned packs past their fence, in batches that each end with a record."""
         self._core.refresh()
-        waiting, _, _ = sweepable(self._core.state)
+        waiting = sweepable(self._at_vault_time()).free
         while waiting and run.may_go_on():
             self._core.require_sound()  # an older copy may still need what this log condemned
             batch: list[PackEntry] = []
@@ -235,11 +242,17 @@ class Collector:
                 batch.append(entry)
             self._record_sweep(batch, run)
 
+    def _at_vault_time(self) -> LogState:
+        core = self._core
+        with core.lock:
+            return replace(core.state, time_ns=core.vault_time_ns())
+
     def _record_sweep(self, batch: Sequence[PackEntry], run: _Run) -> None:
         dropped: list[bytes] = []
 
         def sweeping(state: LogState) -> Sequence[log.Operation]:
-            packs = [e.pack.pack_id for e in batch if e.pack.pack_id in state.packs]
+            now = self._core.decide_at(state)  # a clock that went back since frees nothing
+            packs = [e.pack.pack_id for e in batch if _may_go(now, e.pack.pack_id)]
             gone = set(packs)
             dropped[:] = [
                 table_id
@@ -267,7 +280,9 @@ class Collector:
 
 
 def _judged(core: VaultCore, state: LogState) -> tuple[LogState, Liveness]:
-    return state, liveness_of(core, state)
+    """A state at the time it is now, and what it needs."""
+    found = liveness_of(core, state)
+    return replace(state, time_ns=core.vault_time_ns()), found
 
 
 def condemnable(
@@ -286,18 +301,51 @@ def condemnable(
     ]
 
 
-def sweepable(state: LogState) -> tuple[list[PackEntry], list[PackEntry], list[bytes]]:
-    """Condemned packs past their fence, those before it, and the sessions these wait for."""
-    free: list[PackEntry] = []
-    fenced: list[PackEntry] = []
+@dataclass(frozen=True, slots=True)
+class Sweepable:
+    """Condemned packs: those past fence and horizon, those before their fence, the sessions these
+    wait for, and those that wait for their horizon only."""
+
+    free: list[PackEntry] = field(default_factory=list)
+    fenced: list[PackEntry] = field(default_factory=list)
+    sessions: list[bytes] = field(default_factory=list)
+    locked: list[PackEntry] = field(default_factory=list)
+
+
+def sweepable(state: LogState) -> Sweepable:
+    """What becomes of condemned packs at the time of a state."""
+    found = Sweepable()
     waiting: dict[bytes, None] = {}
     for entry in state.packs.values():
         if entry.condemned_at is None:
             continue
         sessions = state.fence_of(entry.condemned_at)
-        (fenced if sessions else free).append(entry)
         waiting.update(dict.fromkeys(sessions))
-    return free, fenced, list(waiting)
+        if sessions:
+            found.fenced.append(entry)
+        elif locking.is_locked(entry.lock_until_ns, state):
+            found.locked.append(entry)
+        else:
+            found.free.append(entry)
+    found.sessions.extend(waiting)
+    return found
+
+
+def _may_go(now: LogState, pack_id: bytes) -> bool:
+    entry = now.packs.get(pack_id)
+    return entry is not None and not locking.is_locked(entry.lock_until_ns, now)
+
+
+def _locked_of(state: LogState, unneeded: Sequence[PackEntry]) -> dict[str, Any]:
+    """The fields of a plan about packs that nothing needs and that wait for their horizon."""
+    locked = [one for one in unneeded if locking.is_locked(one.lock_until_ns, state)]
+    times = [one.lock_until_ns for one in locked]
+    return {
+        "locked": tuple(one.pack.pack_id for one in locked),
+        "locked_bytes": _bytes(locked),
+        "locked_from_ns": min(times, default=0),
+        "locked_until_ns": max(times, default=0),
+    }
 
 
 def _bytes(entries: Sequence[PackEntry]) -> int:

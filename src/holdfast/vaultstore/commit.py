@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.errors import ConflictError, IntegrityError, ObjectMissingError
-from holdfast.vaultstore import layout, log, refset
+from holdfast.vaultstore import layout, locking, log, refset
 from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
+from holdfast.vaultstore.holding import locking_these
 from holdfast.vaultstore.ingest import Ingest
+from holdfast.vaultstore.liveness import packs_holding
 from holdfast.vaultstore.points import record_of
 from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.references import References, Resolver
@@ -36,12 +38,16 @@ _ID_SPAN = 1_000_000  # recovery point ids of one millisecond
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A point to be, whose refset is written. ``usable``: which packs were in use, by number, when
-    its chunks were looked up."""
+    its chunks were looked up; in which they lay then, as far as the vault is immutable, and after
+    how many ``moves``."""
 
     rp_id: str
     time_ns: int
     named: log.RefsetNamed
     usable: npt.NDArray[np.bool_]
+    needed: refset.Ordinals
+    packs: frozenset[bytes] | None
+    moves: int
 
 
 class Commits:
@@ -76,7 +82,8 @@ class Commits:
                 draft = self._drafted(session_id, found, request)
             sent = state.bytes_sent_for(now.opened.item_key, now.opened.job_id)
             operation = self._operation(now, request, found, draft)
-            return (msgspec.structs.replace(operation, stored_bytes=sent),)
+            locks = self._locks(state, request, draft)
+            return (msgspec.structs.replace(operation, stored_bytes=sent), *locks)
 
         after = core.share(committing)
         self._ingest.forget(session_id)
@@ -94,9 +101,27 @@ class Commits:
                 self._resolver.resolve(found, entry.opened.container).astype(np.uint64)
             )
             rp_id, time_ns = self._identity(core.state, entry, request)
+            packs = None
+            if locking.is_immutable(core.state):
+                packs = frozenset(packs_holding(core, core.state, [ordinals]))
+            moves = core.moves
         named = self._write_refset(rp_id, session_id + refset.encode_refset(ordinals))
         named = msgspec.structs.replace(named, count=len(ordinals))
-        return Draft(rp_id, time_ns, named, usable)
+        return Draft(rp_id, time_ns, named, usable, ordinals, packs, moves)
+
+    def _locks(
+        self, state: LogState, request: CommitRequest, draft: Draft
+    ) -> Sequence[log.Operation]:
+        """What locks the point and its packs, in an immutable vault."""
+        asked = request.facts.lock_until
+        until_ns = to_ns(asked) if asked is not None else 0
+        if not locking.is_immutable(state) or not locking.is_locked(until_ns, state):
+            return ()
+        packs = draft.packs
+        if packs is None or self._core.moves != draft.moves:  # chunks may lie elsewhere since
+            packs = frozenset(packs_holding(self._core, state, [draft.needed]))
+        lock = log.PointLock(rp_id=draft.rp_id, until_ns=until_ns)
+        return (log.PointsLocked(points=(lock,)), *locking_these(state, packs, until_ns))
 
     def _holds(self, state: LogState, draft: Draft) -> bool:
         """Whether a draft may become true after ``state``: no pack was condemned since its chunks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,7 @@ class VaultCore:
         self._session_keys: dict[bytes, bytes] = {}
         self._id_keys = rings.domain.id_keys
         self._vault_clock: VaultClock | None = None
+        self._decided_ns: int | None = None  # when the record under way is decided
 
     @property
     def state(self) -> LogState:
@@ -134,13 +135,29 @@ class VaultCore:
 
         def in_step(state: LogState) -> Sequence[log.Operation]:
             self.sync()
+            self._decided_ns = None
             return build(state)
+
+        def stamp(state: LogState) -> int:
+            return self._decided_ns or self.clock.stamp_ns(state.time_ns)
 
         with self.lock:
             _ = self.writing
-            after = self.chain.append(in_step, lambda state: self.clock.stamp_ns(state.time_ns))
+            after = self.chain.append(in_step, stamp)
             self.sync()
             return after
+
+    def decide_at(self, state: LogState) -> LogState:
+        """A state at the time [ns] that a record appended to it now will have; for a ``build`` that
+        decides by horizons. Caller holds the lock."""
+        self._decided_ns = self.clock.stamp_ns(state.time_ns)
+        return replace(state, time_ns=self._decided_ns)
+
+    def vault_time_ns(self) -> int:
+        """The later of the log's head and, when it is trusted, the server's clock."""
+        with self.lock:
+            head_ns = self.state.time_ns
+            return head_ns if self.surroundings is None else self.clock.stamp_ns(head_ns)
 
     def share(self, build: Build) -> LogState:
         """As ``append``, in one record with what other threads share at this moment; see ``Group``.

@@ -9,28 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from holdfast.errors import ConflictError
-from holdfast.vaultstore import log
+from holdfast.vaultstore import locking, log
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.reserve import append_freeing
 from holdfast.vaultstore.state import LogState
 from holdfast.vaultstore.values import ExpireDrop, ExpirePlan
+from holdfast.vaultstore.vaultclock import from_ns
 
 
-def plan_expire(state: LogState, drops: Mapping[str, str], explicit: bool) -> ExpirePlan:
-    """A plan over a state. Points already gone are left out; the latest of an item is refused."""
+def plan_expire(
+    state: LogState, drops: Mapping[str, str], explicit: bool, now_ns: int
+) -> ExpirePlan:
+    """A plan over a state at vault time ``now_ns``. Points already gone are left out; the latest of
+    an item is refused, and so is what is locked, whoever asks."""
     pinned = state.pinned()
     planned: list[ExpireDrop] = []
     refused: list[ExpireDrop] = []
     for rp_id in sorted(drops.keys() & state.points.keys()):
-        item_key = state.points[rp_id].op.item_key
-        latest = state.newest(item_key) == rp_id and not explicit
+        point = state.points[rp_id]
+        item_key, why = point.op.item_key, ""
+        if state.newest(item_key) == rp_id and not explicit:
+            why = "the latest recovery point never expires by itself"
+        elif point.lock_until_ns > now_ns:
+            why = f"it is locked until {from_ns(point.lock_until_ns):%Y-%m-%d %H:%M} UTC"
         drop = ExpireDrop(
-            rp_id=rp_id,
-            item_key=item_key,
-            reason="the latest recovery point never expires by itself" if latest else drops[rp_id],
-            pinned=rp_id in pinned,
+            rp_id=rp_id, item_key=item_key, reason=why or drops[rp_id], pinned=rp_id in pinned
         )
-        (refused if latest else planned).append(drop)
+        (refused if why else planned).append(drop)
     return ExpirePlan(
         basis=state.sequence, drops=tuple(planned), refused=tuple(refused), explicit=explicit
     )
@@ -45,6 +50,7 @@ def apply_expire(core: VaultCore, plan: ExpirePlan) -> list[str]:
     def dropping(state: LogState) -> Sequence[log.Operation]:
         left.clear()
         _refuse_new_latest(state, plan)
+        _refuse_locked(core.decide_at(state), plan)
         points = [
             log.PointDropped(rp_id=drop.rp_id, reason=drop.reason)
             for drop in plan.drops
@@ -61,6 +67,19 @@ def apply_expire(core: VaultCore, plan: ExpirePlan) -> list[str]:
             core.clock.require_trust(core.state.time_ns, "expiry")
         append_freeing(core, dropping)
     return left
+
+
+def _refuse_locked(state: LogState, plan: ExpirePlan) -> None:
+    for drop in plan.drops:
+        point = state.points.get(drop.rp_id)
+        if point is not None and locking.is_locked(point.lock_until_ns, state):
+            raise ConflictError(
+                f"recovery point {drop.rp_id} is locked: the vault is immutable, or the clock went "
+                "back since the plan was made",
+                code="PlanStale",
+                hint="Compute the plan again.",
+                retry="same",
+            )
 
 
 def _refuse_new_latest(state: LogState, plan: ExpirePlan) -> None:

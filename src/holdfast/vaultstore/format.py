@@ -39,7 +39,8 @@ ZERO_NONCE = bytes(12)
 FeatureSet = Literal["read", "write", "delete", "check"]
 _SETS: tuple[FeatureSet, ...] = ("read", "write", "delete", "check")
 MOVED_FRAMES = 1  # to read: frames may lie in other packs than those they were added with
-KNOWN_FEATURES: tuple[int, int, int, int] = (MOVED_FRAMES, 0, 0, 0)
+HORIZONS = 2  # to read: recovery points and packs may have lock horizons
+KNOWN_FEATURES: tuple[int, int, int, int] = (MOVED_FRAMES | HORIZONS, 0, 0, 0)
 
 
 class ObjectKind(IntEnum):

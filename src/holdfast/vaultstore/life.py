@@ -15,8 +15,7 @@ from holdfast.vaultstore import layout
 from holdfast.vaultstore.beside import Beside
 from holdfast.vaultstore.core import VaultCore
 from holdfast.vaultstore.format import ObjectKind
-
-LOCKED = "Locked"  # as ``immutability``: it is never taken back
+from holdfast.vaultstore.locking import LOCKED
 
 
 class ItemLife(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -105,8 +105,16 @@ def refsets_of(core: VaultCore, points: Iterable[Point]) -> Iterable[refset.Ordi
 def packs_touched(core: VaultCore, state: LogState, points: Iterable[Point]) -> set[bytes]:
     """Ids of the packs in which these points have chunks, and of those whose table this process has
     lost: it cannot tell what lies in them, and the plan may be another's. Caller holds the lock."""
+    return packs_holding(core, state, refsets_of(core, points))
+
+
+def packs_holding(
+    core: VaultCore, state: LogState, needed: Iterable[refset.Ordinals]
+) -> set[bytes]:
+    """Ids of the packs in which these chunks lie, and of those whose table this process has lost.
+    Caller holds the lock."""
     numbers: set[int] = set()
-    for ordinals in refsets_of(core, points):
+    for ordinals in needed:
         rows = core.index.rows(ordinals.astype(np.int64))
         numbers.update(np.unique(rows["pack"]).tolist())
     touched = {pack_id for pack_id, entry in state.packs.items() if entry.ordinal in numbers}

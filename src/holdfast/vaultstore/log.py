@@ -224,6 +224,34 @@ class PacksRewritten(_Operation, tag="packs-rewritten", frozen=True, kw_only=Tru
     tables: tuple[TableReplaced, ...]
 
 
+class ImmutabilitySet(_Operation, tag="immutability-set", frozen=True, kw_only=True):
+    """The vault is Unlocked or Locked from here on: what is locked does not go before its horizon.
+    Disabled, which never follows Locked, takes all horizons away."""
+
+    state: str
+
+
+class PointLock(msgspec.Struct, frozen=True, kw_only=True):
+    """Until when [ns of vault time] a recovery point cannot leave."""
+
+    rp_id: str
+    until_ns: int
+
+
+class PointsLocked(_Operation, tag="points-locked", frozen=True, kw_only=True):
+    """Recovery points of an immutable vault cannot leave before their time, by whatever plan."""
+
+    points: tuple[PointLock, ...]
+
+
+class PacksLocked(_Operation, tag="packs-locked", frozen=True, kw_only=True):
+    """Packs of an immutable vault are not deleted before ``until_ns`` of vault time, and neither is
+    what is needed to read them."""
+
+    until_ns: int
+    packs: tuple[bytes, ...]
+
+
 Operation = (
     VaultOpened
     | SessionOpened
@@ -239,6 +267,9 @@ Operation = (
     | TableRepaired
     | HeadAccepted
     | PacksRewritten
+    | ImmutabilitySet
+    | PointsLocked
+    | PacksLocked
 )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.ports.object_store import ObjectInfo
-from holdfast.vaultstore import layout
+from holdfast.vaultstore import layout, locking
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.state import LogState
@@ -78,11 +78,11 @@ def _unnamed(
     state: LogState, quarantined: frozenset[str], listed: list[ObjectInfo]
 ) -> Iterator[ObjectInfo]:
     """Objects that no record names; of those that say in their name whose they are, the ones whose
-    session has ended. What a repair has put aside stays."""
+    session has ended. What a repair has put aside stays, and what is locked."""
     refsets = {point.op.refset.name for point in (*state.points.values(), *state.expired.values())}
     for info in {info.key: info for info in listed}.values():
         room, _, name = info.key.partition("/")
-        if info.key in quarantined:
+        if info.key in quarantined or locking.horizon_of(state, info.key) > state.time_ns:
             continue
         if room == "probe" or (room == "sessions" and _id(name) not in state.sessions):
             yield info

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 import msgspec
 
 from holdfast.errors import ConflictError
-from holdfast.vaultstore import layout, log, refset
+from holdfast.vaultstore import layout, locking, log, refset
 from holdfast.vaultstore.affected import Affected, affected_by
 from holdfast.vaultstore.chain import create_own
 from holdfast.vaultstore.core import SESSION_BYTES, VaultCore
 from holdfast.vaultstore.format import ObjectKind
 from holdfast.vaultstore.healing import Better, better_refset, brought_copies, container_of
 from holdfast.vaultstore.health import note_repair, read_health
+from holdfast.vaultstore.holding import locking_packs
 from holdfast.vaultstore.records import hash_object
 from holdfast.vaultstore.rings import following, store_rings
 from holdfast.vaultstore.session import SessionAsked, Sessions
@@ -235,7 +236,11 @@ class Repairs:
                 return ()
             named = self._write_refset(session_id, rp_id, better.ordinals)
             done = True
-            return (log.PointRepaired(session_id=session_id, rp_id=rp_id, refset=named),)
+            op = log.PointRepaired(session_id=session_id, rp_id=rp_id, refset=named)
+            until_ns = point.lock_until_ns if point is not None else 0
+            if not locking.is_locked(until_ns, state):
+                return (op,)
+            return (op, *locking_packs(core, state, better.ordinals, until_ns))
 
         with core.lock:
             core.append(replacing)

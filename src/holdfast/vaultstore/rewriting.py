@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from holdfast.vaultstore import locking
 from holdfast.vaultstore.liveness import Liveness
 from holdfast.vaultstore.pack import MAX_ROWS
 from holdfast.vaultstore.state import LogState, PackEntry
@@ -48,8 +49,8 @@ def sparse_packs(
 ) -> list[Sparse]:
     """Packs of which a smaller share than ``below`` (0 to 1, by bytes) is needed, by group and then
     in the order they came in, so that a new pack joins what few tables speak of. Spared: those
-    sent for a job that still runs or is in ``spare_jobs``, and those of which something is
-    unknown."""
+    sent for a job that still runs or is in ``spare_jobs``, those of which something is unknown, and
+    those that are locked: they could not go when they are empty."""
     jobs = {entry.opened.job_id for entry in state.sessions.values()} | set(spare_jobs)
     found = []
     for entry in state.packs.values():
@@ -59,6 +60,7 @@ def sparse_packs(
         rows = int(liveness.live_rows[number])
         lives, dead = int(liveness.live_bytes[number]), int(liveness.dead_bytes[number])
         fits = entry.condemned_at is None and rows > 0 and not bool(liveness.unknown[number])
+        fits &= not locking.is_locked(entry.lock_until_ns, state)
         one = Sparse(entry, owner.container, rows, lives)
         saves = one.copy_bytes + HEAD_BYTES < entry.pack.size
         if fits and saves and lives < below * (lives + dead) and owner.job_id not in jobs:

@@ -16,6 +16,7 @@ from holdfast.vaultstore import log
 from holdfast.vaultstore.checkpoint import Checkpoint, decode_checkpoint, encode_state
 from holdfast.vaultstore.format import (
     CRITICAL,
+    HORIZONS,
     MOVED_FRAMES,
     SALT_BYTES,
     Header,
@@ -26,6 +27,7 @@ from holdfast.vaultstore.format import (
     seal_object,
 )
 from holdfast.vaultstore.keys import ServiceRing
+from holdfast.vaultstore.locking import is_immutable
 from holdfast.vaultstore.state import LogState
 
 SIGNATURE_BYTES = 64
@@ -113,6 +115,7 @@ class ServiceSeal:
         )
         moved = any(entry.moved for entry in state.tables.values())
         to_read = MOVED_FRAMES if moved else 0
+        to_read |= HORIZONS if is_immutable(state) else 0
         return self.seal_signed(ObjectKind.CHECKPOINT, encode_state(state), extra, to_read)
 
     def open_checkpoint(self, data: bytes) -> Checkpoint:

@@ -18,6 +18,7 @@ from holdfast.vaultstore import log
 from holdfast.vaultstore.merkle import Peaks
 
 ZERO_HASH = bytes(32)
+UNPROTECTED = "Disabled"  # as ``immutability``
 
 
 class InvalidRecordError(IntegrityError):
@@ -29,7 +30,7 @@ class InvalidRecordError(IntegrityError):
 @dataclass(frozen=True, slots=True)
 class PackEntry:
     """A pack of the vault. ``added_by``: the session whose record added it. ``births``: of the
-    frames that were moved into it."""
+    frames that were moved into it. ``lock_until_ns``: its horizon; 0: none."""
 
     ordinal: int
     pack: log.PackAdded
@@ -37,6 +38,7 @@ class PackEntry:
     added_sequence: int
     condemned_at: int | None = None
     births: tuple[log.PackBirth, ...] = ()
+    lock_until_ns: int = 0
 
     @property
     def sealers(self) -> list[bytes]:
@@ -98,10 +100,11 @@ class SealingKey:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A recovery point and the record that made it."""
+    """A recovery point, the record that made it, and until when it cannot leave (0: no lock)."""
 
     op: log.PointCommitted
     sequence: int
+    lock_until_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -111,7 +114,8 @@ class LogState:
     ``points``: live recovery points, in log order. ``expired``: dropped points that an open session
     still pins. ``by_item``: live points of an item, oldest first. ``item_commits``: number of the
     last record that committed a point of an item, kept when the point leaves. ``merkle``: of the
-    hashes of all records.
+    hashes of all records. ``immutability``: Disabled, Unlocked or Locked; no pack has a horizon
+    while it is Disabled. ``retired``: horizons of tables that others took the place of.
     """
 
     sequence: int = 0
@@ -134,6 +138,8 @@ class LogState:
     by_job: dict[tuple[str, bytes], str] = field(default_factory=dict)
     item_commits: dict[str, int] = field(default_factory=dict)
     merkle: Peaks = ()
+    immutability: str = UNPROTECTED
+    retired: dict[bytes, int] = field(default_factory=dict)
 
     def copy(self) -> LogState:
         """A copy whose maps may be changed; the entries are shared and immutable."""
@@ -172,6 +178,17 @@ class LogState:
         keys = self.sealing_keys
         wanted = {s for s, k in keys.items() if (k.item_key, k.job_id) == (item_key, job_id)}
         return sum(e.pack.size for e in self.packs.values() if e.pack.session_id in wanted)
+
+    def table_horizon_ns(self, entry: TableEntry) -> int:
+        """Until when a table is locked: as long as any pack it speaks of."""
+        found = (self.packs.get(pack_id) for pack_id in entry.all_packs)
+        return max((one.lock_until_ns for one in found if one is not None), default=0)
+
+    def horizon_ns(self) -> int:
+        """The latest horizon of any pack or point: so long log and key rings are needed."""
+        packs = (entry.lock_until_ns for entry in self.packs.values())
+        points = (point.lock_until_ns for point in self.points.values())
+        return max((*packs, *points, *self.retired.values()), default=0)
 
     def is_live_table(self, table_id: bytes) -> bool:
         """Whether any pack of the table is still part of the vault."""

@@ -13,7 +13,7 @@ from functools import singledispatch
 
 import msgspec
 
-from holdfast.vaultstore import log
+from holdfast.vaultstore import locking, log
 from holdfast.vaultstore.head import HINT
 from holdfast.vaultstore.merkle import with_leaf
 from holdfast.vaultstore.state import (
@@ -46,10 +46,10 @@ def advance(state: LogState, record: log.LogRecord, object_hash: bytes) -> None:
         record.time_ns >= state.time_ns or confirmed,
         f"record {record.sequence} takes vault time back",
     )
-    state.sequence = record.sequence
+    state.sequence, state.time_ns = record.sequence, record.time_ns
     for operation in record.operations:
         apply_operation(operation, state)
-    state.time_ns = record.time_ns
+    locking.let_go(state)
     state.term = record.term
     state.hash = object_hash
     state.merkle = with_leaf(state.merkle, state.sequence, object_hash)
@@ -181,6 +181,10 @@ def _points_expired(op: log.PointsExpired, state: LogState) -> None:
             raise InvalidRecordError(f"recovery point {dropped.rp_id} is not live")
         item = point.op.item_key
         _require(
+            not locking.is_locked(point.lock_until_ns, state),
+            f"recovery point {dropped.rp_id} is locked: it leaves before its horizon",
+        )
+        _require(
             op.explicit or state.newest(item) != dropped.rp_id,
             f"recovery point {dropped.rp_id} is the latest of its item and never expires by itself",
         )
@@ -214,6 +218,10 @@ def _packs_swept(op: log.PacksSwept, state: LogState) -> None:
         _require(
             not state.fence_of(entry.condemned_at),
             f"pack {pack_id.hex()} is swept while sessions from before its condemning are open",
+        )
+        _require(
+            not locking.is_locked(entry.lock_until_ns, state),
+            f"pack {pack_id.hex()} is locked: it is swept before its horizon",
         )
         del state.packs[pack_id]
         for session_id in entry.sealers:
@@ -281,6 +289,9 @@ def _replace_table(
     old, new = entry.table, replaced.table
     _require(new.table_id not in state.tables, "a table's name is used twice")
     _require((old.base, old.rows) == (new.base, new.rows), "a table is replaced by another one")
+    horizon_ns = state.table_horizon_ns(entry)
+    if locking.is_locked(horizon_ns, state):
+        state.retired[replaced.table_id] = horizon_ns
     del state.tables[replaced.table_id]
     state.tables[new.table_id] = replace(entry, table=new, moved=(*entry.moved, *moved))
 
@@ -303,6 +314,21 @@ def _table_repaired(op: log.TableRepaired, state: LogState) -> None:
         raise InvalidRecordError(f"table {op.table_id.hex()} is not there")
     replaced = log.TableReplaced(table_id=op.table_id, table=op.table, packs=())
     _replace_table(state, replaced, (), entry.container)
+
+
+@_apply.register
+def _immutability_set(op: log.ImmutabilitySet, state: LogState) -> None:
+    locking.set_state(op, state)
+
+
+@_apply.register
+def _points_locked(op: log.PointsLocked, state: LogState) -> None:
+    locking.lock_points(op, state)
+
+
+@_apply.register
+def _packs_locked(op: log.PacksLocked, state: LogState) -> None:
+    locking.lock_packs(op, state)
 
 
 @_apply.register

@@ -56,7 +56,8 @@ class PointFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the service says about a recovery point, from the job it issued (never the agent).
 
     ``item_document`` holds what an import needs to rebuild the item: its policy, its include and
-    exclude rules. ``scheduled`` tells points of the schedule from those taken on demand.
+    exclude rules. ``scheduled`` tells points of the schedule from those taken on demand. In an
+    immutable vault the point cannot leave before ``lock_until``.
     """
 
     time: datetime
@@ -65,6 +66,7 @@ class PointFacts(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     retain_until: datetime | None = None
     item_document: dict[str, Any] = {}
+    lock_until: datetime | None = None
 
 
 class PointClaims(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -138,7 +140,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExpireDrop(msgspec.Struct, frozen=True, kw_only=True):
-    """One recovery point a plan drops, and why."""
+    """One recovery point a plan drops, or refuses to, and why."""
 
     rp_id: str
     item_key: str
@@ -161,7 +163,9 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``condemn``: packs without a live chunk, to be condemned by this run. ``sweep``: packs condemned
     before, past their fence, to be deleted. ``fenced``: condemned packs that wait for the sessions
     in ``waiting_for``. ``orphans``: keys of objects no record names and no open session owns.
-    ``torn``: those of them that nobody can read, which wait for such sessions too.
+    ``torn``: those of them that nobody can read, which wait for such sessions too. ``locked``:
+    packs nothing needs that wait for their horizon; the first is free at ``locked_from_ns``, the
+    last at ``locked_until_ns`` [ns of vault time], 0 when there is none.
     ``sparse_packs``: packs partly live. ``rewrite``: those of them to be rewritten, of
     ``rewrite_bytes``: ``rewrite_copy_bytes``, and ``rewrite_table_bytes`` of index tables in place
     of others, are written before ``rewrite_freed_bytes`` can be freed. ``refsets``: what it was
@@ -187,6 +191,10 @@ class CollectPlan(msgspec.Struct, frozen=True, kw_only=True):
     rewrite_copy_bytes: int = 0
     rewrite_table_bytes: int = 0
     torn: tuple[str, ...] = ()
+    locked: tuple[bytes, ...] = ()
+    locked_bytes: int = 0
+    locked_from_ns: int = 0
+    locked_until_ns: int = 0
 
     @property
     def rewrite_freed_bytes(self) -> int:

@@ -33,6 +33,7 @@ from holdfast.vaultstore.export import export_key
 from holdfast.vaultstore.grant import SessionGrant
 from holdfast.vaultstore.head import Head, read_witness, write_witness
 from holdfast.vaultstore.health import load_damage, note_check, read_health
+from holdfast.vaultstore.holding import let_store_hold, lock_points, set_immutability
 from holdfast.vaultstore.ingest import Ingest, PackReceiver
 from holdfast.vaultstore.life import VaultLife, read_life, write_life
 from holdfast.vaultstore.lookup import lookup
@@ -74,7 +75,7 @@ from holdfast.vaultstore.values import (
     VaultStatistics,
     VerifyReport,
 )
-from holdfast.vaultstore.vaultclock import to_ns
+from holdfast.vaultstore.vaultclock import from_ns, to_ns
 from holdfast.vaultstore.verify import verify_vault
 
 __all__ = ["MissingChunksError", "PackReceiver", "Vault"]
@@ -115,6 +116,7 @@ class Vault:
         create_vault(store, platform_key, ids, options, surroundings)
         opener = keys.Opener(platform_key=platform_key)
         core, descriptor = open_core(store, ids.vault_id, opener, surroundings, cache_dir=cache_dir)
+        let_store_hold(store, core)
         vault = cls(core, descriptor, platform_key)
         vault._reserve.restore()
         return vault
@@ -144,6 +146,7 @@ class Vault:
             cache_dir=cache_dir,
             accept_damage=accept_damage,
         )
+        let_store_hold(store, core)
         load_damage(core)
         return cls(core, descriptor, unlock.platform_key)
 
@@ -395,9 +398,10 @@ class Vault:
 
     def plan_expire(self, drops: Mapping[str, str], explicit: bool = False) -> ExpirePlan:
         """A plan that drops the given points (id to reason). Unless ``explicit`` (a person deletes
-        the item's data), an item's latest point is refused and listed in ``refused``."""
+        the item's data), an item's latest point is refused and listed in ``refused``. So is what an
+        immutable vault locks."""
         self._core.refresh()
-        return plan_expire(self._core.state, drops, explicit)
+        return plan_expire(self._core.state, drops, explicit, self._core.vault_time_ns())
 
     def expire(self, plan: ExpirePlan) -> list[str]:
         """Apply a plan once; returns the ids dropped. Points gone meanwhile are passed over.
@@ -498,6 +502,29 @@ class Vault:
         with self._core.lock:
             now = self._core.clock.confirm()
             self._core.append(lambda _state: (log.ClockConfirmed(time_ns=now),))
+
+    # immutability
+
+    @property
+    def immutability(self) -> str:
+        """Disabled, Unlocked or Locked, as the log says."""
+        return self._core.state.immutability
+
+    def set_immutability(self, state: str) -> None:
+        """Let the log say so; what is Locked stays so. Disabled takes all horizons away."""
+        set_immutability(self._core, state)
+
+    def lock_points(self, wanted: Mapping[str, datetime], progress: Progress | None = None) -> int:
+        """In an immutable vault, let live points and what they need stay until these times at
+        least; how many have a later horizon now. Horizons only grow. IntegrityError
+        (RefsetDamaged)."""
+        in_ns = {rp_id: to_ns(until) for rp_id, until in wanted.items()}
+        return lock_points(self._core, in_ns, progress or _no_progress)
+
+    def locked_until(self) -> datetime | None:
+        """The latest horizon of anything in the vault; None when all of it may go."""
+        until_ns = self._core.state.horizon_ns()
+        return from_ns(until_ns) if until_ns > self._core.vault_time_ns() else None
 
     def write_life(self, life: VaultLife) -> int:
         """Keep how items stand beside the log, for an import; the version that is there now, which

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from holdfast.adapters.object_store.layers.horizon import HorizonStore
 from holdfast.adapters.object_store.layers.retry import RetryStore
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.errors import UsageError
@@ -36,14 +37,16 @@ def check_store_url(url: str) -> str:
 
 
 def open_store(url: str, credentials: Mapping[str, str] | None = None) -> ObjectStore:
-    """The store at ``url``; one over a network repeats what a passing fault spoiled.
+    """The store at ``url``; one over a network repeats what a passing fault spoiled. Nothing that a
+    vault opened on it holds is deleted before its horizon.
 
     UsageError for a bad address; StoreUnavailableError."""
     parts = urlsplit(check_store_url(url))
     if parts.scheme == "file":
         local = LocalStore(Path(unquote(parts.path)))
         local.remove_leftovers()
-        return local
+        return HorizonStore(local)
     from holdfast.adapters.object_store.s3_access import open_s3
 
-    return RetryStore(open_s3(parts.netloc, parts.path.strip("/"), credentials or {}))
+    remote = open_s3(parts.netloc, parts.path.strip("/"), credentials or {})
+    return HorizonStore(RetryStore(remote))
