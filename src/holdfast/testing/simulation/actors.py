@@ -11,7 +11,7 @@ from holdfast.testing.little_agent import BackupRun, LittleAgent
 from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.process import Process
 from holdfast.testing.simulation.surroundings import START
-from holdfast.testing.simulation.world import Files, World
+from holdfast.testing.simulation.world import A_DAY, Files, World
 from holdfast.vaultstore.values import PointFacts, RecoveryPointRecord
 from holdfast.vaultstore.vault import Vault
 
@@ -45,11 +45,19 @@ class Writer:
         """Try until the job's point is there (or was dropped again), or patience ends."""
         self.world.promises.content.setdefault((self.item_key, job_id), files)
         self.world.promises.owners[job_id] = self.process.name
+        self._promise(job_id)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             done: list[bool] = []
             self.process.run(partial(self._try, job_id, attempt, done))
             if done:
                 return
+
+    def _promise(self, job_id: bytes) -> None:
+        """Most points of an immutable vault are to stay for some days."""
+        if self.world.immutable and self._random.random() < 0.8:
+            days = self._random.uniform(0.3, 4)
+            until = self.world.time.seconds + days * A_DAY
+            self.world.promises.locks.setdefault((self.item_key, job_id), until)
 
     def _try(self, job_id: bytes, attempt: int, done: list[bool], vault: Vault) -> None:
         try:
@@ -86,7 +94,9 @@ class Writer:
             vault.checkpoint(grant.session_id, run.receipts[: self._random.randint(0, 3)])
         when = START + timedelta(seconds=self.world.time.seconds)
         self.world.think(self._random, 60)
-        record = run.commit(root_id, PointFacts(time=when))
+        until = self.world.promises.locks.get((self.item_key, job_id))
+        lock = None if until is None else START + timedelta(seconds=until)
+        record = run.commit(root_id, PointFacts(time=when, lock_until=lock))
         self.world.promises.acknowledge(record)
         vault.close_session(grant.session_id)
         return True

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 from holdfast.errors import ConflictError
 from holdfast.testing.simulation.observer import BrokenInvariantError
 from holdfast.testing.simulation.process import Process
-from holdfast.testing.simulation.world import World
+from holdfast.testing.simulation.surroundings import START
+from holdfast.testing.simulation.world import A_DAY, World
 from holdfast.vaultstore.values import CollectBudget, CollectPlan
 from holdfast.vaultstore.vault import Vault
 
 KEEP = (1, 2)  # points of an item that expiry leaves, by run
-A_DAY = 86_400.0  # [s]
 
 
 class Keeper:
@@ -36,6 +37,8 @@ class Keeper:
             self._end_sessions,
             self._jump,
         ]
+        if self.world.immutable:
+            chores += [self._night, self._night, self._night, self._lock_longer]
         while self.world.going_on():
             chore = self._random.choice(chores)
             self.process.run(partial(self._do, chore))
@@ -55,12 +58,33 @@ class Keeper:
             self.process.clock.offset = 0.0
         vault.confirm_clock()
 
+    def _night(self, vault: Vault) -> None:
+        """Time passes for all; then what is past its horizon goes."""
+        self.world.time.sleep(self._random.uniform(0.5, 4) * A_DAY)
+        self._tidy(vault)
+
+    def _lock_longer(self, vault: Vault) -> None:
+        """A policy keeps some points for longer."""
+        locks, now = self.world.promises.locks, self.world.time.seconds
+        vault.refresh()
+        points = vault.recovery_points()
+        chosen = self._random.sample(points, min(2, len(points)))
+        until = now + self._random.uniform(0.5, 6) * A_DAY
+        wanted = {point.rp_id: START + timedelta(seconds=until) for point in chosen}
+        if vault.lock_points(wanted) == len(wanted):
+            for point in chosen:
+                job = (point.item_key, point.job_id)
+                locks[job] = max(until, locks.get(job, 0))
+
     def _expire(self, vault: Vault) -> None:
+        self._drop(vault, asked=self._random.random() < 0.1)
+
+    def _drop(self, vault: Vault, *, asked: bool) -> None:
+        """Expire; ``asked``: a person deletes the data of an item."""
         vault.refresh()
         items: dict[str, list[str]] = {}
         for point in vault.recovery_points():
             items.setdefault(point.item_key, []).append(point.rp_id)
-        asked = self._random.random() < 0.1  # a person deletes the data of an item
         keep = 0 if asked else self._keep
         chosen = [self._random.choice(sorted(items))] if asked and items else sorted(items)
         old = {rp_id: "old" for item in chosen for rp_id in items[item][: len(items[item]) - keep]}
@@ -102,11 +126,14 @@ class Keeper:
                 if frozen:
                     self.world.network.fault("outlived", owner)
 
-    def _jump(self, _vault: Vault) -> None:
+    def _jump(self, vault: Vault) -> None:
+        """A clock is set wrong; in an immutable vault by somebody who wants data gone."""
         if self.process.clock is not None:
             by = self._random.choice([-A_DAY, 3600.0, 30 * A_DAY])
             self.process.clock.offset += by
             self.world.network.fault("clock ahead" if by > 0 else "clock back", self.process.name)
+        if self.world.immutable:
+            self._drop(vault, asked=True)
 
 
 class Verifier:

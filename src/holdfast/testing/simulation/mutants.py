@@ -24,10 +24,13 @@ from holdfast.vaultstore import (
     collect,
     commit,
     core,
+    expire,
     group,
+    holding,
     ingest,
     layout,
     liveness,
+    locking,
     log,
     moving,
     orphans,
@@ -36,8 +39,10 @@ from holdfast.vaultstore import (
     refset,
     rewriter,
     session,
+    transitions,
 )
 from holdfast.vaultstore.state import LogState, PackEntry
+from holdfast.vaultstore.vaultclock import VaultClock
 
 Patches = list[tuple[object, str, object]]
 
@@ -274,6 +279,41 @@ def birth_keys_forgotten() -> Patches:
     return [(PackEntry, "sealers", property(lambda self: [self.pack.session_id]))]
 
 
+class _Blind:
+    """The rules of horizons, but for the one that says whether one is still ahead."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(locking, name)
+
+    def is_locked(self, _until_ns: int, _state: LogState) -> bool:
+        return False
+
+
+def no_horizons() -> Patches:
+    """Look at no horizon: expire, collect, the log and the store let go at once."""
+    blind = [(module, "locking", _Blind()) for module in (expire, collect, transitions)]
+    return [*blind, (locking, "horizon_of", lambda _state, _key: 0)]
+
+
+def swept_unlooked() -> Patches:
+    """Sweep what is past its fence, whatever its horizon; only the store and the log still know."""
+    return [(collect, "locking", _Blind())]
+
+
+def points_locked_alone() -> Patches:
+    """Lock a point, and not the packs it needs."""
+    return [(module, "locking_these", lambda *_args: []) for module in (commit, holding)]
+
+
+def any_clock_unlocks() -> Patches:
+    """Go by the server's clock, whether it is trusted or not."""
+
+    def stamp(self: VaultClock, head_ns: int) -> int:
+        return max(self.now_ns(), head_ns)
+
+    return [(VaultClock, "stamp_ns", stamp)]
+
+
 def no_file_sync() -> Patches:
     """Give an object its name before its bytes are on the disk."""
 
@@ -321,6 +361,10 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         moved_before_written,
         moved_unread,
         birth_keys_forgotten,
+        no_horizons,
+        swept_unlooked,
+        points_locked_alone,
+        any_clock_unlocks,
         no_file_sync,
         no_folder_sync,
         seen_is_lasting,

@@ -10,6 +10,7 @@ import numpy as np
 from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import HoldfastError
 from holdfast.testing.ports import MovableClock, SeededRandom
+from holdfast.testing.simulation.horizons import HorizonWatch
 from holdfast.vaultstore import layout, log
 from holdfast.vaultstore.frames import ChunkReader
 from holdfast.vaultstore.state import LogState, PackEntry, Point
@@ -24,7 +25,9 @@ class BrokenInvariantError(AssertionError):
 class Observer:
     """Follows the log through a vault of its own, opened on the true store."""
 
-    def __init__(self, store: MemoryStore, vault_id: bytes, unlock: Unlock) -> None:
+    def __init__(
+        self, store: MemoryStore, vault_id: bytes, unlock: Unlock, horizons: HorizonWatch
+    ) -> None:
         self._store = store
         self._prefix = layout.vault_prefix(vault_id)
         clock, rng = MovableClock(), SeededRandom(0)
@@ -35,6 +38,8 @@ class Observer:
         self._seen = set(points)
         self._condemned: set[bytes] = set()
         self._newest = {point.op.item_key: point.sequence for point in points.values()}
+        self.horizons = horizons
+        horizons.begin(self.vault._core.state)
         self.checked_deletes = self.checked_moves = 0
         self.shared_records = 0
 
@@ -49,7 +54,10 @@ class Observer:
         self.vault.refresh()
         if self.vault.head[0] != before + 1:
             raise BrokenInvariantError(f"record {key} does not follow record {before}")
-        self._count_shared(before + 1)
+        record = self.vault._core.chain.read(before + 1)
+        if record is None:
+            raise BrokenInvariantError(f"record {key} is not there")
+        self._count_shared(record)
         state = self.vault._core.state
         if self.vault._core.moves != self._moves:
             self._moved(state)
@@ -62,6 +70,7 @@ class Observer:
         for pack_id in condemned - self._condemned:
             self._require_unneeded(pack_id, "was condemned")
         self._condemned = condemned
+        self.horizons.record(record, state, self._packs)
 
     def _moved(self, state: LogState) -> None:
         """After frames were moved: whatever a point needs lies whole where it is said to."""
@@ -81,11 +90,9 @@ class Observer:
         for _ in ChunkReader(core).read(rows):
             self.checked_moves += 1
 
-    def _count_shared(self, sequence: int) -> None:
-        record = self.vault._core.chain.read(sequence)
-        operations = record.operations if record is not None else ()
+    def _count_shared(self, record: log.LogRecord) -> None:
         kinds = (log.SessionOpened, log.PacksAdded, log.PointCommitted)
-        self.shared_records += sum(isinstance(op, kinds) for op in operations) > 1
+        self.shared_records += sum(isinstance(op, kinds) for op in record.operations) > 1
 
     def deleted(self, key: str) -> None:
         """After a delete: nothing is gone that a point or an open session needs."""
@@ -93,6 +100,7 @@ class Observer:
         if name.startswith((layout.LOG, "keyring/")) or name == layout.DESCRIPTOR:
             raise BrokenInvariantError(f"{name} was deleted")
         self.checked_deletes += 1
+        self.horizons.deleted(name)
         with _no_error(f"after {name} was deleted"):
             self._require_needless(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from holdfast.adapters.object_store.layers.horizon import HorizonStore
 from holdfast.adapters.object_store.layers.retry import Patience, RetryStore
 from holdfast.errors import HoldfastError, StoreFullError, StoreUnavailableError
 from holdfast.ports.object_store import ObjectStore
@@ -74,6 +75,7 @@ class Process:
         store: ObjectStore = SimulatedStore(world.network, self.life)
         if self._retries:
             store = RetryStore(store, Patience(attempts=3), world.time.sleep)
+        store = HorizonStore(store)
         offset = world.random.uniform(-120, 120)
         self.clock = SimulatedClock(world.time, world.network, self.life, offset)
         rng = SimulatedRandom(f"process {world.seed} {self.life.name}", world.network, self.life)

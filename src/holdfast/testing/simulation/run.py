@@ -70,6 +70,7 @@ def _play(world: World, listen: Callable[[str], None] | None) -> Outcome:
         "rewritten": world.promises.rewritten,
         "moved": world.observer.checked_moves,
         "deletes": world.observer.checked_deletes,
+        "horizons": world.observer.horizons.checked,
         "starts": sum(process.starts for process in processes),
         "calls": world.network.calls,
     }
@@ -122,7 +123,7 @@ def _judge(world: World) -> None:
         raise BrokenInvariantError(f"a collect at rest leaves work: {result}")
     vault.collect()  # what the rewriting left behind: its sessions, and tables of before
     left = vault.plan_collect(rewrite_below=REWRITTEN_BELOW)
-    if left.orphans or left.condemn or left.sweep or left.rewrite:
+    if left.orphans or left.condemn or left.sweep or left.rewrite or left.locked:
         raise BrokenInvariantError(f"a second collect finds work: {left}")
     _require_no_leftovers(world, vault)
     _finish_jobs(world, vault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from holdfast.adapters.object_store.local import LocalStore
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.testing.simulation.disk import SimulatedDisk
 from holdfast.testing.simulation.faults import ALL_EVENTS, Event, Weather
+from holdfast.testing.simulation.horizons import HorizonWatch
 from holdfast.testing.simulation.network import Network
 from holdfast.testing.simulation.observer import BrokenInvariantError, Observer
 from holdfast.testing.simulation.scheduler import Scheduler
@@ -30,6 +32,9 @@ UNLOCK = Unlock(platform_key=PLATFORM_KEY)
 IDS = VaultIds(vault_id=b"V" * 16, domain_id=b"D" * 16)
 OPTIONS = VaultOptions(pack_target_bytes=16 * 1024, reserve_bytes=0, probe=False)
 MOST_STEPS = 80_000
+IMMUTABLE = 3  # one seed of so many has an immutable vault
+A_DAY = 86_400.0  # [s]
+ALL_HORIZONS = 40 * A_DAY  # after so long nothing is locked any more
 CALLS = 2000
 POWER_CUTS = 0.0004  # at each point
 Files = Mapping[bytes, bytes]
@@ -43,7 +48,7 @@ class Promises:
     each point whose commit returned. ``dropped``: points that an expiry was asked to drop.
     ``owners``: the process at work on a job. ``dead``: jobs of restores that are over or whose
     reader is gone. ``revoked``: jobs a session of which somebody ended. ``head``: of the newest
-    acknowledged record."""
+    acknowledged record. ``locks``: until when [s of true time] the point of a job must stay."""
 
     content: dict[tuple[str, bytes], Files] = field(default_factory=dict)
     acknowledged: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -51,6 +56,7 @@ class Promises:
     owners: dict[bytes, str] = field(default_factory=dict)
     dead: set[bytes] = field(default_factory=set)
     revoked: set[bytes] = field(default_factory=set)
+    locks: dict[tuple[str, bytes], float] = field(default_factory=dict)
     head: int = 0
     restored: int = 0
     rewritten: int = 0
@@ -79,6 +85,7 @@ class World:
 
     def __init__(self, seed: int, place: Path | None, calls: int = CALLS) -> None:
         self.seed = seed
+        self.immutable = seed % IMMUTABLE == 0
         self._calls = calls
         self.random = random.Random(f"world {seed}")
         stickiness = self.random.choice([0.0, 0.5, 0.9, 0.97])
@@ -97,18 +104,22 @@ class World:
 
     def begin(self) -> None:
         """Make the vault, and watch it from then on."""
-        Vault.create(
+        vault = Vault.create(
             self.network.store,
             PLATFORM_KEY,
             ids=IDS,
             options=OPTIONS,
             clock=MovableClock(START),
             rng=SeededRandom(self.seed),
-        ).close()
+        )
+        if self.immutable:
+            vault.set_immutability("Locked")
+        vault.close()
         self._observe()
 
     def _observe(self) -> None:
-        self.observer = Observer(self.network.mirror, IDS.vault_id, UNLOCK)
+        watch = HorizonWatch(self.time, self.promises.locks)
+        self.observer = Observer(self.network.mirror, IDS.vault_id, UNLOCK, watch)
         self.network.created = self.observer.created
         self.network.deleted = self.observer.deleted
 
@@ -128,6 +139,7 @@ class World:
         before = self.observer
         self._observe()
         self.observer.checked_deletes = before.checked_deletes
+        self.observer.horizons.checked = before.horizons.checked
         self.observer.shared_records = before.shared_records
         if self.observer.vault.head[0] < self.promises.head:
             raise BrokenInvariantError("a power cut took what was acknowledged")
@@ -161,9 +173,12 @@ class World:
                 self.scheduler.point("thinks")
 
     def settle(self) -> Vault:
-        """End all faults, let every late request arrive, and open the vault afresh."""
+        """End all faults, let every late request arrive and every horizon pass, and open the vault
+        afresh."""
         self.network.settle()
-        clock = MovableClock(START)
+        if self.immutable:
+            self.time.sleep(ALL_HORIZONS)
+        clock = MovableClock(START + timedelta(seconds=self.time.seconds))
         vault = Vault.open(
             self.network.store, IDS.vault_id, UNLOCK, clock=clock, rng=SeededRandom(self.seed + 1)
         )
