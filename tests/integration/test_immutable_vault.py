@@ -4,6 +4,7 @@ its time is refused and loses nothing, what does not goes on, and no way round s
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from holdfast.catalog import vaults
 from holdfast.domain.default_policies import default_policy
-from holdfast.errors import ConflictError
+from holdfast.errors import ConflictError, ObjectLockedError
 from holdfast.services import containers as machines
 from holdfast.services import policy_plans, vault_life
 from holdfast.services.policies import delete_policy, put_policy
@@ -185,6 +186,24 @@ def test_it_is_turned_off_until_it_is_locked(here: Premises) -> None:
     assert vault_life.delete_vault(here.platform, GROUP, "safe"), "it holds nothing"
 
 
+def test_the_vault_itself_holds_what_was_promised_before_it_was_immutable(here: Premises) -> None:
+    here.pass_days(1)
+    drops = dict.fromkeys(here.stored(), "a mistake")
+    desk, row = here.platform.vaults, here.vault
+    opened = desk.open(row.id)
+    plan = opened.plan_expire(drops, explicit=True)
+    assert not plan.drops
+    assert {drop.reason[:15] for drop in plan.refused} == {"it is locked un"}
+    store = desk.store(row.store_url, row.region)
+    packs = [info.key for info in store.list(f"{row.id}/packs/")]
+    for key in packs:
+        with pytest.raises(ObjectLockedError):
+            store.delete(key)
+    secure(here, immutabilitySettings={"state": "Disabled"})
+    told(here)
+    assert len(opened.plan_expire(drops, explicit=True).drops) == len(drops)
+
+
 def test_an_import_sheds_no_lock(here: Premises, tmp_path: Path) -> None:
     lock(here)
     before = here.stored()
@@ -207,6 +226,7 @@ def test_an_older_copy_of_the_catalog_sheds_no_lock(here: Premises) -> None:
     assert opened.write_life(VaultLife(version=99)) == 99
     life = opened.read_life()
     assert life is not None and (life.version, life.immutability) == (99, "Locked")
+    shutil.rmtree(here.vault_folder(here.vault.id) / "life")  # the log says it too
     here.platform.vaults.forget(here.vault.id)
     here.platform.vaults.open(here.vault.id)
     assert here.vault.immutability == "Locked"
