@@ -13,8 +13,10 @@ from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import ConflictError, IntegrityError, ObjectLockedError
 from holdfast.testing.little_agent import A_DAY, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
-from holdfast.vaultstore import checkpoint, layout, log
+from holdfast.vaultstore import checkpoint, layout, locking, log
 from holdfast.vaultstore.format import KNOWN_FEATURES, ObjectKind, decode_header
+from holdfast.vaultstore.liveness import liveness_of
+from holdfast.vaultstore.rewriter import Limits
 from holdfast.vaultstore.values import (
     CollectBudget,
     PointFacts,
@@ -24,6 +26,7 @@ from holdfast.vaultstore.values import (
     VaultOptions,
 )
 from holdfast.vaultstore.vault import Vault
+from holdfast.vaultstore.vaultclock import to_ns
 
 IDS = VaultIds(vault_id=b"V" * 16, domain_id=b"D" * 16)
 UNLOCK = Unlock(platform_key=bytes(range(32)))
@@ -284,6 +287,38 @@ def test_a_table_another_took_the_place_of_stays_until_its_horizon() -> None:
     yard.vault.collect()
     assert old not in yard.memory.objects
     assert yard.agent.restore(points[1].rp_id) == {names[0]: FILES[names[0]]}
+
+
+def test_a_pack_of_moved_frames_is_locked_as_long_as_where_they_came_from() -> None:
+    yard = Yard()
+    yard.back_up(kept=None)
+    few = {name: FILES[name] for name in list(FILES)[:2]}
+    yard.pass_time(timedelta(hours=1))
+    point = yard.back_up(few, kept=None)
+    yard.expire(yard.vault.recovery_points()[0])
+    plan = yard.vault.plan_collect(rewrite_below=0.5)
+    assert plan.rewrite
+    until = A_DAY + 5 * DAYS  # while the collect is under way
+    assert yard.vault.lock_points({point.rp_id: until}) == 1
+    rewriter = yard.vault._collector._rewriter
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locking, "is_locked", lambda _until, _state: False)
+        live = liveness_of(yard.vault._core, yard.vault._core.state)
+        assert rewriter.run(plan.rewrite, live, Limits(lambda: True, lambda *_: None)).emptied
+    made = [entry for entry in yard.vault._core.state.packs.values() if entry.births]
+    assert made and all(entry.lock_until_ns >= to_ns(until) for entry in made)
+    assert yard.agent.restore(point.rp_id) == few
+
+
+def test_a_damaged_point_does_not_keep_others_from_being_locked() -> None:
+    yard = Yard("Unlocked")
+    first, second = yard.back_up(kept=None), yard.back_up(OTHER, kept=None)
+    named = yard.vault._core.state.points[first.rp_id].op.refset.name
+    for key in [*yard.keys("packs/"), *yard.keys(f"refsets/{named}")]:
+        yard.memory.objects[key] = yard.memory.objects[key][:100]
+    wanted = {point.rp_id: A_DAY + 5 * DAYS for point in (first, second)}
+    assert yard.reopen().lock_points(wanted) == 1
+    assert yard.reopen()._core.state.points[second.rp_id].lock_until_ns
 
 
 def _operations(yard: Yard, kind: Any) -> list[Any]:

@@ -7,17 +7,21 @@ the mistake that led to it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from holdfast.errors import HoldfastError, StoreUnavailableError
 from holdfast.ports.object_store import HoldingStore, ObjectStore
 from holdfast.vaultstore import layout, locking, log, refset
 from holdfast.vaultstore.core import VaultCore
-from holdfast.vaultstore.liveness import packs_holding, refsets_of, undisturbed
-from holdfast.vaultstore.state import LogState
+from holdfast.vaultstore.liveness import packs_holding
+from holdfast.vaultstore.references import chunks_of
+from holdfast.vaultstore.state import LogState, Point
 from holdfast.vaultstore.vaultclock import from_ns
 
 POINTS_IN_A_RECORD = 16
+logger = logging.getLogger(__name__)
 
 
 class Held:
@@ -74,7 +78,7 @@ def lock_points(
 ) -> int:
     """Lock live points until these times [ns], and the packs they need; how many were. Those that
     have a later horizon keep it, and one in the past locks nothing. ``tell`` hears how many of how
-    many are done, and may raise. IntegrityError (RefsetDamaged)."""
+    many are done, and may raise. What a damaged point needs is not known: it is left out."""
     core.refresh()
     left = [one for one in wanted if _is_later(core.state, one, wanted[one])]
     done = 0
@@ -91,13 +95,25 @@ def _is_later(state: LogState, rp_id: str, until_ns: int) -> bool:
     return new and locking.is_immutable(state) and locking.is_locked(until_ns, state)
 
 
+def _needed(core: VaultCore, points: Iterable[Point]) -> dict[str, refset.Ordinals]:
+    """Refsets by point. A damaged point is left out; it is locked when it is mended."""
+    found: dict[str, refset.Ordinals] = {}
+    for point in points:
+        try:
+            found[point.op.rp_id] = chunks_of(core, point)
+        except HoldfastError as error:
+            if isinstance(error, StoreUnavailableError):
+                raise
+            logger.warning("point %s is not locked: %s", point.op.rp_id, error.message)
+    return found
+
+
 def _lock_some(core: VaultCore, wanted: Mapping[str, int]) -> int:
     """In one record. The longest come first, so that no pack is named twice in it."""
     count = 0
-    order = sorted(wanted, key=wanted.__getitem__, reverse=True)
-    points = {one: core.state.points[one] for one in order if one in core.state.points}
-    read = refsets_of
-    found = undisturbed(core, lambda: dict(zip(points, read(core, points.values()), strict=True)))
+    points = {one: core.state.points[one] for one in wanted if one in core.state.points}
+    found = _needed(core, points.values())
+    order = sorted(found, key=wanted.__getitem__, reverse=True)
 
     def locking_them(state: LogState) -> Sequence[log.Operation]:
         nonlocal count
@@ -106,7 +122,7 @@ def _lock_some(core: VaultCore, wanted: Mapping[str, int]) -> int:
             now = state.points.get(rp_id)
             if now is None or not _is_later(state, rp_id, wanted[rp_id]):
                 continue
-            needed = found[rp_id] if now is points.get(rp_id) else core.refset_of(now)
+            needed = found[rp_id] if now is points[rp_id] else core.refset_of(now)
             locks.append(log.PointLock(rp_id=rp_id, until_ns=wanted[rp_id]))
             own = packs_holding(core, state, [needed]) - held
             packs += locking_these(state, own, wanted[rp_id])

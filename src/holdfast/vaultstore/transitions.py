@@ -251,11 +251,13 @@ def _packs_rewritten(op: log.PacksRewritten, state: LogState) -> None:
     if session is None or session.opened.kind != "rewrite":
         raise InvalidRecordError(f"session {op.session_id.hex()} rewrites no packs, or has ended")
     _require(bool(op.packs and op.sources and op.tables), "nothing is rewritten")
+    horizon_ns = 0
     for pack_id in op.sources:
         entry = state.packs.get(pack_id)
         if entry is None or entry.condemned_at is not None:
             raise InvalidRecordError(f"pack {pack_id.hex()} is not there to be rewritten")
-    numbers = {made.pack.pack_id: _rewritten(op, made, state) for made in op.packs}
+        horizon_ns = max(horizon_ns, entry.lock_until_ns)
+    numbers = {made.pack.pack_id: _rewritten(op, made, state, horizon_ns) for made in op.packs}
     container = state.containers.get(session.opened.container)
     for replaced in op.tables:
         _require(set(replaced.packs) <= numbers.keys(), "a table names a foreign pack")
@@ -263,12 +265,21 @@ def _packs_rewritten(op: log.PacksRewritten, state: LogState) -> None:
         _replace_table(state, replaced, moved, container)
 
 
-def _rewritten(op: log.PacksRewritten, made: log.PackRewritten, state: LogState) -> int:
-    """Add a pack of moved frames; its number."""
+def _rewritten(
+    op: log.PacksRewritten, made: log.PackRewritten, state: LogState, horizon_ns: int
+) -> int:
+    """Add a pack of moved frames, locked as long as where they came from; its number."""
     name = made.pack.pack_id.hex()
     _require(made.pack.session_id == op.session_id, f"pack {name} is of another session")
     _require(made.pack.pack_id not in state.packs, f"pack {name} is already added")
-    entry = PackEntry(state.next_pack, made.pack, op.session_id, state.sequence, births=made.births)
+    entry = PackEntry(
+        state.next_pack,
+        made.pack,
+        op.session_id,
+        state.sequence,
+        births=made.births,
+        lock_until_ns=horizon_ns,
+    )
     for session_id in entry.sealers:
         _require(session_id in state.sealing_keys, f"nobody has the key of frames in pack {name}")
         _count_pack_of(state, session_id)

@@ -516,8 +516,8 @@ class Vault:
 
     def lock_points(self, wanted: Mapping[str, datetime], progress: Progress | None = None) -> int:
         """In an immutable vault, let live points and what they need stay until these times at
-        least; how many have a later horizon now. Horizons only grow. IntegrityError
-        (RefsetDamaged)."""
+        least; how many have a later horizon now. Horizons only grow. Damaged points are left
+        out."""
         in_ns = {rp_id: to_ns(until) for rp_id, until in wanted.items()}
         return lock_points(self._core, in_ns, progress or _no_progress)
 
