@@ -15,6 +15,7 @@ from holdfast.testing.little_agent import A_DAY, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
 from holdfast.vaultstore import checkpoint, layout, locking, log
 from holdfast.vaultstore.format import KNOWN_FEATURES, ObjectKind, decode_header
+from holdfast.vaultstore.head import Head
 from holdfast.vaultstore.liveness import liveness_of
 from holdfast.vaultstore.rewriter import Limits
 from holdfast.vaultstore.values import (
@@ -182,6 +183,20 @@ def test_the_next_backup_locks_a_shared_pack_once_a_generation() -> None:
     yard.pass_time(2 * DAYS)
     assert yard.vault.collect().complete
     assert yard.agent.restore(third.rp_id) == FILES
+
+
+def test_an_audit_tells_what_was_locked_and_when_immutability_was_set() -> None:
+    yard = Yard("Unlocked")
+    point = yard.back_up()
+    yard.vault.set_immutability("Locked")
+    changes = yard.vault.audit(Head(sequence=0, term=1, hash=b"")).changes
+    told = {(one.what, one.reason) for one in changes if "lock" in one.what or "immut" in one.what}
+    assert ("immutability set", "Unlocked") in told
+    assert ("immutability set", "Locked") in told
+    assert ("recovery point locked", "until 2026-03-04T12:00:00+00:00") in told
+    (names,) = (one.names for one in changes if one.what == "packs locked")
+    assert len(names) == len(yard.keys("packs/"))
+    assert point.rp_id in {name for one in changes for name in one.names}
 
 
 def test_points_that_were_there_are_locked_when_the_vault_is_made_immutable() -> None:

@@ -30,8 +30,9 @@ HINT = "put the object back from a copy of the store; see the vault: holdfast va
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One thing that came or went. ``what``: recovery point added | expired, packs added |
-    condemned | swept, head accepted, key exported, clock confirmed. ``time``: ISO, of the record.
+    """One thing that came or went. ``what``: recovery point added | expired | locked, packs added |
+    rewritten | condemned | swept | locked, immutability set, head accepted, key exported, clock
+    confirmed. ``time``: ISO, of the record.
     ``names``: ids of the points or packs; ``size`` [bytes] of packs, None when the log since the
     head does not tell it: packs that were added before and are gone."""
 
@@ -167,7 +168,27 @@ def _of(op: log.Operation, sizes: dict[bytes, int]) -> Iterator[Change]:
         case log.ClockConfirmed():
             yield _change("clock confirmed", ())
         case _:
+            yield from _locks(op, sizes)
+
+
+def _locks(op: log.Operation, sizes: dict[bytes, int]) -> Iterator[Change]:
+    """What operations say of immutability."""
+    match op:
+        case log.ImmutabilitySet():
+            yield _change("immutability set", (), reason=op.state)
+        case log.PointsLocked():
+            for lock in op.points:
+                until = _until(lock.until_ns)
+                yield _change("recovery point locked", (lock.rp_id,), reason=until)
+        case log.PacksLocked():
+            found = _packs("packs locked", op.packs, sizes)
+            yield msgspec.structs.replace(found, reason=_until(op.until_ns))
+        case _:
             return
+
+
+def _until(until_ns: int) -> str:
+    return f"until {from_ns(until_ns).isoformat()}"
 
 
 def _packs(what: str, packs: tuple[bytes, ...], sizes: dict[bytes, int]) -> Change:
