@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from holdfast.adapters.object_store import open_store
+from holdfast.adapters.object_store import make_store, open_store
+from holdfast.adapters.object_store.copies.store import CopiesStore
 from holdfast.adapters.object_store.layers.base import StoreLayer
 from holdfast.adapters.object_store.layers.fault import (
     Fault,
@@ -31,6 +33,8 @@ from holdfast.errors import (
 )
 from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.object_store_suite import ObjectStoreSuite, Stand, check_names, send
+
+T = TypeVar("T")
 
 
 class MemoryBypass:
@@ -118,6 +122,50 @@ def test_local(stack: str, name: str, tmp_path: Path) -> None:
         wrap = STACKS[stack]
         stores = wrap(LocalStore(tmp_path)), wrap(LocalStore(tmp_path))
         return Stand(*stores, FolderBypass(tmp_path))
+
+    ObjectStoreSuite(stand).run(name)
+
+
+class CopiesBypass:
+    """Around a set of copies of which all third copies are written: all members must agree."""
+
+    def __init__(self, sets: Sequence[CopiesStore], members: Sequence[FolderBypass]) -> None:
+        self.sets = sets
+        self.members = members
+
+    def _same(self, ask: Callable[[FolderBypass], T]) -> T:
+        for one in self.sets:
+            one.settle()
+        found = [ask(member) for member in self.members]
+        assert found.count(found[0]) == len(found), found
+        return found[0]
+
+    def keys(self) -> list[str]:
+        listed = self._same(lambda member: member.keys()[:])
+        return [key for key in listed if not key.startswith(".copies/")]
+
+    def get(self, key: str) -> bytes | None:
+        return self._same(lambda member: member.get(key))
+
+    def put(self, key: str, data: bytes) -> None:
+        for member in self.members:
+            member.put(key, data)
+
+    def leftovers(self) -> list[str]:
+        return self._same(lambda member: member.leftovers())
+
+
+@pytest.mark.parametrize("name", check_names())
+@pytest.mark.parametrize("stack", ["bare", "all"])
+def test_copies(stack: str, name: str, tmp_path: Path) -> None:
+    def stand() -> Stand:
+        roots = [tmp_path / f"disk{number}" for number in (1, 2, 3)]
+        url = " ".join(root.as_uri() for root in roots)
+        make_store(url)
+        sets = [open_store(url), open_store(url)]
+        assert all(isinstance(one, CopiesStore) for one in sets)
+        bypass = CopiesBypass(sets, [FolderBypass(root) for root in roots])  # type: ignore[arg-type]
+        return Stand(STACKS[stack](sets[0]), STACKS[stack](sets[1]), bypass)
 
     ObjectStoreSuite(stand).run(name)
 

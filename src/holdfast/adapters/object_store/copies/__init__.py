@@ -1,0 +1,1 @@
+"""Copies of every object on several stores: one decides, two acknowledge, all hold."""

@@ -1,0 +1,325 @@
+"""An object store over several members, each of which holds every object.
+
+    operation  the home          another member           acknowledged, or told
+    ---------  ----------------  -----------------------  --------------------------------------
+    create     first: decides    after it, side by side   when the home and one other hold it
+    read       asked with one other; a third decides      what two hold; one copy is doubled first
+    delete     last              before it, and looked    when no member that is there holds it, and
+                                 at again after it        two note what a missing one still holds
+
+So what anybody was told of is on two disks. docs/design/copies.md has the argument.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
+from typing import TypeVar
+
+from holdfast.adapters.object_store.copies import changing, copying, marks, voting
+from holdfast.adapters.object_store.copies.followers import Followers
+from holdfast.adapters.object_store.copies.group import Group, Present
+from holdfast.adapters.object_store.copies.member import Member
+from holdfast.adapters.object_store.copies.replication import Replication
+from holdfast.adapters.object_store.copies.upload import CopiesUpload
+from holdfast.adapters.object_store.rules import check_content, check_key, check_prefix, check_span
+from holdfast.crashpoint import reach
+from holdfast.errors import (
+    HoldfastError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+)
+from holdfast.ports.copied_store import CaughtUp, CopyMember, Shortage
+from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, StoreTraits
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Writes = Sequence[tuple[Present, Callable[[], None]]]
+
+
+class CopiesStore:
+    """``members`` in the order of their numbers, from 1."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._followers = Followers()
+        self.group = Group(members)
+        self._replication = Replication(self.group)
+        self._turn = 0
+        self._lone: set[str] = set()  # told of while only one member could be asked
+        self._lock = threading.Lock()
+
+    @property
+    def traits(self) -> StoreTraits:
+        return StoreTraits("copies", atomic_create=True, durable=True)
+
+    # writing
+
+    def create(self, key: str, data: Buffer) -> None:
+        check_content(_checked(key), memoryview(data).nbytes)
+        body = bytes(data)
+        home, others = self.writable(key)
+        self.decide(home, partial(home[1].create, key, body))
+        self.follow(key, home, [(one, partial(one[1].create, key, body)) for one in others])
+
+    def upload(self, key: str) -> CopiesUpload:
+        home, others = self.writable(_checked(key))
+        return CopiesUpload(self, key, home, others)
+
+    def writable(self, key: str) -> tuple[Present, list[Present]]:
+        """(home, others) for a create of ``key``. An object that the home has lost is an object: it
+        is put back there. StoreUnavailableError, ObjectExistsError."""
+        home, others = self.group.writing()
+        self._double_lone()
+        for member, store in others:
+            try:
+                held = store.size(key) is not None
+            except StoreUnavailableError as error:
+                member.fail(error)
+                continue
+            if held:
+                self.size(key)
+                raise ObjectExistsError(f"object {key} exists")
+        return home, others
+
+    def decide(self, home: Present, write: Callable[[], None]) -> None:
+        """What counts: a create first of all, a delete last of all."""
+        try:
+            write()
+        except StoreUnavailableError as error:
+            home[0].fail(error)
+            raise
+        reach("copies.home.after")
+
+    def follow(self, key: str, home: Present, writes: Writes) -> None:
+        """Write what the home has taken to the others; returns when one of them holds it too.
+        StoreUnavailableError when none does: it may be there later."""
+        todo: set[Future[bool]] = set()
+        for to, write in writes:
+            work = _Copying(
+                key, home[1], to, write, group=self.group, replication=self._replication
+            )
+            started = self._followers.start(to[0].number, key, work)
+            if started is not None:
+                todo.add(started)
+            else:
+                work.give_up()
+        while todo:
+            done, todo = wait(todo, return_when=FIRST_COMPLETED)
+            if any(future.result() for future in done):
+                reach("copies.acknowledged")
+                return
+        raise StoreUnavailableError(
+            f"{key} reached only {home[0].address}: {self.group.why()}",
+            hint="nothing that was committed is affected; look at the other disks",
+        )
+
+    def double(self, key: str) -> None:
+        """Have what the home holds on one more member. StoreUnavailableError."""
+        with self._lock:
+            self._lone.add(key)
+        self._double_lone()
+
+    def beside(self, member: Member, key: str, work: Callable[[], bool]) -> Future[bool] | None:
+        """Do a piece of work for a member that follows, of which the caller waits for the end."""
+        return self._followers.start(member.number, key, work, must=True)
+
+    def settle(self) -> None:
+        """Wait until third copies that are under way are written."""
+        self._followers.settle()
+
+    # reading
+
+    def read(self, key: str) -> bytes:
+        return self._told(_checked(key), lambda store: store.read(key))
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        check_span(_checked(key), offset, length)
+        return self._told(key, lambda store: store.read_range(key, offset, length))
+
+    def size(self, key: str) -> int | None:
+        vote = self._vote(_checked(key), lambda store: store.size(key))
+        return vote.value
+
+    def _told(self, key: str, ask: Callable[[ObjectStore], T]) -> T:
+        vote = self._vote(key, ask)
+        if vote.value is None:
+            raise vote.error or ObjectMissingError(f"no object {key}")
+        return vote.value
+
+    def _vote(self, key: str, ask: voting.Ask[T]) -> voting.Vote[T]:
+        self._turn += 1
+        there = self.group.present()
+        if not there:
+            raise StoreUnavailableError(
+                f"none of the disks can be used: {self.group.why()}", hint="bring a disk back"
+            )
+        vote = voting.take(there, ask, self._turn)
+        for member in vote.wrong:
+            member.wrong += 1
+            log.warning("%s gives other bytes of %s than other disks", member.address, key)
+            self._replication.doubt(member, key)
+        if vote.value is not None and vote.held == 1:
+            self._double(key, vote.lacking)
+        elif vote.value is not None:
+            for member in vote.lacking:
+                self._replication.want(member, key)
+        return vote
+
+    def _double(self, key: str, lacking: Sequence[Member]) -> None:
+        """What only one member has is written to another before anybody is told of it."""
+        for member in lacking:
+            try:
+                if self._replication.copy(key, member):
+                    return
+            except StoreError as error:
+                log.warning("%s cannot be copied to %s: %s", key, member.address, error.message)
+        with self._lock:
+            self._lone.add(key)
+
+    def _double_lone(self) -> None:
+        """Before anything is written: what was told of while only one member could be asked may be
+        what the write rests on."""
+        while True:
+            with self._lock:
+                key = next(iter(self._lone), None)
+            if key is None:
+                return
+            lacking = self._lacking(key)
+            if lacking and not any(self._replication.copy(key, member) for member in lacking):
+                raise StoreUnavailableError(f"{key} is on one disk only and cannot be copied")
+            with self._lock:
+                self._lone.discard(key)
+
+    def _lacking(self, key: str) -> list[Member]:
+        """Members to copy to; none when two hold it, or nobody."""
+        there = self.group.present()
+        lacking = [member for member, store in there if store.size(key) is None]
+        return lacking if len(there) - len(lacking) == 1 else []
+
+    def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
+        there, lists = self.group.lists(prefix, after)
+        for key, sizes in copying.listed(lists):
+            yield ObjectInfo(key, max(sizes.values()))
+        if all(member.store is None for member in there):
+            raise StoreUnavailableError(f"none of the disks can be listed: {self.group.why()}")
+
+    # deleting
+
+    def delete(self, key: str) -> None:
+        _checked(key)
+        home, others = self.group.writing()
+        for member in self.group.missing():
+            self._note_debt(member, key)
+        self._followers.wait_for(key)
+        for one in others:
+            self._delete_from(one, key)
+        reach("copies.delete.others")
+        self.decide(home, partial(home[1].delete, key))
+        for one in others:  # a copy under way in another process
+            self._delete_from(one, key)
+        with self._lock:
+            self._lone.discard(key)
+
+    def _delete_from(self, one: Present, key: str) -> None:
+        member, store = one
+        if member.store is None:
+            return
+        try:
+            store.delete(key)
+        except StoreUnavailableError as error:
+            member.fail(error)
+            self._note_debt(member, key)
+
+    def _note_debt(self, owing: Member, key: str) -> None:
+        """Two members note what one that is missing must delete when it comes back."""
+        noted = 0
+        for member, store in self.group.present():
+            try:
+                marks.put(store, marks.gone_key(owing.number, key), key.encode())
+                noted += 1
+            except StoreUnavailableError as error:
+                member.fail(error)
+        if noted < min(2, len(self.group.members) - 1):
+            raise StoreUnavailableError(f"{key} was not deleted: {self.group.why()}")
+
+    def free_bytes(self) -> int | None:
+        found = [store.free_bytes() for _, store in self.group.present()]
+        known = [free for free in found if free is not None]
+        return min(known) if known else None
+
+    # what the port of copies adds
+
+    def members(self) -> Sequence[CopyMember]:
+        self.group.present()
+        home = self.group.term.home
+        return [member.told(home) for member in self.group.members]
+
+    def shortage(self, prefix: str = "") -> Shortage:
+        return self._replication.shortage(check_prefix(prefix))
+
+    def catch_up(self, bytes_per_second: float, is_over: Callable[[], bool]) -> CaughtUp:
+        return self._replication.run(bytes_per_second, is_over)
+
+    def adopt(self, number: int) -> None:
+        changing.adopt(self.group, number)
+        self._replication.scan_again()
+
+    def fail_over(self, number: int, accept_loss: bool = False) -> None:
+        changing.fail_over(self.group, number, accept_loss, self._replication.fill)
+        self._replication.scan_again()
+
+
+class _Copying:
+    """One object on its way to a member that follows."""
+
+    def __init__(
+        self,
+        key: str,
+        home: ObjectStore,
+        to: Present,
+        write: Callable[[], None],
+        *,
+        group: Group,
+        replication: Replication,
+    ) -> None:
+        self._key, self._home, self._write = key, home, write
+        self._member, self._target = to
+        self._group, self._replication = group, replication
+
+    def __call__(self) -> bool:
+        """Whether the member holds the object now, durably and in this term."""
+        try:
+            self._write()
+        except ObjectExistsError:
+            if not copying.is_same(self._key, self._home, self._target):
+                self._replication.doubt(self._member, self._key)
+                return False
+        except StoreUnavailableError as error:
+            self._member.fail(error)
+            return self.give_up()
+        except HoldfastError as error:
+            log.warning("%s did not take %s: %s", self._member.address, self._key, error.message)
+            return self.give_up()
+        try:
+            self._group.check_term(self._target)
+        except HoldfastError:
+            return False
+        return True
+
+    def give_up(self) -> bool:
+        """Leave it to replication."""
+        self._replication.want(self._member, self._key)
+        return False
+
+
+def _checked(key: str) -> str:
+    if marks.is_ours(check_key(key)):
+        raise UsageError(f"{key} is kept for the set of copies", code="InvalidObjectKey")
+    return key
