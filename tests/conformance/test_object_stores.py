@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from holdfast.adapters.object_store import make_store, open_store
+from holdfast.adapters.object_store import open_store
+from holdfast.adapters.object_store.copies.changing import make_set
+from holdfast.adapters.object_store.copies.member import Member
 from holdfast.adapters.object_store.copies.store import CopiesStore
 from holdfast.adapters.object_store.layers.base import StoreLayer
 from holdfast.adapters.object_store.layers.fault import (
@@ -32,7 +34,7 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.ports.object_store import ObjectStore
-from holdfast.testing.object_store_suite import ObjectStoreSuite, Stand, check_names, send
+from holdfast.testing.object_store_suite import Bypass, ObjectStoreSuite, Stand, check_names, send
 
 T = TypeVar("T")
 
@@ -129,11 +131,11 @@ def test_local(stack: str, name: str, tmp_path: Path) -> None:
 class CopiesBypass:
     """Around a set of copies of which all third copies are written: all members must agree."""
 
-    def __init__(self, sets: Sequence[CopiesStore], members: Sequence[FolderBypass]) -> None:
+    def __init__(self, sets: Sequence[CopiesStore], members: Sequence[Bypass]) -> None:
         self.sets = sets
         self.members = members
 
-    def _same(self, ask: Callable[[FolderBypass], T]) -> T:
+    def _same(self, ask: Callable[[Bypass], T]) -> T:
         for one in self.sets:
             one.settle()
         found = [ask(member) for member in self.members]
@@ -141,31 +143,49 @@ class CopiesBypass:
         return found[0]
 
     def keys(self) -> list[str]:
-        listed = self._same(lambda member: member.keys()[:])
-        return [key for key in listed if not key.startswith(".copies/")]
+        return self._same(lambda one: [key for key in one.keys() if key[:8] != ".copies/"])
 
     def get(self, key: str) -> bytes | None:
-        return self._same(lambda member: member.get(key))
+        return self._same(lambda one: one.get(key))
 
     def put(self, key: str, data: bytes) -> None:
         for member in self.members:
             member.put(key, data)
 
     def leftovers(self) -> list[str]:
-        return self._same(lambda member: member.leftovers())
+        return self._same(lambda one: one.leftovers())
+
+
+def copies_stand(members: Sequence[tuple[ObjectStore, Bypass]]) -> Stand:
+    make_set([(f"member{number}", store) for number, (store, _) in enumerate(members)])
+    sets = [
+        CopiesStore(
+            [
+                Member(number, f"member{number}", lambda one=store: one, lambda one=store: one)  # type: ignore[misc]
+                for number, (store, _) in enumerate(members, 1)
+            ]
+        )
+        for _ in range(2)
+    ]
+    return Stand(sets[0], sets[1], CopiesBypass(sets, [bypass for _, bypass in members]))
 
 
 @pytest.mark.parametrize("name", check_names())
-@pytest.mark.parametrize("stack", ["bare", "all"])
-def test_copies(stack: str, name: str, tmp_path: Path) -> None:
+def test_copies(name: str) -> None:
     def stand() -> Stand:
-        roots = [tmp_path / f"disk{number}" for number in (1, 2, 3)]
-        url = " ".join(root.as_uri() for root in roots)
-        make_store(url)
-        sets = [open_store(url), open_store(url)]
-        assert all(isinstance(one, CopiesStore) for one in sets)
-        bypass = CopiesBypass(sets, [FolderBypass(root) for root in roots])  # type: ignore[arg-type]
-        return Stand(STACKS[stack](sets[0]), STACKS[stack](sets[1]), bypass)
+        stores = [MemoryStore() for _ in range(3)]
+        return copies_stand([(store, MemoryBypass(store)) for store in stores])
+
+    ObjectStoreSuite(stand).run(name)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in check_names() if "racing" in name or "publish" in name]
+)
+def test_copies_on_folders(name: str, tmp_path: Path) -> None:
+    def stand() -> Stand:
+        roots = [tmp_path / f"disk{number}" for number in range(3)]
+        return copies_stand([(LocalStore(root), FolderBypass(root)) for root in roots])
 
     ObjectStoreSuite(stand).run(name)
 

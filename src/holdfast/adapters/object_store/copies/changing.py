@@ -31,10 +31,10 @@ def make_set(stores: Sequence[tuple[str, ObjectStore]]) -> None:
     known = next((mark for mark in found if mark is not None), None)
     set_id = known.set_id if known is not None else secrets.token_hex(16)
     for number, ((address, store), mark) in enumerate(zip(stores, found, strict=True), 1):
-        own = Mark(set_id, number, len(stores))
+        own = (set_id, number, len(stores))
         if mark is None and number > 1:
             _require_empty(address, store)
-        elif mark not in (None, own):
+        elif mark is not None and (mark.set_id, mark.number, mark.of) != own:
             raise ConflictError(
                 f"{address} is a member of another set of copies, or another member of this one",
                 code="CopyOfAnotherSet",
@@ -43,7 +43,7 @@ def make_set(stores: Sequence[tuple[str, ObjectStore]]) -> None:
     terms = [marks.read_term(store) for _, store in stores]
     term = max(terms, key=lambda term: (term.number, term.filled))
     for number, (_, store) in enumerate(stores, 1):
-        marks.write_mark(store, Mark(set_id, number, len(stores)))
+        marks.write_mark(store, Mark(set_id, number, len(stores), 0))
         marks.write_term(store, term if term.number else Term(1, 1, filled=True))
 
 
@@ -59,7 +59,7 @@ def _require_empty(address: str, store: ObjectStore) -> None:
 
 def adopt(group: Group, number: int) -> None:
     """See ``CopiedStore.adopt``."""
-    group.present()
+    group.probe()
     member = _member(group, number)
     if member.store is not None:
         raise ConflictError(
@@ -71,16 +71,13 @@ def adopt(group: Group, number: int) -> None:
             code="CopyIsHome",
             hint="let another disk decide first: holdfast region fail-over",
         )
-    home, others = group.place()
+    group.place()
     store = member.open_new()
-    mark = marks.read_mark(store)
-    own = Mark(group.set_id, number, len(group.members))
-    if mark is None:
+    if marks.read_mark(store) is None:
         _require_empty(member.address, store)
-        for _, other in (home, *others):  # what the lost disk owed is gone with it
-            for note, _key in marks.debts(other, number):
-                other.delete(note)
-        marks.write_mark(store, own)
+        term = Term(group.term.number + 1, group.term.home, filled=True)
+        group.begin_term(term)  # what the lost disk owed is gone with it
+        marks.write_mark(store, Mark(group.set_id, number, len(group.members), term.number))
     member.look_anew()
     group.refresh()
     if member.store is None:
@@ -91,7 +88,7 @@ def fail_over(group: Group, number: int, accept_loss: bool, fill: Callable[[Memb
     """See ``CopiedStore.fail_over``. First every member learns of the new term, so that nothing
     more is acknowledged in the old one; then the new home gets all that was acknowledged; then it
     decides."""
-    there = {member.number for member, _ in group.present()}
+    there = {member.number for member, _ in group.probe()}
     member, old = _member(group, number), group.term
     if number == old.home and old.filled:
         raise ConflictError(

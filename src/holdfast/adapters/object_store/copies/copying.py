@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from holdfast.adapters.object_store.copies import marks
+from holdfast.adapters.object_store.copies.marks import Mark
 from holdfast.errors import (
     IntegrityError,
     ObjectExistsError,
@@ -79,26 +80,27 @@ def _tagged(number: int, infos: Iterator[ObjectInfo]) -> Iterator[tuple[str, int
         yield info.key, number, info.size
 
 
-def pay_debts(store: ObjectStore, others: Sequence[ObjectStore], number: int) -> None:
+def pay_debts(store: ObjectStore, mark: Mark, others: Sequence[ObjectStore]) -> None:
     """Delete from a member that comes back what was deleted while it was missing. What was made
-    again under the name meanwhile is another object: it stays when it is that one."""
-    notes = [(other, *found) for other in others for found in marks.debts(other, number)]
-    for key in {key for _, _, key in notes}:
-        if not any(is_same(key, store, other) for other in others):
-            store.delete(key)
-    for other, note, _ in notes:
-        other.delete(note)
+    again under the name meanwhile is another object: it stays when it is that one.
+
+    A note may lie on a member that is missing now: that it was paid is kept until all are there."""
+    found = {note: key for other in others for note, key in marks.notes(other, mark)}
+    for note, key in found.items():
+        if store.size(marks.paid_key(note)) is None:
+            if not any(is_same(key, store, other) for other in others):
+                store.delete(key)
+            marks.put(store, marks.paid_key(note), b"paid")
+    for other in others:
+        marks.drop_notes(other, mark.number)
+    if len(others) == mark.of - 1:
+        marks.drop_paid(store)
 
 
-def put_strays_aside(store: ObjectStore, others: Sequence[ObjectStore]) -> None:
-    """Put aside what only this member holds, or holds with other bytes than the others."""
-    lists = [one.list() for one in (store, *others)]
-    for key, sizes in listed(lists):
-        if 0 not in sizes:
-            continue
-        holders = [others[number - 1] for number in sizes if number]
-        small = sizes[0] <= COMPARED_BYTES
-        known = [sizes[number] == sizes[0] for number in sizes if number]
-        agrees = any(known) and (not small or any(is_same(key, store, one) for one in holders))
-        if not agrees:
-            put_aside(key, store)
+def put_strays_aside(store: ObjectStore, home: ObjectStore) -> None:
+    """Put aside what the home does not hold, or holds with other bytes."""
+    for key, sizes in listed([store.list(), home.list()]):
+        if 0 in sizes:
+            small = sizes[0] <= COMPARED_BYTES
+            if sizes.get(1) != sizes[0] or (small and not is_same(key, store, home)):
+                put_aside(key, store)

@@ -9,7 +9,9 @@ there.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from holdfast.adapters.object_store.copies import copying, marks
 from holdfast.adapters.object_store.copies.marks import Mark, Term
@@ -20,6 +22,16 @@ from holdfast.ports.object_store import ObjectInfo, ObjectStore
 Present = tuple[Member, ObjectStore]
 Infos = Iterator[ObjectInfo]
 ENOUGH = 2  # members that hold a write before it is acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A member that was opened and is of this set, before it takes part."""
+
+    member: Member
+    store: ObjectStore
+    mark: Mark
+    term: Term
 
 
 class Group:
@@ -48,6 +60,12 @@ class Group:
         turn = self._turn % max(len(there), 1)
         there = there[turn:] + there[:turn]
         return sorted(there, key=lambda one: one[0].number != self.term.home)
+
+    def probe(self) -> list[Present]:
+        """As ``present``, after each was asked whether it is there still."""
+        for one in self.present():
+            _is_there(one)
+        return self.present()
 
     def missing(self) -> list[Member]:
         return [member for member in self.members if member.store is None]
@@ -111,6 +129,21 @@ class Group:
                     self.members[number - 1].look_anew()
             self.refresh()
 
+    def collect_debts(self) -> bool:
+        """Whether a member was missing for another process meanwhile, which deleted something: it
+        is brought in line now. Asked when members differ in what they hold."""
+        with self._lock:
+            there = self.present()
+            owing = [
+                member
+                for member, _ in there
+                if any(marks.has_notes(store, member.number) for one, store in there)
+            ]
+            for member in owing:
+                member.look_anew()
+            self.refresh()
+        return bool(owing)
+
     def begin_term(self, term: Term) -> None:
         """Write a term to every member that is there. ConflictError (CopiesMissing) when another
         process was quicker, StoreUnavailableError."""
@@ -124,6 +157,8 @@ class Group:
                         hint="look at the region, then ask again",
                     )
             self.term = term
+            for member, _ in self.present():
+                member.behind = False
 
     def lists(self, prefix: str = "", after: str = "") -> tuple[list[Member], list[Infos]]:
         """Members that are there and their lists; one that fails meanwhile ends its list and is
@@ -136,54 +171,99 @@ class Group:
         """Look for members that are missing, and bring those in line that came."""
         with self._lock:
             due = [member for member in self.members if member.is_due()]
-            found = [one for one in map(self._opened, due) if one is not None]
-            terms = [self.term, *(term for _, _, term in found)]
-            self.term = _highest(terms)
-            came = [(member, store) for member, store, _ in found]
+            opened = [one for one in map(self._opened, due) if one is not None]
+            self._agree_on_set([mark for _, _, mark in opened])
+            found = [one for one in (self._checked(*each) for each in opened) if one is not None]
+            self.term = _highest([self.term, *(one.term for one in found)])
+            came = [(one.member, one.store) for one in found]
             there = [(one, one.store) for one in self.members if one.store is not None]
-            for member, store, term in found:
-                others = [other for one, other in [*there, *came] if one is not member]
-                self._take_in(member, store, term, others)
+            for one in found:
+                others = [other for other in [*there, *came] if other[0] is not one.member]
+                self._take_in(one, others)
+            self._bring_in_line()
 
-    def _opened(self, member: Member) -> tuple[Member, ObjectStore, Term] | None:
+    def _opened(self, member: Member) -> tuple[Member, ObjectStore, Mark] | None:
         try:
             store = member.open_store()
-            mark = marks.read_mark(store)
-            self._check_mark(member, mark)
-            return member, store, marks.read_term(store)
+            return member, store, require_mark(store)
         except HoldfastError as error:
             member.fail(error)
             return None
 
-    def _check_mark(self, member: Member, mark: Mark | None) -> None:
-        if mark is None:
-            raise StoreUnavailableError(
-                "it is no member of a set of copies: its disk is not mounted, or is new",
-                code="CopyUnmarked",
-            )
-        own = Mark(self.set_id or mark.set_id, member.number, len(self.members))
-        if mark != own:
+    def _agree_on_set(self, marks_found: Sequence[Mark]) -> None:
+        """The set that most members are of, until one was taken in."""
+        if not self.set_id and marks_found:
+            counted = Counter(mark.set_id for mark in marks_found)
+            self.set_id = counted.most_common(1)[0][0]
+
+    def _checked(self, member: Member, store: ObjectStore, mark: Mark) -> Arrival | None:
+        number, of = member.number, len(self.members)
+        try:
+            if (mark.set_id, mark.number, mark.of) == (self.set_id, number, of):
+                return Arrival(member, store, mark, marks.read_term(store))
             raise StoreUnavailableError(
                 f"it is number {mark.number} of the {mark.of} disks of set {mark.set_id[:8]}, and "
-                f"should be number {own.number} of the {own.of} of set {own.set_id[:8]}",
+                f"should be number {number} of the {of} of set {self.set_id[:8]}",
                 code="CopyOfAnotherSet",
             )
-        self.set_id = mark.set_id
-
-    def _take_in(
-        self, member: Member, store: ObjectStore, term: Term, others: Sequence[ObjectStore]
-    ) -> None:
-        try:
-            copying.pay_debts(store, others, member.number)
-            if term.number < self.term.number:
-                copying.put_strays_aside(store, others)
-            marks.write_term(store, self.term)
         except HoldfastError as error:
             member.fail(error)
-            return
-        member.store = store
-        member.missing = ""
+            return None
+
+    def _take_in(self, one: Arrival, others: Sequence[Present]) -> None:
+        """Bring a member in line with those of the others that are there."""
+        while True:
+            try:
+                return self._bring_to_terms(one, others)
+            except HoldfastError as error:
+                there = [other for other in others if _is_there(other)]
+                if len(there) == len(others):
+                    return one.member.fail(error)
+                others = there
+
+    def _bring_to_terms(self, one: Arrival, others: Sequence[Present]) -> None:
+        """One that does not know the term yet is held against the home. Without a home that has
+        everything it is there to be read from, and is looked at anew when there is one."""
+        member, store = one.member, one.store
+        home = next((store for other, store in others if other.number == self.term.home), None)
+        behind = one.term.number < self.term.number and member.number != self.term.home
+        copying.pay_debts(store, one.mark, [store for _, store in others])
+        if behind and home is not None and self.term.filled:
+            copying.put_strays_aside(store, home)
+            behind = False
+        if not behind:
+            marks.write_term(store, self.term)
+        member.store, member.missing, member.behind = store, "", behind
         self.arrivals += 1
+
+    def _bring_in_line(self) -> None:
+        """Those that came before the home did."""
+        home = self.home
+        late = [one for one in self.members if one.behind and one.store is not None]
+        if late and home is not None and home.store is not None and self.term.filled:
+            for member in late:
+                member.look_anew()
+            self.refresh()
+
+
+def require_mark(store: ObjectStore) -> Mark:
+    """StoreUnavailableError (CopyUnmarked) when a store is no member of a set."""
+    mark = marks.read_mark(store)
+    if mark is None:
+        raise StoreUnavailableError(
+            "it is no member of a set of copies: its disk is not mounted, or is new",
+            code="CopyUnmarked",
+        )
+    return mark
+
+
+def _is_there(one: Present) -> bool:
+    try:
+        require_mark(one[1])
+    except HoldfastError as error:
+        one[0].fail(error)
+        return False
+    return True
 
 
 def _highest(terms: Sequence[Term]) -> Term:

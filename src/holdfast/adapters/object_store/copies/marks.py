@@ -3,7 +3,8 @@
     .copies/member          which set this is a member of, and which one
     .copies/home-<term>     which member decides creates in that term
     .copies/filled-<term>   the home of that term holds everything that was acknowledged before
-    .copies/gone/<n>/<hash> an object that was deleted while member n was missing
+    .copies/gone/<n>/<id>   an object that was deleted while member n was missing
+    .copies/paid/<id>       this member has deleted it; the note may be found again elsewhere
     .copies/aside/<key>     bytes of this member that were not those of the others
 
 All are immutable. The highest term on any member counts.
@@ -23,17 +24,19 @@ from holdfast.ports.object_store import ObjectStore
 
 ROOM = ".copies/"
 MEMBER = ROOM + "member"
-_HOME, _FILLED = ROOM + "home-", ROOM + "filled-"
+_HOME, _FILLED, _PAID = ROOM + "home-", ROOM + "filled-", ROOM + "paid/"
 _NO_MARK = "it carries no readable mark of a set of copies: is its disk mounted?"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """``of``: how many members the set has."""
+    """``of``: how many members the set has. ``since``: the term in which the member was taken in
+    empty; what was noted before is not about it."""
 
     set_id: str
     number: int
     of: int
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ def gone_prefix(number: int) -> str:
     return f"{ROOM}gone/{number}/"
 
 
-def gone_key(number: int, key: str) -> str:
-    return gone_prefix(number) + blake3(key.encode()).hexdigest(32)
+def paid_key(note: str) -> str:
+    return _PAID + note
 
 
 def aside_key(key: str, data: bytes) -> str:
@@ -79,7 +82,8 @@ def read_mark(store: ObjectStore) -> Mark | None:
     """Whose member a store is; None when it is none. ConflictError (CopyMarkDamaged)."""
     try:
         found = json.loads(store.read(MEMBER))
-        return Mark(str(found["set"]), int(found["number"]), int(found["of"]))
+        figures = (int(found[name]) for name in ("number", "of", "since"))
+        return Mark(str(found["set"]), *figures)
     except ObjectMissingError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -87,7 +91,7 @@ def read_mark(store: ObjectStore) -> Mark | None:
 
 
 def write_mark(store: ObjectStore, mark: Mark) -> None:
-    body = {"set": mark.set_id, "number": mark.number, "of": mark.of}
+    body = {"set": mark.set_id, "number": mark.number, "of": mark.of, "since": mark.since}
     put(store, MEMBER, json.dumps(body).encode())
 
 
@@ -108,10 +112,33 @@ def write_term(store: ObjectStore, term: Term) -> None:
         put(store, filled_key(term.number), b"filled")
 
 
-def debts(store: ObjectStore, number: int) -> Iterator[tuple[str, str]]:
-    """(key of the note, deleted key) of what was deleted while a member was missing."""
+def write_note(store: ObjectStore, number: int, note: str, term: int, key: str) -> None:
+    """Note that member ``number``, which is missing, must delete ``key`` when it comes back."""
+    put(store, gone_prefix(number) + note, f"{term} {key}".encode())
+
+
+def notes(store: ObjectStore, mark: Mark) -> Iterator[tuple[str, str]]:
+    """(id, deleted key) of what a member of that mark must delete."""
+    prefix = gone_prefix(mark.number)
+    for info in list(store.list(prefix)):
+        term, _, key = store.read(info.key).decode(errors="replace").partition(" ")
+        if term.isdigit() and int(term) >= mark.since:
+            yield info.key[len(prefix) :], key
+
+
+def has_notes(store: ObjectStore, number: int) -> bool:
+    """Whether something is noted that member ``number`` must delete."""
+    return next(iter(store.list(gone_prefix(number))), None) is not None
+
+
+def drop_notes(store: ObjectStore, number: int) -> None:
     for info in list(store.list(gone_prefix(number))):
-        yield info.key, store.read(info.key).decode()
+        store.delete(info.key)
+
+
+def drop_paid(store: ObjectStore) -> None:
+    for info in list(store.list(_PAID)):
+        store.delete(info.key)
 
 
 def put(store: ObjectStore, key: str, data: bytes) -> None:

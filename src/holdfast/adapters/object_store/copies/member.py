@@ -34,6 +34,7 @@ class Member:
         self.store: ObjectStore | None = None
         self.missing = "it was not opened yet"
         self.wrong = 0
+        self.behind = False  # it was not held against the home of the newest term yet
         self._retry_seconds = retry_seconds
         self._monotonic = monotonic
         self._due_at = 0.0

@@ -134,6 +134,9 @@ class Replication:
     def _copy(self, run: _Run, member: Member, key: str) -> None:
         """An object that is deleted meanwhile is not left behind: whoever deletes looks at every
         member again after it is gone from the home, and this looks at the others after writing."""
+        if self._is_gone(key):
+            self.scan_again()
+            return
         target, others = member.store, self._others(member)
         size = self._size(key, others)
         if target is None or size is None:
@@ -149,6 +152,12 @@ class Replication:
             target.delete(key)
             return
         run.copies += 1
+
+    def _is_gone(self, key: str) -> bool:
+        """Whether the home lacks it because another process deleted it."""
+        home = self._group.home
+        store = home.store if home is not None else None
+        return store is not None and store.size(key) is None and self._group.collect_debts()
 
     def _mend(self, run: _Run, member: Member, key: str) -> None:
         """Put aside a copy that is not what two others hold, or the one that is long enough, and

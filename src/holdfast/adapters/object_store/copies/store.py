@@ -13,6 +13,7 @@ So what anybody was told of is on two disks. docs/design/copies.md has the argum
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -82,8 +83,7 @@ class CopiesStore:
             except StoreUnavailableError as error:
                 member.fail(error)
                 continue
-            if held:
-                self.size(key)
+            if held and self.size(key) is not None:
                 raise ObjectExistsError(f"object {key} exists")
         return home, others
 
@@ -153,13 +153,12 @@ class CopiesStore:
         return vote.value
 
     def _vote(self, key: str, ask: voting.Ask[T]) -> voting.Vote[T]:
-        self._turn += 1
-        there = self.group.present()
-        if not there:
-            raise StoreUnavailableError(
-                f"none of the disks can be used: {self.group.why()}", hint="bring a disk back"
-            )
-        vote = voting.take(there, ask, self._turn)
+        vote = self._asked(ask)
+        home = self.group.home
+        lone = vote.held == 1 and vote.lacking
+        odd = vote.split or vote.wrong or lone or home in vote.lacking
+        if vote.value is not None and odd and self.group.collect_debts():
+            vote = self._asked(ask)
         for member in vote.wrong:
             member.wrong += 1
             log.warning("%s gives other bytes of %s than other disks", member.address, key)
@@ -170,6 +169,15 @@ class CopiesStore:
             for member in vote.lacking:
                 self._replication.want(member, key)
         return vote
+
+    def _asked(self, ask: voting.Ask[T]) -> voting.Vote[T]:
+        self._turn += 1
+        there = self.group.present()
+        if not there:
+            raise StoreUnavailableError(
+                f"none of the disks can be used: {self.group.why()}", hint="bring a disk back"
+            )
+        return voting.take(there, ask, self._turn)
 
     def _double(self, key: str, lacking: Sequence[Member]) -> None:
         """What only one member has is written to another before anybody is told of it."""
@@ -239,10 +247,10 @@ class CopiesStore:
 
     def _note_debt(self, owing: Member, key: str) -> None:
         """Two members note what one that is missing must delete when it comes back."""
-        noted = 0
+        noted, note = 0, secrets.token_hex(16)
         for member, store in self.group.present():
             try:
-                marks.put(store, marks.gone_key(owing.number, key), key.encode())
+                marks.write_note(store, owing.number, note, self.group.term.number, key)
                 noted += 1
             except StoreUnavailableError as error:
                 member.fail(error)
@@ -257,7 +265,7 @@ class CopiesStore:
     # what the port of copies adds
 
     def members(self) -> Sequence[CopyMember]:
-        self.group.present()
+        self.group.probe()
         home = self.group.term.home
         return [member.told(home) for member in self.group.members]
 
@@ -309,6 +317,8 @@ class _Copying:
             return self.give_up()
         try:
             self._group.check_term(self._target)
+            if self._home.size(self._key) is None:  # another process deleted it meanwhile
+                self._target.delete(self._key)
         except HoldfastError:
             return False
         return True

@@ -38,11 +38,13 @@ class Answer(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class Vote(Generic[T]):
     """``lacking``: members asked that do not hold it; ``wrong``: those that stand alone, or whose
-    object is too short. ``held``: how many gave ``value``."""
+    object is too short. ``held``: how many gave ``value``; ``split``: no two did, and one gave
+    another."""
 
     value: T | None
     error: HoldfastError | None
     held: int
+    split: bool
     lacking: tuple[Member, ...]
     wrong: tuple[Member, ...]
 
@@ -85,11 +87,12 @@ def _counted(answers: Sequence[Answer[T]], turn: int) -> Vote[T]:
     lacking = tuple(one.member for one in answers if one.value is None and one not in short)
     if not having:
         error = next((one.error for one in (*short, *answers) if one.error is not None), None)
-        return Vote(None, error, 0, lacking, ())
+        return Vote(None, error, 0, False, lacking, ())
     agreed = _agreed(answers)
     chosen = agreed or having[turn % len(having)]
     wrong = [one.member for one in short]
     if agreed is not None:
         wrong += [one.member for one in having if one.value != chosen.value]
     held = sum(one.value == chosen.value for one in having)
-    return Vote(chosen.value, None, held, lacking, tuple(wrong))
+    split = held == 1 and len(having) > 1
+    return Vote(chosen.value, None, held, split, lacking, tuple(wrong))
