@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.adapters.messages.opening import open_channels
-from holdfast.adapters.object_store import open_store
+from holdfast.adapters.object_store import make_store, open_store
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrate import upgrade
 from holdfast.identity.authority import Authority
@@ -83,7 +83,7 @@ def _build(
         log.info("the catalog was upgraded; a copy of before is at %s", copy)
     installation = open_installation(data, catalog, clock, rng, new_administrator=new_administrator)
     cache = data / "cache"
-    desk = VaultDesk(catalog, installation.platform_key, open_store, cache, clock, rng)
+    desk = VaultDesk(catalog, installation.platform_key, open_store, cache, clock, rng, make_store)
     engine = _engine(data, settings, catalog, desk, clock, rng)
     tokens = Tokens(
         installation.token_key, installation.tenant_id, clock, rng, settings.token_seconds

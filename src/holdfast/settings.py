@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     collect_rewrite_percent: int = 50
     collect_bytes_per_second: int = 0
     collect_requests_per_second: float = 0.0
+    copies_bytes_per_second: int = 64 * 1024 * 1024
     history_days: int = 180
     scrub_days: float = 7.0
     vault_every_run: bool = False
@@ -137,6 +138,8 @@ DESCRIPTIONS: dict[str, str] = {
     "chunks.",
     "collect_rewrite_percent": "Collect rewrites a pack when less than this part of it is needed; "
     "0 rewrites none. It moves more bytes and frees more the higher this is.",
+    "copies_bytes_per_second": "How much may be written per second to a disk that lacks copies, of "
+    "vaults on several disks; 0 is no limit.",
     "collect_bytes_per_second": "How much one collect may read and write per second while it "
     "rewrites packs; 0 is no limit.",
     "collect_requests_per_second": "How many requests one collect may make of the store per second "
@@ -232,6 +235,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "collect_rewrite_percent": (0, 95),
     "collect_bytes_per_second": (0, 1 << 50),
     "collect_requests_per_second": (0, 1e9),
+    "copies_bytes_per_second": (0, 1 << 50),
     "history_days": (1, 36500),
     "scrub_days": (0, 365),
     "tick_seconds": (0.05, 60),

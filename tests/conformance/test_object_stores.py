@@ -143,7 +143,7 @@ class CopiesBypass:
         return found[0]
 
     def keys(self) -> list[str]:
-        return self._same(lambda one: [key for key in one.keys() if key[:8] != ".copies/"])
+        return self._same(lambda one: [key for key in one.keys() if key[:8] != ".copies/"])  # noqa: SIM118
 
     def get(self, key: str) -> bytes | None:
         return self._same(lambda one: one.get(key))

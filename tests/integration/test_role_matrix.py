@@ -49,6 +49,8 @@ read       GET    /providers/Holdfast.Backup/regions
 read       GET    /providers/Holdfast.Backup/regions/{region}
 contribute PUT    /providers/Holdfast.Backup/regions/{region}
 contribute DELETE /providers/Holdfast.Backup/regions/{region}
+contribute POST   /providers/Holdfast.Backup/regions/{region}/adoptDisk
+contribute POST   /providers/Holdfast.Backup/regions/{region}/failOver
 own        GET    /providers/Holdfast.Backup/users
 own        GET    /providers/Holdfast.Backup/users/{user}
 own        PUT    /providers/Holdfast.Backup/users/{user}

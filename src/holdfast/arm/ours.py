@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Response, delete, get, post, put
 
-from holdfast.arm import wire
+from holdfast.arm import region_disks, wire
 from holdfast.arm.guard import needs_on_installation
 from holdfast.arm.http import (
     ArmRequest,
@@ -23,7 +23,7 @@ from holdfast.arm.http import (
 from holdfast.arm.subscriptions import check_subscription
 from holdfast.arm.vaults import VAULT, vault_call, vault_job
 from holdfast.errors import UsageError
-from holdfast.services import maintenance, regions
+from holdfast.services import copies, maintenance, regions
 from holdfast.services import vaults as vault_service
 from holdfast.services.agents import issue_vault_credentials
 
@@ -46,7 +46,9 @@ def list_regions(request: ArmRequest) -> Body:
 @threaded
 def get_region(request: ArmRequest, region: str) -> Body:
     """One region; credentials are never shown."""
-    return wire.region_body(regions.get_region(call_of(request).platform, region))
+    platform = call_of(request).platform
+    row = regions.get_region(platform, region)
+    return wire.region_body(row, copies.disks_of_region(platform, row))
 
 
 @put(REGIONS + "/{region:str}", opt=needs_on_installation(f"{HB}/regions/write"))
@@ -236,6 +238,7 @@ def confirm_clock(
 
 
 ROUTES = [
+    *region_disks.ROUTES,
     list_regions,
     get_region,
     put_region,

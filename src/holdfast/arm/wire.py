@@ -106,7 +106,8 @@ def group_body(row: ResourceGroup) -> Body:
     }
 
 
-def region_body(row: Region) -> Body:
+def region_body(row: Region, disks: list[Body] | None = None) -> Body:
+    """``disks``: of a region that keeps copies on several."""
     return {
         "id": f"/providers/Holdfast.Backup/regions/{row.name}",
         "name": row.name,
@@ -115,6 +116,7 @@ def region_body(row: Region) -> Body:
             "store": row.store_url,
             "hasCredentials": row.sealed_credentials is not None,
             "state": row.state,
+            **({"disks": disks} if disks else {}),
         },
     }
 

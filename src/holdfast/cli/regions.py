@@ -33,21 +33,28 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--store", required=True, help="file:///PATH or s3://BUCKET/PREFIX")
+@click.option(
+    "--store",
+    "stores",
+    required=True,
+    multiple=True,
+    help="file:///PATH or s3://BUCKET/PREFIX; given several times, each keeps a copy.",
+)
 @click.option(
     "--credentials",
     type=options.FILE,
     help="JSON: access_key_id, secret_access_key, endpoint, region.",
 )
 @options.output
-def create(name: str, store: str, credentials: Path | None, output: str) -> None:
+def create(name: str, stores: tuple[str, ...], credentials: Path | None, output: str) -> None:
     """Create or change a region.
 
     \b
     Example:
       holdfast region create nas --store file:///mnt/nas/holdfast
+      holdfast region create safe --store file:///d1/hf --store file:///d2/hf --store file:///d3/hf
     """
-    asked: dict[str, Any] = {"store": store}
+    asked: dict[str, Any] = {"store": " ".join(stores)}
     if credentials is not None:
         asked["credentials"] = _read(credentials)
     body = Api().call("PUT", f"{BASE}/{segment(name)}", {"properties": asked}).body
@@ -92,4 +99,55 @@ def show_(name: str, output: str) -> None:
     Example:
       holdfast region show local
     """
-    show.emit(Api().get(f"{BASE}/{segment(name)}"), output, COLUMNS)
+    _emit(Api().get(f"{BASE}/{segment(name)}"), output)
+
+
+def _emit(body: show.Body, output: str) -> None:
+    show.emit(body, output, COLUMNS)
+    if output == "table":
+        for disk in body["properties"].get("disks") or []:
+            click.echo(disk_text(disk))
+
+
+def disk_text(disk: show.Body) -> str:
+    """One disk of several, in a line."""
+    text = f"disk {disk['number']}: {disk['store']}"
+    text += ", decides" if disk["decides"] else ""
+    text += f", missing: {disk['missing']}" if disk["missing"] else ""
+    wrong = disk["wrongReads"]
+    return text + (f", {wrong} wrong reads" if wrong else "")
+
+
+@command.command("adopt-disk")
+@click.argument("name")
+@click.option("--store", required=True, help="Address of the disk, one of the region's.")
+@options.output
+def adopt_disk(name: str, store: str, output: str) -> None:
+    """Take an empty disk in place of one that was lost.
+
+    The new disk is mounted where the lost one was. Copies are written to it by themselves then.
+
+    \b
+    Example:
+      holdfast region adopt-disk safe --store file:///d3/hf
+    """
+    asked = {"properties": {"store": store}}
+    _emit(Api().call("POST", f"{BASE}/{segment(name)}/adoptDisk", asked).body, output)
+
+
+@command.command("fail-over")
+@click.argument("name")
+@click.option("--store", required=True, help="Address of the disk, one of the region's.")
+@click.option(
+    "--accept-loss", is_flag=True, help="Though other disks are missing that may hold more."
+)
+@options.output
+def fail_over(name: str, store: str, accept_loss: bool, output: str) -> None:
+    """Let another disk decide what is written, when the one that did is lost.
+
+    \b
+    Example:
+      holdfast region fail-over safe --store file:///d2/hf
+    """
+    asked = {"properties": {"store": store, "acceptLoss": accept_loss}}
+    _emit(Api().call("POST", f"{BASE}/{segment(name)}/failOver", asked).body, output)

@@ -19,6 +19,7 @@ from holdfast.cli import (
 from holdfast.cli.address import segment
 from holdfast.cli.api import Api, Scope, find_scope
 from holdfast.cli.profile import forget, remember
+from holdfast.cli.regions import disk_text
 from holdfast.errors import NotFoundError
 
 COLUMNS: list[show.Column] = [
@@ -116,10 +117,19 @@ def show_(name: str, group: str | None, output: str) -> None:
             click.echo(f"last {kind}: {_check_text(ours.get(f'last{kind.capitalize()}'))}")
         due = ours.get("nextScrub")
         click.echo(f"next scrub: {show.moment(due) if due else 'when you ask for one'}")
+    if ours.get("copies"):
+        _show_copies(ours["copies"])
     if ours.get("logHead"):
         click.echo(f"head: {ours['logHead']['text']} (term {ours['logHead']['term']})")
     for warning in ours.get("warnings") or []:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _show_copies(copies: show.Body) -> None:
+    fewer = show.size(copies["bytesWithFewer"])
+    click.echo(f"copies: {copies['count']}, {fewer} with fewer")
+    for disk in copies["disks"]:
+        click.echo(disk_text(disk))
 
 
 def _check_text(check: show.Body | None) -> str:

@@ -45,6 +45,7 @@ RULES = {
         Rule("VaultDamaged", "Vault is damaged", 0, "Health"),
         Rule("RecoveryPointsLost", "Recovery points are missing from the vault", 0, "Health"),
         Rule("StoreUnsound", "The vault's store failed its test", 1, "Health"),
+        Rule("CopiesMissing", "A disk of the vault's copies is missing", 1, "Health"),
         Rule("RpoMissed", "No recovery point in time", 1, "Health"),
         Rule("RecoveryPointLimit", "Item has as many recovery points as it may", 2, "Health"),
         Rule("AgentLost", "Agent is silent", 1, "Health"),

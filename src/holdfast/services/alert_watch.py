@@ -26,9 +26,13 @@ from holdfast.jobs.alerting import Said
 from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.services.alerts import book_of
+from holdfast.services.copies import missing_disks
 from holdfast.services.platform import Platform
 
-LASTING = ("AgentLost", "RpoMissed", "StoreUnsound", "RecoveryPointsLost", "UpcomingPurge")
+LASTING = (
+    *("AgentLost", "RpoMissed", "StoreUnsound", "RecoveryPointsLost", "UpcomingPurge"),
+    "CopiesMissing",
+)
 OF_ITEMS = (
     *("BackupFailure", "BackupWarnings", "RestoreFailure", "ProtectionStopped"),
     "RecoveryPointLimit",
@@ -76,6 +80,11 @@ def _observed(
             hint = "mend the store; it is tested again daily, and by holdfast vault expire"
             said = Said(vault.name, probe.detail, hint, {"errorCode": probe.result.get("code")})
             yield (vault.id, "StoreUnsound", vault.id), said
+        disks = missing_disks(platform, vault)
+        if disks:
+            hint = "bring it back, or replace it: holdfast region adopt-disk"
+            said = Said(vault.name, "; ".join(disks), hint, {})
+            yield (vault.id, "CopiesMissing", vault.id), said
         lost = lost_lately(connection, vault.id, now)
         if lost:
             text = f"{len(lost)} recovery points that were made are not in the vault"

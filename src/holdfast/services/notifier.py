@@ -24,6 +24,7 @@ from holdfast.domain.mail_names import addresses
 from holdfast.errors import HoldfastError
 from holdfast.ports.messages import Channel
 from holdfast.services.alert_watch import look
+from holdfast.services.copies import catch_up
 from holdfast.services.heads import watch_heads
 from holdfast.services.platform import Platform
 from holdfast.services.samples import take_samples
@@ -145,6 +146,7 @@ class Notifier:
             outbox.release_claims(connection, self._driver, platform.now())
         self._run(self._watch, "holdfast-alerts")
         self._run(self._watch_heads, "holdfast-heads")
+        self._run(self._watch_copies, "holdfast-copies")
         for channel in self._channels:
             self._run(partial(self._serve, channel), f"holdfast-{channel.name}")
 
@@ -180,6 +182,13 @@ class Notifier:
         while not self._stopping.is_set():
             self._guard("heads", lambda: watch_heads(self._platform))
             self._stopping.wait(self._platform.settings.alert_check_seconds)
+
+    def _watch_copies(self) -> None:
+        """On its own: a disk is filled for hours."""
+        stopping = self._stopping
+        while not stopping.is_set():
+            self._guard("copies", lambda: catch_up(self._platform, stopping.is_set))
+            stopping.wait(self._platform.settings.alert_check_seconds)
 
     def _serve(self, channel: Channel) -> None:
         tick, pause = self._platform.settings.tick_seconds, 0.0

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from holdfast.catalog import places, vaults
 from holdfast.catalog.places import Region
 from holdfast.domain.names import check_region
@@ -25,20 +27,17 @@ def local_store_url(data: Path) -> str:
 def put_region(
     platform: Platform, name: str, store_url: str, credentials: Mapping[str, str] | None
 ) -> Region:
-    """Create or change a region; its store is opened once to see that it answers.
+    """Create or change a region; its store is opened once to see that it answers. Several
+    addresses with a space between them are one store with a copy in each.
 
-    ConflictError (RegionInUse) for another store while vaults lie there."""
+    ConflictError (RegionInUse) for another store while vaults lie there, and for a copy in what is
+    the whole store of another region or vault."""
     check_region(name)
+    _check_free(platform, name, store_url)
     platform.vaults.try_store(store_url, credentials)
     now = platform.now()
     with platform.catalog.write() as connection:
-        old = places.get_region(connection, name)
-        if old is not None and old.store_url != store_url and _used(platform, name):
-            raise ConflictError(
-                f"vaults lie in region {name}; its store cannot be changed",
-                code="RegionInUse",
-                hint="create another region, or import the vaults from where they are now",
-            )
+        old = _check_same(platform, connection, name, store_url)
         sealed = platform.vaults.seal(credentials) if credentials else None
         row = Region(
             name_key=name.lower(),
@@ -52,6 +51,38 @@ def put_region(
         )
         places.put_region(connection, row)
         return row
+
+
+def _check_same(
+    platform: Platform, connection: Connection, name: str, store_url: str
+) -> Region | None:
+    """The region as it is. ConflictError (RegionInUse) for another store than its vaults have."""
+    old = places.get_region(connection, name)
+    if old is not None and old.store_url != store_url and _used(platform, name):
+        raise ConflictError(
+            f"vaults lie in region {name}; its store cannot be changed",
+            code="RegionInUse",
+            hint="create another region, or import the vaults from where they are now",
+        )
+    return old
+
+
+def _check_free(platform: Platform, name: str, store_url: str) -> None:
+    """Before several stores are made one: nobody may go on writing to one of them alone."""
+    several = {one.rstrip("/") for one in store_url.split(" ")} if " " in store_url else set()
+    with platform.catalog.read() as connection:
+        _check_same(platform, connection, name, store_url)
+        rows = [*vaults.list_vaults(connection), *vaults.deleted_vaults(connection)]
+        found = places.list_regions(connection)
+    urls = [row.store_url for row in rows]
+    urls += [row.store_url for row in found if row.name_key != name.lower()]
+    for url in urls:
+        if url.rstrip("/") in several:
+            raise ConflictError(
+                f"{url} is the store of another region or vault; it cannot be a copy of this one",
+                code="RegionInUse",
+                hint="give a folder of its own",
+            )
 
 
 def _used(platform: Platform, name: str) -> bool:

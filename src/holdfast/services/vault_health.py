@@ -12,6 +12,7 @@ from holdfast.jobs.lost_points import CODE as LOST
 from holdfast.jobs.lost_points import lost_lately
 from holdfast.jobs.probing import FAILED, last_probe
 from holdfast.jobs.scrub_schedule import next_scrub
+from holdfast.services.copies import copies_body, store_of
 from holdfast.services.heads import head_body, look_at
 from holdfast.services.platform import Platform
 from holdfast.services.vaults_open import store_missing
@@ -44,6 +45,7 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
     except HoldfastError as error:
         found["warnings"].append(f"{error.message} [{error.code}]: {error.hint}")
         return found
+    found["copies"] = _copies(platform, row, found["warnings"])
     with platform.catalog.read() as connection:
         lost = lost_lately(connection, row.id, platform.now())
     if lost:
@@ -64,6 +66,16 @@ def health_of(platform: Platform, row: VaultRow) -> Body:
         "logHead": {**head_body(vault.log_head), "text": vault.log_head.text},
         "readOnly": _doubt_body(vault.doubt),
     }
+
+
+def _copies(platform: Platform, row: VaultRow, warnings: list[str]) -> Body | None:
+    """The disks of a vault that lies on several, and what lies on fewer than all."""
+    store = store_of(platform, row)
+    if store is None:
+        return None
+    body = copies_body(store, f"{row.id}/")
+    warnings += body.pop("warnings")
+    return body
 
 
 def _doubt_body(doubt: IntegrityError | None) -> Body | None:

@@ -34,6 +34,7 @@ from holdfast.vaultstore.values import Unlock, VaultIds, VaultOptions
 from holdfast.vaultstore.vault import Vault
 
 OpenStore = Callable[[str, Mapping[str, str] | None], ObjectStore]
+MakeStore = Callable[[str, Mapping[str, str] | None], None]
 
 
 def store_missing(row: VaultRow) -> NotFoundError:
@@ -53,7 +54,8 @@ def _mended(vault: Vault) -> bool:
 
 
 class VaultDesk:
-    """Thread safe. ``cache_dir``: node-local caches of index tables."""
+    """Thread safe. ``cache_dir``: node-local caches of index tables. ``make_store`` makes several
+    stores one."""
 
     def __init__(
         self,
@@ -63,10 +65,12 @@ class VaultDesk:
         cache_dir: Path,
         clock: Clock,
         rng: Random,
+        make_store: MakeStore = lambda _url, _credentials: None,
     ) -> None:
         self._catalog = catalog
         self._platform_key = platform_key
         self._open_store = open_store
+        self._make_store = make_store
         self._cache_dir = cache_dir
         self._clock = clock
         self._rng = rng
@@ -139,9 +143,11 @@ class VaultDesk:
         return found
 
     def try_store(self, url: str, credentials: Mapping[str, str] | None) -> None:
-        """Open an address and see that it keeps a store's promises. UsageError (InvalidStoreUrl,
-        StoreUnusable)."""
+        """Make what an address of several stores needs, open it and see that it keeps a store's
+        promises. UsageError (InvalidStoreUrl, StoreUnusable), ConflictError (CopyNotEmpty,
+        CopyOfAnotherSet)."""
         try:
+            self._make_store(url, credentials)
             probe_store(self._open_store(url, credentials), self._rng)
         except StoreError as error:
             raise UsageError(

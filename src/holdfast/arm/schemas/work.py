@@ -241,6 +241,15 @@ class RegionProperties(Shape):
     credentials: AnyMap = None
 
 
+class DiskProperties(Shape):
+    store: AnyText = None
+    accept_loss: bool | None = None
+
+
+class DiskAsked(Shape):
+    properties: DiskProperties | None = None
+
+
 class RegionAsked(Shape):
     properties: RegionProperties | None = None
 
