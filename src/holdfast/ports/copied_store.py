@@ -64,6 +64,10 @@ class CopiedStore(ObjectStore, Protocol):
         limit), until there are none or ``is_over``. May be repeated at any time."""
         ...
 
+    def thorough(self) -> ObjectStore:
+        """The same store, whose reads compare the bytes of every member."""
+        ...
+
     def adopt(self, number: int) -> None:
         """Take an empty store as member ``number`` in place of the one that was lost. ConflictError
         (CopyNotEmpty, CopyIsHome, CopyPresent), StoreUnavailableError."""

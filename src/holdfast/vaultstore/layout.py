@@ -10,6 +10,7 @@ from uuid import UUID
 
 from holdfast.crashpoint import reach
 from holdfast.errors import NotFoundError
+from holdfast.ports.copied_store import copied
 from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore, StoreTraits, Upload
 
 DESCRIPTOR = "descriptor"
@@ -103,6 +104,7 @@ class VaultObjects:
 
     def __init__(self, store: ObjectStore, vault_id: bytes, *, whole: bool = False) -> None:
         self._store = store
+        self._vault_id = vault_id
         self._prefix = vault_prefix(vault_id)
         self._whole = whole
 
@@ -115,6 +117,13 @@ class VaultObjects:
                 hint="Nothing was written. Put the vault's folder or bucket back where it was, or "
                 "mount its disk, and try again.",
             )
+
+    def thorough(self) -> VaultObjects:
+        """The same objects, of which each read compares all copies where there are several."""
+        several = copied(self._store)
+        if several is None:
+            return self
+        return VaultObjects(several.thorough(), self._vault_id, whole=self._whole)
 
     @property
     def traits(self) -> StoreTraits:

@@ -79,7 +79,7 @@ class Scrub:
         wanted: Mapping[str, Wanted] | None = None,
         still_wanted: Callable[[str], bool] = lambda _key: True,
     ) -> None:
-        self._objects = objects
+        self._objects = objects.thorough()
         self._vault_id = vault_id
         self._wanted = wanted or {}
         self._still_wanted = still_wanted

@@ -72,8 +72,11 @@ class Replication:
     def doubt(self, member: Member, key: str) -> None:
         """A member's object is not that of the others."""
         with self._lock:
-            if (member, key) not in self._mended:
+            known = (member, key) in self._mended or (member, key) in self._doubted
+            if not known:
                 self._doubted.add((member, key))
+        if not known:
+            log.warning("%s gives other bytes of %s than other disks", member.address, key)
 
     def run(self, bytes_per_second: float, is_over: Callable[[], bool]) -> CaughtUp:
         """See ``CopiedStore.catch_up``."""

@@ -22,14 +22,15 @@ from typing import TypeVar
 
 from holdfast.adapters.object_store.copies import changing, copying, marks, voting
 from holdfast.adapters.object_store.copies.followers import Followers
+from holdfast.adapters.object_store.copies.following import Following
 from holdfast.adapters.object_store.copies.group import Group, Present
 from holdfast.adapters.object_store.copies.member import Member
 from holdfast.adapters.object_store.copies.replication import Replication
+from holdfast.adapters.object_store.copies.thorough import ThoroughStore
 from holdfast.adapters.object_store.copies.upload import CopiesUpload
 from holdfast.adapters.object_store.rules import check_content, check_key, check_prefix, check_span
 from holdfast.crashpoint import reach
 from holdfast.errors import (
-    HoldfastError,
     ObjectExistsError,
     ObjectMissingError,
     StoreError,
@@ -101,7 +102,7 @@ class CopiesStore:
         StoreUnavailableError when none does: it may be there later."""
         todo: set[Future[bool]] = set()
         for to, write in writes:
-            work = _Copying(
+            work = Following(
                 key, home[1], to, write, group=self.group, replication=self._replication
             )
             started = self._followers.start(to[0].number, key, work)
@@ -135,33 +136,35 @@ class CopiesStore:
 
     # reading
 
-    def read(self, key: str) -> bytes:
-        return self._told(_checked(key), lambda store: store.read(key))
+    def read(self, key: str, thorough: bool = False) -> bytes:
+        return self._told(_checked(key), lambda store: store.read(key), thorough)
 
-    def read_range(self, key: str, offset: int, length: int) -> bytes:
+    def read_range(self, key: str, offset: int, length: int, thorough: bool = False) -> bytes:
         check_span(_checked(key), offset, length)
-        return self._told(key, lambda store: store.read_range(key, offset, length))
+        return self._told(key, lambda store: store.read_range(key, offset, length), thorough)
+
+    def thorough(self) -> ObjectStore:
+        return ThoroughStore(self)
 
     def size(self, key: str) -> int | None:
         vote = self._vote(_checked(key), lambda store: store.size(key))
         return vote.value
 
-    def _told(self, key: str, ask: Callable[[ObjectStore], T]) -> T:
-        vote = self._vote(key, ask)
+    def _told(self, key: str, ask: Callable[[ObjectStore], T], thorough: bool) -> T:
+        vote = self._vote(key, ask, thorough)
         if vote.value is None:
             raise vote.error or ObjectMissingError(f"no object {key}")
         return vote.value
 
-    def _vote(self, key: str, ask: voting.Ask[T]) -> voting.Vote[T]:
-        vote = self._asked(ask)
+    def _vote(self, key: str, ask: voting.Ask[T], thorough: bool = False) -> voting.Vote[T]:
+        vote = self._asked(ask, thorough)
         home = self.group.home
         lone = vote.held == 1 and vote.lacking
         odd = vote.split or vote.wrong or lone or home in vote.lacking
         if vote.value is not None and odd and self.group.collect_debts():
-            vote = self._asked(ask)
+            vote = self._asked(ask, thorough)
         for member in vote.wrong:
             member.wrong += 1
-            log.warning("%s gives other bytes of %s than other disks", member.address, key)
             self._replication.doubt(member, key)
         if vote.value is not None and vote.held == 1:
             self._double(key, vote.lacking)
@@ -170,14 +173,14 @@ class CopiesStore:
                 self._replication.want(member, key)
         return vote
 
-    def _asked(self, ask: voting.Ask[T]) -> voting.Vote[T]:
+    def _asked(self, ask: voting.Ask[T], thorough: bool) -> voting.Vote[T]:
         self._turn += 1
         there = self.group.present()
         if not there:
             raise StoreUnavailableError(
                 f"none of the disks can be used: {self.group.why()}", hint="bring a disk back"
             )
-        return voting.take(there, ask, self._turn)
+        return voting.take(there, ask, self._turn, thorough)
 
     def _double(self, key: str, lacking: Sequence[Member]) -> None:
         """What only one member has is written to another before anybody is told of it."""
@@ -282,51 +285,6 @@ class CopiesStore:
     def fail_over(self, number: int, accept_loss: bool = False) -> None:
         changing.fail_over(self.group, number, accept_loss, self._replication.fill)
         self._replication.scan_again()
-
-
-class _Copying:
-    """One object on its way to a member that follows."""
-
-    def __init__(
-        self,
-        key: str,
-        home: ObjectStore,
-        to: Present,
-        write: Callable[[], None],
-        *,
-        group: Group,
-        replication: Replication,
-    ) -> None:
-        self._key, self._home, self._write = key, home, write
-        self._member, self._target = to
-        self._group, self._replication = group, replication
-
-    def __call__(self) -> bool:
-        """Whether the member holds the object now, durably and in this term."""
-        try:
-            self._write()
-        except ObjectExistsError:
-            if not copying.is_same(self._key, self._home, self._target):
-                self._replication.doubt(self._member, self._key)
-                return False
-        except StoreUnavailableError as error:
-            self._member.fail(error)
-            return self.give_up()
-        except HoldfastError as error:
-            log.warning("%s did not take %s: %s", self._member.address, self._key, error.message)
-            return self.give_up()
-        try:
-            self._group.check_term(self._target)
-            if self._home.size(self._key) is None:  # another process deleted it meanwhile
-                self._target.delete(self._key)
-        except HoldfastError:
-            return False
-        return True
-
-    def give_up(self) -> bool:
-        """Leave it to replication."""
-        self._replication.want(self._member, self._key)
-        return False
 
 
 def _checked(key: str) -> str:

@@ -49,8 +49,9 @@ class Vote(Generic[T]):
     wrong: tuple[Member, ...]
 
 
-def take(there: Sequence[Present], ask: Ask[T], turn: int) -> Vote[T]:
-    """Ask members in the order given until two agree. StoreUnavailableError when none answers."""
+def take(there: Sequence[Present], ask: Ask[T], turn: int, thorough: bool = False) -> Vote[T]:
+    """Ask members in the order given until two agree, or all (``thorough``).
+    StoreUnavailableError when none answers."""
     answers: list[Answer[T]] = []
     last: StoreUnavailableError | None = None
     for member, store in there:
@@ -59,7 +60,7 @@ def take(there: Sequence[Present], ask: Ask[T], turn: int) -> Vote[T]:
         except StoreUnavailableError as error:
             member.fail(error)
             last = error
-        if _agreed(answers) is not None:
+        if not thorough and _agreed(answers) is not None:
             break
     if not answers:
         raise last or StoreUnavailableError("no disk answers", hint="bring a disk back")
