@@ -13,10 +13,7 @@ import pytest
 
 from holdfast.adapters.object_store import make_store, open_store
 from holdfast.adapters.object_store.copies.changing import make_set
-from holdfast.adapters.object_store.copies.member import Member
 from holdfast.adapters.object_store.copies.store import CopiesStore
-from holdfast.adapters.object_store.layers.fault import Fault, FaultStore
-from holdfast.adapters.object_store.memory import MemoryStore
 from holdfast.errors import (
     ConflictError,
     HoldfastError,
