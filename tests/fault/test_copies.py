@@ -14,6 +14,7 @@ import pytest
 from holdfast.adapters.object_store import make_store, open_store
 from holdfast.adapters.object_store.copies.changing import make_set
 from holdfast.adapters.object_store.copies.store import CopiesStore
+from holdfast.adapters.object_store.layers.fault import FaultStore, SeededFaults
 from holdfast.errors import (
     ConflictError,
     HoldfastError,
@@ -493,3 +494,18 @@ def test_a_disk_behind_the_term_is_read_from_until_the_home_is_there() -> None:
     caught_up(alone)
     assert same(disks) == {"log/1": b"one"}
     assert disks[1].aside == [b"stray"]
+
+
+def test_a_full_disk_lets_the_others_take_what_is_written() -> None:
+    disks = made()
+    store = opened(disks)
+    store.size("x")
+    full = FaultStore(disks[2].memory, SeededFaults(1, 1.0, ("create", "publish"), kinds=("full",)))
+    store.group.members[2].store = full
+    store.create("log/1", b"one")
+    send(store, "packs/p", b"pack")
+    store.settle()
+    assert store.shortage().objects == 2
+    store.group.members[2].store = disks[2].open()
+    assert caught_up(store) == 2
+    same(disks)

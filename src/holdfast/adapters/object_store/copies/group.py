@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from holdfast.adapters.object_store.copies import copying, marks
 from holdfast.adapters.object_store.copies.marks import Mark, Term
@@ -21,6 +22,7 @@ from holdfast.ports.object_store import ObjectInfo, ObjectStore
 
 Present = tuple[Member, ObjectStore]
 Infos = Iterator[ObjectInfo]
+T = TypeVar("T")
 ENOUGH = 2  # members that hold a write before it is acknowledged
 
 
@@ -60,6 +62,18 @@ class Group:
         turn = self._turn % max(len(there), 1)
         there = there[turn:] + there[:turn]
         return sorted(there, key=lambda one: one[0].number != self.term.home)
+
+    def each(
+        self, ask: Callable[[ObjectStore], T], there: Sequence[Present] | None = None
+    ) -> list[tuple[Member, T]]:
+        """What each member answers; one that fails is missing then."""
+        found = []
+        for member, store in self.present() if there is None else there:
+            try:
+                found.append((member, ask(store)))
+            except StoreUnavailableError as error:
+                member.fail(error)
+        return found
 
     def probe(self) -> list[Present]:
         """As ``present``, after each was asked whether it is there still."""

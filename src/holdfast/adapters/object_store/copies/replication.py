@@ -159,8 +159,8 @@ class Replication:
     def _is_gone(self, key: str) -> bool:
         """Whether the home lacks it because another process deleted it."""
         home = self._group.home
-        store = home.store if home is not None else None
-        return store is not None and store.size(key) is None and self._group.collect_debts()
+        found = self._group.each(lambda store: store.size(key) is None)
+        return (home, True) in found and self._group.collect_debts()
 
     def _mend(self, run: _Run, member: Member, key: str) -> None:
         """Put aside a copy that is not what two others hold, or the one that is long enough, and

@@ -78,14 +78,9 @@ class CopiesStore:
         is put back there. StoreUnavailableError, ObjectExistsError."""
         home, others = self.group.writing()
         self._double_lone()
-        for member, store in others:
-            try:
-                held = store.size(key) is not None
-            except StoreUnavailableError as error:
-                member.fail(error)
-                continue
-            if held and self.size(key) is not None:
-                raise ObjectExistsError(f"object {key} exists")
+        found = self.group.each(lambda store: store.size(key), others)
+        if any(size is not None for _, size in found) and self.size(key) is not None:
+            raise ObjectExistsError(f"object {key} exists")
         return home, others
 
     def decide(self, home: Present, write: Callable[[], None]) -> None:
@@ -209,9 +204,9 @@ class CopiesStore:
 
     def _lacking(self, key: str) -> list[Member]:
         """Members to copy to; none when two hold it, or nobody."""
-        there = self.group.present()
-        lacking = [member for member, store in there if store.size(key) is None]
-        return lacking if len(there) - len(lacking) == 1 else []
+        found = self.group.each(lambda store: store.size(key))
+        lacking = [member for member, size in found if size is None]
+        return lacking if len(found) - len(lacking) == 1 else []
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
@@ -250,19 +245,16 @@ class CopiesStore:
 
     def _note_debt(self, owing: Member, key: str) -> None:
         """Two members note what one that is missing must delete when it comes back."""
-        noted, note = 0, secrets.token_hex(16)
-        for member, store in self.group.present():
-            try:
-                marks.write_note(store, owing.number, note, self.group.term.number, key)
-                noted += 1
-            except StoreUnavailableError as error:
-                member.fail(error)
-        if noted < min(2, len(self.group.members) - 1):
+        note, term = secrets.token_hex(16), self.group.term.number
+        noted = self.group.each(
+            lambda store: marks.write_note(store, owing.number, note, term, key)
+        )
+        if len(noted) < min(2, len(self.group.members) - 1):
             raise StoreUnavailableError(f"{key} was not deleted: {self.group.why()}")
 
     def free_bytes(self) -> int | None:
-        found = [store.free_bytes() for _, store in self.group.present()]
-        known = [free for free in found if free is not None]
+        found = self.group.each(lambda store: store.free_bytes())
+        known = [free for _, free in found if free is not None]
         return min(known) if known else None
 
     # what the port of copies adds

@@ -37,7 +37,8 @@ class CopiesUpload:
         try:
             work()
         except StoreError as error:
-            one[0].fail(error)
+            if isinstance(error, StoreUnavailableError):
+                one[0].fail(error)
             return False
         return True
 
