@@ -22,6 +22,7 @@ from holdfast.errors import (
     ObjectMissingError,
     StoreUnavailableError,
 )
+from holdfast.ports.copied_store import copied
 from holdfast.ports.object_store import ObjectStore
 from holdfast.testing.copied_disks import Disk, made, opened
 from holdfast.testing.object_store_suite import send
@@ -448,13 +449,13 @@ def test_a_killed_writer_leaves_what_replication_completes(tmp_path: Path, where
     assert done.returncode == -signal.SIGKILL, done.stderr
     told = done.stdout.split()[int("delete" in where) :]
     roots[0].rename(tmp_path / "gone")
-    left = open_store(url)
-    assert isinstance(left, CopiesStore)
+    left = copied(open_store(url))
+    assert left is not None
     expected = {f"log/{number}": bytes([number + 1]) * 300 for number in range(4)}
     assert {key: left.read(key) for key in told} == {key: expected[key] for key in told}
     (tmp_path / "gone").rename(roots[0])
-    after = open_store(url)
-    assert isinstance(after, CopiesStore)
+    after = copied(open_store(url))
+    assert after is not None
     after.catch_up(0, lambda: False)
     kept = [{p.name: p.read_bytes() for p in (root / "log").iterdir()} for root in roots]
     assert kept[0] == kept[1] == kept[2]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from holdfast.adapters.object_store import open_store
-from holdfast.adapters.object_store.copies.store import CopiesStore
 from holdfast.errors import StoreUnavailableError
+from holdfast.ports.copied_store import copied
 from holdfast.services import alert_watch, copies
 from holdfast.testing.copied_disks import made, opened
 from holdfast.testing.in_process import InProcess, in_process
@@ -262,8 +262,8 @@ def test_one_disk_alone_restores(place: Place) -> None:
     place.catch_up()
     vault_id = place.ours["vaultId"]
     alone = open_store(place.urls[2])
-    several = open_store(" ".join(place.urls))
-    assert isinstance(several, CopiesStore)
+    several = copied(open_store(" ".join(place.urls)))
+    assert several is not None
     keys = [info.key for info in several.list(f"{vault_id}/")]
     assert keys
     assert {key: alone.read(key) for key in keys} == {key: several.read(key) for key in keys}

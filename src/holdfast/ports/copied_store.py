@@ -81,5 +81,11 @@ class CopiedStore(ObjectStore, Protocol):
 
 
 def copied(store: ObjectStore) -> CopiedStore | None:
-    """The store as one over several members, or None when it is none."""
-    return store if isinstance(store, CopiedStore) else None
+    """The store over several members, below whatever layers (``inner``); None when there is
+    none."""
+    layer: object = store
+    while layer is not None:
+        if isinstance(layer, CopiedStore):
+            return layer
+        layer = getattr(layer, "inner", None)
+    return None
