@@ -97,10 +97,16 @@ def test_a_write_that_reaches_one_disk_only_is_not_acknowledged() -> None:
     store = opened(disks)
     store.size("x")
     for disk in disks[1:]:
-        disk.refuses = lambda method, _key: method in ("create", "publish")
+        disk.refuses = lambda method, _key: method in ("create", "upload", "publish")
     with pytest.raises(StoreUnavailableError):
         store.create("log/1", b"one")
     assert disks[1].objects == {}
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            store.read("log/1")  # its own bytes would mean that it was acknowledged
+    disks[2].refuses = lambda _method, _key: False
+    assert store.read("log/1") == b"one"
+    assert disks[2].objects == {"log/1": b"one"}
 
 
 def test_what_one_disk_holds_is_doubled_before_it_is_told() -> None:

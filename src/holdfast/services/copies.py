@@ -23,7 +23,11 @@ def catch_up(platform: Platform, is_over: Callable[[], bool]) -> int:
     """Write copies that disks of any store lack, at the rate of the settings; how many."""
     rate, written = platform.settings.copies_bytes_per_second, 0
     for store in _stores(platform):
-        done = store.catch_up(rate, is_over)
+        try:
+            done = store.catch_up(rate, is_over)
+        except HoldfastError as error:  # the others have theirs all the same
+            log.warning("copies: %s (%s)", error.message, error.code)
+            continue
         written += done.copies
         if done.copies or done.mended:
             log.info("wrote %d copies (%d bytes), %d anew", done.copies, done.size, done.mended)
@@ -36,15 +40,22 @@ def _stores(platform: Platform) -> Iterator[CopiedStore]:
         found = {(row.store_url, row.name) for row in places.list_regions(connection)}
         rows = [*vaults.list_vaults(connection), *vaults.deleted_vaults(connection)]
     found |= {(row.store_url, row.region) for row in rows}
-    for url in sorted({url for url, _ in found}):
+    for url in sorted({url for url, _ in found if _is_several(url)}):
         region = next(name for one, name in sorted(found) if one == url)
         store = copied(platform.vaults.store(url, region))
         if store is not None:
             yield store
 
 
+def _is_several(url: str) -> bool:
+    """Whether an address names several stores, without opening any."""
+    return " " in url
+
+
 def store_of(platform: Platform, row: VaultRow) -> CopiedStore | None:
     """A vault's store when it lies on several disks."""
+    if not _is_several(row.store_url):
+        return None
     return copied(platform.vaults.store(row.store_url, row.region))
 
 
@@ -101,6 +112,8 @@ def missing_text(disk: CopyMember) -> str:
 
 def disks_of_region(platform: Platform, row: Region) -> list[Body]:
     """The disks of a region; empty when it has one store."""
+    if not _is_several(row.store_url):
+        return []
     store = copied(platform.vaults.store(row.store_url, row.name))
     return disks_body(store.members()) if store is not None else []
 

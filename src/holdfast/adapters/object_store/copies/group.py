@@ -125,7 +125,7 @@ class Group:
     def check_term(self, store: ObjectStore) -> None:
         """StoreUnavailableError when a member knows of a later term: another process let another
         home decide, and what this one wrote may not count."""
-        if store.size(marks.home_key(self.term.number + 1)) is not None:
+        if marks.newest_term(store) > self.term.number:
             self.learn()
             raise StoreUnavailableError(
                 "another disk was made to decide what is written while this was written",

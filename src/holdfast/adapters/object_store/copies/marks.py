@@ -95,6 +95,12 @@ def write_mark(store: ObjectStore, mark: Mark) -> None:
     put(store, MEMBER, json.dumps(body).encode())
 
 
+def newest_term(store: ObjectStore) -> int:
+    """The number of the highest term a member knows; 0 when it knows none."""
+    numbers = (info.key[len(_HOME) :] for info in store.list(_HOME))
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
 def read_term(store: ObjectStore) -> Term:
     """The highest term a member knows; term 0 when it knows none."""
     for info in sorted(store.list(_HOME), key=lambda info: info.key, reverse=True):

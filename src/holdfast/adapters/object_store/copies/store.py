@@ -54,6 +54,7 @@ class CopiesStore:
         self._replication = Replication(self.group)
         self._turn = 0
         self._lone: set[str] = set()  # told of while only one member could be asked
+        self._unclear: set[str] = set()  # created here, and not acknowledged
         self._lock = threading.Lock()
 
     @property
@@ -95,25 +96,35 @@ class CopiesStore:
     def follow(self, key: str, home: Present, writes: Writes) -> None:
         """Write what the home has taken to the others; returns when one of them holds it too.
         StoreUnavailableError when none does: it may be there later."""
-        todo: set[Future[bool]] = set()
-        for to, write in writes:
-            work = Following(
-                key, home[1], to, write, group=self.group, replication=self._replication
-            )
-            started = self._followers.start(to[0].number, key, work)
-            if started is not None:
-                todo.add(started)
-            else:
-                work.give_up()
+        with self._lock:
+            self._unclear.add(key)
+        todo = self._started(key, home, writes)
         while todo:
             done, todo = wait(todo, return_when=FIRST_COMPLETED)
             if any(future.result() for future in done):
+                with self._lock:
+                    self._unclear.discard(key)
                 reach("copies.acknowledged")
                 return
         raise StoreUnavailableError(
             f"{key} reached only {home[0].address}: {self.group.why()}",
             hint="nothing that was committed is affected; look at the other disks",
         )
+
+    def _started(self, key: str, home: Present, writes: Writes) -> set[Future[bool]]:
+        """Copies under way. A member whose queue is full is passed over, unless it is the last."""
+        todo: set[Future[bool]] = set()
+        for number, (to, write) in enumerate(writes, 1):
+            work = Following(
+                key, home[1], to, write, group=self.group, replication=self._replication
+            )
+            must = not todo and number == len(writes)
+            started = self._followers.start(to[0].number, key, work, must)
+            if started is not None:
+                todo.add(started)
+            else:
+                work.give_up()
+        return todo
 
     def double(self, key: str) -> None:
         """Have what the home holds on one more member. StoreUnavailableError."""
@@ -164,6 +175,7 @@ class CopiesStore:
         if vote.value is not None and vote.held == 1:
             self._double(key, vote.lacking)
         elif vote.value is not None:
+            self._unclear.discard(key)
             for member in vote.lacking:
                 self._replication.want(member, key)
         return vote
@@ -178,15 +190,23 @@ class CopiesStore:
         return voting.take(there, ask, self._turn, thorough)
 
     def _double(self, key: str, lacking: Sequence[Member]) -> None:
-        """What only one member has is written to another before anybody is told of it."""
+        """What only one member has is written to another before anybody is told of it. What this
+        process failed to create must not be taken for created: StoreUnavailableError."""
         for member in lacking:
             try:
                 if self._replication.copy(key, member):
+                    with self._lock:
+                        self._unclear.discard(key)
                     return
             except StoreError as error:
                 log.warning("%s cannot be copied to %s: %s", key, member.address, error.message)
         with self._lock:
             self._lone.add(key)
+            unclear = key in self._unclear
+        if unclear:
+            raise StoreUnavailableError(
+                f"{key} is on one disk only: {self.group.why()}", hint="look at the other disks"
+            )
 
     def _double_lone(self) -> None:
         """Before anything is written: what was told of while only one member could be asked may be
@@ -232,6 +252,7 @@ class CopiesStore:
             self._delete_from(one, key)
         with self._lock:
             self._lone.discard(key)
+            self._unclear.discard(key)
 
     def _delete_from(self, one: Present, key: str) -> None:
         member, store = one
