@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench_tools import Tool
-from contenders import Borg, Restic, TarZstd
+from contenders import Borg, ContenderFailed, Restic, TarZstd
 from measure import Measurement, together
 from whole_life import HALF, HoldfastLife, WholeLife
 
@@ -118,9 +118,10 @@ class KopiaLife(Putting):
                         self._object(path), str(where))  # fmt: skip
 
     def _object(self, path: Path) -> str:
-        newest = self.ask("snapshot", "list", "--json", str(self.source))[-1]
-        below = path.relative_to(self.source)
-        return str(Path(newest["id"]) / below)
+        found = self.ask("snapshot", "list", "--json", str(self.source))
+        if not found:
+            raise ContenderFailed(f"{self.name}: there is no snapshot to restore")
+        return str(Path(found[-1]["id"]) / path.relative_to(self.source))
 
     def list_folder(self, path: Path) -> Measurement:
         return self.run(self.program, "ls", "-l", self._object(path))

@@ -108,7 +108,7 @@ class Unit:
         mark = who.sent_mark() if phase in BACKUPS else None
         try:
             took = work(who)
-        except ContenderFailed as error:
+        except (ContenderFailed, OSError, ValueError) as error:  # the others go on
             print(f"  {phase:26} {who.name:18} FAILED: {error}", flush=True)
             return replace(cell, failed=str(error).partition(": /")[0])
         sent = float(who.sent_since(mark)) if phase in BACKUPS else None
