@@ -108,6 +108,12 @@ def test_a_standard_policy_gives_way_to_an_enhanced_one_and_never_back(live: Liv
     enhanced = place.server.ok("GET", f"{policies}/EnhancedPolicy")["properties"]
     change, ours = {"properties": standard}, f"{place.vault}/providers/Holdfast.Backup"
     back.append(place.server.call("PUT", f"{policies}/EnhancedPolicy", change))
+    assert place.put("db", "", protectionState="ProtectionStopped").status_code == 202
+    back.append(place.put("db", "DefaultPolicy"))
+    container, _, name = place.item("db").split("/protectionContainers/")[1].split("/")
+    switch = {"policy": "DefaultPolicy", "container": container, "item": name}
+    back.append(place.server.call("POST", f"{ours}/planPolicyChange", switch))
+    place.protect("db", "EnhancedPolicy")
     plan = {**change, "policy": "EnhancedPolicy"}
     back.append(place.server.call("POST", f"{ours}/planPolicyChange", plan))
     for answer in back:

@@ -35,6 +35,7 @@ from holdfast.errors import ConflictError
 from holdfast.services.point_changes import point_facts
 
 KEPT_BY = "keptBy"  # of an item's properties: days by range of the policy it was stopped under
+OF_TYPE = "keptPolicyType"  # of which type that policy was
 
 
 def check_edit(
@@ -109,12 +110,13 @@ def check_whole(connection: Connection, vault: VaultRow) -> None:
 
 
 def kept_by(connection: Connection, item: ItemRow) -> dict[str, Any]:
-    """An item's properties with what its policy keeps, for the day its protection is resumed: a
-    policy that is taken away must not take its promise along."""
+    """An item's properties with what its policy keeps and of which type it is, for the day its
+    protection is resumed: a policy that is taken away must not take its promise along."""
     held = policies.get_policy(connection, item.policy_id) if item.policy_id else None
     if held is None:
         return item.properties
-    return {**item.properties, KEPT_BY: ranges_of(parse_policy(held.properties))}
+    kept = {KEPT_BY: ranges_of(parse_policy(held.properties))}
+    return {**item.properties, **kept, OF_TYPE: held.properties.get("policyType")}
 
 
 def refusal(check: Callable[[], None]) -> ConflictError | None:

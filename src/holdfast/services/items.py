@@ -120,9 +120,7 @@ def protect_item(
         _check_room(platform, connection, vault, policy, old, machine=machine is not None)
         part: ItemPart
         if machine is not None:
-            held = _policy_of(connection, old)
-            if held is not None:
-                check_moves(held.properties, policy.properties, friendly(name))
+            check_machine_moves(connection, old, policy)
             part = read_machine_part(connection, vault, machine, properties, old, policy)
             full = canonical(connection, vault, machine)[1]
         else:
@@ -191,6 +189,16 @@ def _policy(
 
 def _policy_of(connection: Connection, item: ItemRow | None) -> PolicyRow | None:
     return policies.get_policy(connection, item.policy_id) if item and item.policy_id else None
+
+
+def check_machine_moves(connection: Connection, old: ItemRow | None, policy: PolicyRow) -> None:
+    """Whether a virtual machine can go from the policy it has, or was stopped under, to another.
+    UsageError (UserErrorPolicyTypeMismatch)."""
+    if old is None:
+        return
+    held = _policy_of(connection, old)
+    before = held.properties if held else {"policyType": old.properties.get(immutable.OF_TYPE)}
+    check_moves(before, policy.properties, old.friendly_name)
 
 
 def check_fits(policy: PolicyRow, workload: str) -> Policy:
@@ -308,7 +316,8 @@ def _changed(
 
 def _without_promise(properties: Body) -> Body:
     """An item that has a policy goes by it."""
-    return {key: value for key, value in properties.items() if key != immutable.KEPT_BY}
+    gone = (immutable.KEPT_BY, immutable.OF_TYPE)
+    return {key: value for key, value in properties.items() if key not in gone}
 
 
 def begun(connection: Connection, old: ItemRow, now: datetime) -> datetime:

@@ -10,20 +10,14 @@ from holdfast.catalog import containers, items, points, policies, vaults
 from holdfast.catalog.items import ItemRow
 from holdfast.catalog.vaults import VaultRow
 from holdfast.domain.lifecycle import STOPPED, resumed_state
-from holdfast.domain.policy import (
-    FILES_TYPES,
-    check_for_files,
-    check_moves,
-    check_tiering,
-    parse_policy,
-)
+from holdfast.domain.policy import FILES_TYPES, check_for_files, check_tiering, parse_policy
 from holdfast.domain.policy_change import ChangeCounts, PointChange, Regime, count_changes
 from holdfast.domain.retention import Decision, plan_retention
 from holdfast.domain.upcoming import Upcoming, upcoming
 from holdfast.domain.virtual_machines import WORKLOAD
 from holdfast.errors import ConflictError
 from holdfast.services.immutable import check_edit, check_switch, refusal
-from holdfast.services.items import check_fits, find_item
+from holdfast.services.items import check_fits, check_machine_moves, find_item
 from holdfast.services.platform import Platform
 from holdfast.services.point_changes import changes_of, point_facts
 from holdfast.services.policies import check_users, find_policy
@@ -122,9 +116,8 @@ def plan_switch(
         holder, item = find_item(connection, vault, container, name)
         chosen = find_policy(connection, vault, policy)
         draft = check_fits(chosen, item.workload_type)
-        held = policies.get_policy(connection, item.policy_id) if item.policy_id else None
-        if held is not None and item.workload_type == WORKLOAD:
-            check_moves(held.properties, chosen.properties, item.friendly_name)
+        if item.workload_type == WORKLOAD:
+            check_machine_moves(connection, item, chosen)
         now = vaults.get_vault(connection, vault.id) or vault
         refused = refusal(lambda: check_switch(connection, now, item, chosen))
         state = item.protection_state
