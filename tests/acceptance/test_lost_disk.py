@@ -20,7 +20,7 @@ def test_any_disk_is_lost_replaced_and_filled(bare: World) -> None:
     source = bare.folder / "src"
     source.mkdir()
     (source / "first").write_text("one" * 50_000)
-    bare.start_server(environment={"HOLDFAST_ALERT_CHECK_SECONDS": "0.2"})
+    bare.start_server(environment={"HOLDFAST_ALERT_CHECK_SECONDS": "1"})
     bare.login()
     stores = [word for url in urls for word in ("--store", url)]
     assert "disk3" in bare.ok("region", "create", "safe", *stores).out
@@ -33,6 +33,8 @@ def test_any_disk_is_lost_replaced_and_filled(bare: World) -> None:
     shown = bare.ok("vault", "show", VAULT, "-g", GROUP)
     assert f"{urls[0]} is missing" in shown.err
     bare.ok("region", "fail-over", "safe", "--store", urls[1])
+    again = bare.cli("region", "fail-over", "safe", "--store", urls[1], "--accept-loss")
+    assert "CopyIsHome" in again.out + again.err
     (source / "second").write_text("two" * 50_000)
     bare.back_up()
     bare.restore(bare.folder / "to")

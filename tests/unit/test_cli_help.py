@@ -23,7 +23,8 @@ client renew-secret, client show, completion, container list, container show, co
 identity exec, item disable, item list, item protect, item resume, item show, item undelete, item
 update, job cancel, job list, job show, job wait, login, logout, policy create, policy delete,
 policy list, policy preview, policy set, policy show, recovery-point browse, recovery-point list,
-recovery-point show, region create, region list, region show, restore, role assign, role
+recovery-point show, region adopt-disk, region create, region fail-over, region list, region show,
+restore, role assign, role
 assignments, role list, role revoke, server install-service, server start, storage-account create,
 storage-account list, storage-account remove, store list, store restore, store scrub, user
 change-password, user create, user delete, user disable-totp, user enable-totp, user end-sessions,

@@ -94,7 +94,7 @@ class Group:
                 f"{ENOUGH}: {self.why()}",
                 code="CopiesTooFew",
                 hint="Bring another disk back, or replace one: holdfast region adopt-disk. What is "
-                "there can be restored.",
+                "there is restored with holdfast store restore.",
             )
         return home, others
 
@@ -113,8 +113,8 @@ class Group:
         return StoreUnavailableError(
             f"{what}: {self.why()}" if home else f"none of the disks can be used: {self.why()}",
             code="CopiesHomeMissing",
-            hint="Bring its disk back, or let another disk decide: holdfast region fail-over. What "
-            "is there can be restored.",
+            hint="Bring its disk back, or let another disk decide: holdfast region fail-over. "
+            "Restores through the server wait for it too; holdfast store restore does not.",
         )
 
     def why(self) -> str:
@@ -136,27 +136,25 @@ class Group:
         """Take over the highest term of those that are there; who does not know it yet is brought
         in line."""
         with self._lock:
-            terms = {member.number: marks.read_term(store) for member, store in self.present()}
-            self.term = _highest([self.term, *terms.values()])
-            for number, term in terms.items():
+            terms = self.each(marks.read_term)
+            self.term = _highest([self.term, *(term for _, term in terms)])
+            for member, term in terms:
                 if term.number < self.term.number:
-                    self.members[number - 1].look_anew()
+                    member.look_anew()
             self.refresh()
 
     def collect_debts(self) -> bool:
         """Whether a member was missing for another process meanwhile, which deleted something: it
         is brought in line now. Asked when members differ in what they hold."""
         with self._lock:
-            there = self.present()
-            owing = [
-                member
-                for member, _ in there
-                if any(marks.has_notes(store, member.number) for one, store in there)
-            ]
+            owing = [member for member, _ in self.present() if self._owes(member)]
             for member in owing:
                 member.look_anew()
             self.refresh()
         return bool(owing)
+
+    def _owes(self, member: Member) -> bool:
+        return any(owes for _, owes in self.each(lambda one: marks.has_notes(one, member.number)))
 
     def begin_term(self, term: Term) -> None:
         """Write a term to every member that is there. ConflictError (CopiesMissing) when another
