@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -427,6 +428,7 @@ def _check(store: ObjectStore, key: str, there: dict[str, bytes], unclear: set[s
 
 WRITER = """
 import sys
+import threading
 from holdfast import crashpoint
 from holdfast.adapters.object_store import open_store
 crashpoint.arm({"HOLDFAST_TEST_CRASH": sys.argv[2]})
@@ -516,3 +518,21 @@ def test_a_full_disk_lets_the_others_take_what_is_written() -> None:
     store.group.members[2].store = disks[2].open()
     assert caught_up(store) == 2
     same(disks)
+
+
+def test_the_third_copy_is_waited_for_when_it_has_to_decide() -> None:
+    disks = made()
+    store = opened(disks)
+    store.size("x")
+    gate = threading.Event()
+
+    def late(method: str, key: str) -> bool:
+        if (method, key) == ("create", "log/1"):
+            gate.wait(30)
+        return False
+
+    disks[2].refuses = late
+    store.create("log/1", b"one")
+    disks[0].memory.objects["log/1"] = b"two"
+    threading.Timer(0.05, gate.set).start()
+    assert [store.read("log/1") for _ in range(4)] == [b"one"] * 4

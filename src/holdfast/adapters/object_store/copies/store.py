@@ -164,6 +164,9 @@ class CopiesStore:
 
     def _vote(self, key: str, ask: voting.Ask[T], thorough: bool = False) -> voting.Vote[T]:
         vote = self._asked(ask, thorough)
+        if vote.split:  # the third copy, which decides, may be under way
+            self._followers.wait_for(key)
+            vote = self._asked(ask, thorough)
         home = self.group.home
         lone = vote.held == 1 and vote.lacking
         odd = vote.split or vote.wrong or lone or home in vote.lacking
