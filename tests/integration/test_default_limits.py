@@ -69,6 +69,7 @@ AZURES = {  # as Azure publishes its limits
     "max_vault_policies": 200,
     "max_vault_items": 2000,
     "max_vault_vms": 1000,
+    "max_vault_machines": 50,
     "max_policy_vms": 100,
     "max_item_points": 9999,
     "max_policy_changes_a_day": 50,
