@@ -306,7 +306,7 @@ def test_an_items_life(az: Az, world: World) -> None:
 
     def put(**properties: Any) -> tuple[str, str]:
         """Operation of the newest job and the item's state after it."""
-        rest(az, "put", lives, properties)
+        rest(az, "put", lives, {"protectedItemType": "MabFileFolderProtectedItem", **properties})
         job = az.json("backup", "job", "show", *HERE, "-n", world.jobs()[0]["name"])
         assert job["properties"]["status"] == "Completed"
         shown = rest(az, "get", lives)["properties"]

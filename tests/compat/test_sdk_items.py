@@ -456,7 +456,8 @@ def test_unregistering_machines(sdk: Sdk, world: World) -> None:
 
 @pytest.mark.sdk("backup.backup_status.get")
 def test_machines_of_azure_are_not_protected(sdk: Sdk) -> None:
-    asked = rsb.BackupStatusRequest(resource_type="VM", resource_id="/subscriptions/s/vm1")
+    machine = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm1"
+    asked = rsb.BackupStatusRequest(resource_type="VM", resource_id=machine)
     found = sdk.backup.backup_status.get("local", asked)
     check_shape(found)
     assert (found.protection_status, found.vault_id) == ("NotProtected", None)
