@@ -9,6 +9,7 @@ pipe) is started with ``subprocess``.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import io
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["holdfast.testing.preloaded", "holdfast.testing.job_yard"])
+DIE_WITH_PARENT = 1  # prctl(2)
 # What an interpreter or its libraries look at before any of our code runs.
 EARLY = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "OPENBLAS_", "OMP_")
 
@@ -109,6 +111,7 @@ def _as_a_program(work: Callable[[], None]) -> None:
 
 
 def _become(argv: list[str], environment: dict[str, str], out: str, err: str) -> None:
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # tests that were killed leave nothing
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
