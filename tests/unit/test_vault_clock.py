@@ -37,6 +37,21 @@ def test_a_running_server_tolerates_five_minutes(jump: timedelta, trusted: bool)
     assert (judge.doubt(head) == "") == trusted
 
 
+class LeapingClock(MovableClock):
+    """Somebody sets it ahead right after each reading."""
+
+    def now(self) -> datetime:
+        read = super().now()
+        self.jump(timedelta(days=30))
+        return read
+
+
+def test_a_clock_set_between_two_readings_moves_no_time() -> None:
+    """Found by seed 165 of the simulation: one reading was judged, and another one stamped."""
+    head = to_ns(START)
+    assert VaultClock(LeapingClock(START), head).stamp_ns(head) == head
+
+
 @pytest.mark.parametrize(("days", "trusted"), [(0, True), (6, True), (8, False), (-1, False)])
 def test_a_restarted_server_tolerates_seven_days(days: int, trusted: bool) -> None:
     clock = MovableClock(START + timedelta(days=days))

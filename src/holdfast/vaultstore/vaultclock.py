@@ -73,8 +73,9 @@ class VaultClock:
             )
 
     def stamp_ns(self, head_ns: int) -> int:
-        """Vault time for the next record."""
-        return head_ns if self.doubt(head_ns) else max(self.now_ns(), head_ns)
+        """Vault time for the next record: the very reading that was judged, for the clock may be
+        set between two."""
+        return head_ns if self.doubt(head_ns) else max(self._seen.wall_ns, head_ns)
 
     def confirm(self) -> int:
         """Trust the clock as it is now; returns its reading."""

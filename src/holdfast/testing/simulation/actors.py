@@ -43,9 +43,10 @@ class Writer:
 
     def do_job(self, job_id: bytes, files: Files) -> None:
         """Try until the job's point is there (or was dropped again), or patience ends."""
-        self.world.promises.content.setdefault((self.item_key, job_id), files)
+        if (self.item_key, job_id) not in self.world.promises.content:
+            self.world.promises.content[self.item_key, job_id] = files
+            self._promise(job_id)
         self.world.promises.owners[job_id] = self.process.name
-        self._promise(job_id)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             done: list[bool] = []
             self.process.run(partial(self._try, job_id, attempt, done))
@@ -57,7 +58,7 @@ class Writer:
         if self.world.immutable and self._random.random() < 0.8:
             days = self._random.uniform(0.3, 4)
             until = self.world.time.seconds + days * A_DAY
-            self.world.promises.locks.setdefault((self.item_key, job_id), until)
+            self.world.promises.locks[self.item_key, job_id] = until
 
     def _try(self, job_id: bytes, attempt: int, done: list[bool], vault: Vault) -> None:
         try:
