@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from pathlib import Path
 
 FORKING = multiprocessing.get_context("forkserver")
@@ -111,7 +112,7 @@ def _as_a_program(work: Callable[[], None]) -> None:
 
 
 def _become(argv: list[str], environment: dict[str, str], out: str, err: str) -> None:
-    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # tests that were killed leave nothing
+    _end_with_the_tests()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -123,6 +124,15 @@ def _become(argv: list[str], environment: dict[str, str], out: str, err: str) ->
     sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115 - until it ends
     sys.stdout, sys.stderr = _printing(1), _printing(2)
     sys.argv = argv
+
+
+def _end_with_the_tests() -> None:
+    """Tests that are killed leave nothing behind: their end ends the forking process, unless its
+    children keep it, and that ends them."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    kept = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    if kept is not None:
+        os.close(kept)
 
 
 def _printing(number: int) -> io.TextIOWrapper:
