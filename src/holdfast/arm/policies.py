@@ -13,6 +13,7 @@ from holdfast.arm.policy_check import check_policy
 from holdfast.arm.vaults import RS, VAULT, VaultCall, vault_call
 from holdfast.catalog import listing, policies
 from holdfast.catalog.policies import PolicyRow
+from holdfast.domain import names
 from holdfast.services import policies as service
 from holdfast.services.point_changes import changes_body
 from holdfast.services.rates import POLICY_CHANGES, within
@@ -72,6 +73,7 @@ def put_policy(
 ) -> Body:
     """Create or change a policy; a change says how many recovery points it touches."""
     found = vault_call(request, sub, group, vault)
+    names.check_policy(policy)
     properties = {key: value for key, value in properties_of(data).items() if key != "holdfast"}
     check_policy(properties)
     call = found.call
