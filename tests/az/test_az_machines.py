@@ -173,9 +173,11 @@ def test_its_life(az: Az, farm: Farm) -> None:
     assert state() == ("BackupsSuspended", "EnhancedPolicy", False)
     assert operation(az.table(*stop)) == "DisableBackup"
     assert state() == ("ProtectionStopped", "", False)
-    resume = ("backup", "protection", "resume", *ITEM, "-p", "DefaultPolicy")
-    assert operation(az.table(*resume)) == "ConfigureBackup"
-    assert state() == ("Protected", "DefaultPolicy", False)
+    resume = ("backup", "protection", "resume", *ITEM, "-p")
+    refused = az.run(*resume, "DefaultPolicy", code=1)
+    assert "UserErrorPolicyTypeMismatch" in refused.err, "none goes back from an enhanced policy"
+    assert operation(az.table(*resume, "EnhancedPolicy")) == "ConfigureBackup"
+    assert state() == ("Protected", "EnhancedPolicy", False)
     deleting = az.table(*stop, "--delete-backup-data", "true")
     assert operation(deleting) == "DeleteBackupData"
     assert state() == ("ProtectionStopped", "", True)
