@@ -45,6 +45,10 @@ class Running:
         """Its exit code, minus the signal that ended it; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
     def wait(self, timeout: float | None = None) -> int:
         """subprocess.TimeoutExpired when it runs longer (seconds)."""
         self._process.join(timeout)
