@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.adapters.object_store.layers.base import StoreLayer
 from holdfast.adapters.object_store.memory import MemoryStore
-from holdfast.errors import StoreUnavailableError
+from holdfast.errors import ObjectExistsError, StoreUnavailableError
 from holdfast.ports.object_store import Buffer, ObjectInfo, ObjectStore
 from holdfast.testing.little_agent import BackupRun, LittleAgent
 from holdfast.testing.ports import MovableClock, SeededRandom
@@ -144,3 +144,27 @@ def test_an_old_listing_hides_no_key_ring(listed: str) -> None:
 
 def _slots(vault: Vault) -> tuple[bytes, ...]:
     return vault._core.rings.recovery
+
+
+class TakenAway(StoreLayer):
+    """Under the next record of the log lies what a write left that broke off; it is taken away
+    right after somebody was told of it."""
+
+    torn = True
+
+    def create(self, key: str, data: Buffer) -> None:
+        if self.torn and "/log/" in key:
+            self.torn = False
+            raise ObjectExistsError(f"object {key} exists")
+        super().create(key, data)
+
+
+def test_a_torn_record_that_is_taken_away_is_an_outage_and_no_loss() -> None:
+    """Seed 217: the name was taken, and then there was nothing to compare with."""
+    inner = MemoryStore()
+    new_vault(inner)
+    vault = open_vault(TakenAway(inner), 7)
+    with pytest.raises(StoreUnavailableError, match="was there and is gone"):
+        LittleAgent(vault, SeededRandom(4)).back_up(FILES)
+    point = LittleAgent(vault, SeededRandom(5)).back_up(FILES)
+    assert LittleAgent(open_vault(inner, 9), SeededRandom(6)).restore(point.rp_id) == FILES

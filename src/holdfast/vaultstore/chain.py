@@ -36,8 +36,13 @@ def create_or_find(store: ObjectStore, key: str, data: bytes) -> bool:
     """
     try:
         store.create(key, data)
-    except ObjectExistsError:
-        return store.read(key) == data
+    except ObjectExistsError as error:
+        try:
+            return store.read(key) == data
+        except ObjectMissingError:  # what a write that broke off had left was taken away just now
+            raise StoreUnavailableError(
+                f"{key} was there and is gone", hint="it is tried again"
+            ) from error
     except StoreUnavailableError:
         try:
             return store.read(key) == data
