@@ -257,6 +257,16 @@ def test_a_store_in_use_is_no_copy_of_another(place: Place, tmp_path: Path) -> N
     assert held.code == "CopyNotEmpty"
 
 
+def test_a_blank_in_a_path_divides_no_address(place: Place, tmp_path: Path) -> None:
+    """The first word of the path was taken for a store of another region."""
+    first, other = (tmp_path / "a").as_uri(), f"file://{tmp_path}/a b"
+    assert place.ask("PUT", place.region + "3", {"store": first}).status in (200, 201)
+    made = place.ask("PUT", place.region + "4", {"store": other})
+    assert made.status in (200, 201), made.code
+    assert "disks" not in place.ask("GET", place.region + "4").json["properties"]
+    assert (tmp_path / "a b").is_dir()
+
+
 def test_one_disk_alone_restores(place: Place) -> None:
     """What `holdfast store restore` reads: the folder of the last disk."""
     place.catch_up()

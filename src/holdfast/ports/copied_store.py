@@ -7,6 +7,7 @@ store; whoever needs more than the port asks ``copied``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -78,6 +79,15 @@ class CopiedStore(ObjectStore, Protocol):
         must be there, or what only they hold is given up (``accept_loss``).
         ConflictError (CopiesMissing, CopyIsHome), StoreUnavailableError."""
         ...
+
+
+_NEXT = re.compile(r" (?=(?:file|s3):)")
+
+
+def addresses_of(url: str) -> list[str]:
+    """The addresses of a store's members; one when it is no set of copies. A path may have a space
+    in it: only one before another address divides."""
+    return _NEXT.split(url)
 
 
 def copied(store: ObjectStore) -> CopiedStore | None:

@@ -11,7 +11,7 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.places import Region
 from holdfast.catalog.vaults import VaultRow
 from holdfast.errors import HoldfastError, NotFoundError
-from holdfast.ports.copied_store import CopiedStore, CopyMember, copied
+from holdfast.ports.copied_store import CopiedStore, CopyMember, addresses_of, copied
 from holdfast.services.platform import Platform
 from holdfast.services.regions import get_region
 
@@ -49,7 +49,7 @@ def _stores(platform: Platform) -> Iterator[CopiedStore]:
 
 def _is_several(url: str) -> bool:
     """Whether an address names several stores, without opening any."""
-    return " " in url
+    return len(addresses_of(url)) > 1
 
 
 def store_of(platform: Platform, row: VaultRow) -> CopiedStore | None:

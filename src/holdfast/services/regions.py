@@ -12,6 +12,7 @@ from holdfast.catalog import places, vaults
 from holdfast.catalog.places import Region
 from holdfast.domain.names import check_region
 from holdfast.errors import ConflictError, NotFoundError
+from holdfast.ports.copied_store import addresses_of
 
 if TYPE_CHECKING:
     from holdfast.services.platform import Platform
@@ -69,13 +70,14 @@ def _check_same(
 
 def _check_free(platform: Platform, name: str, store_url: str) -> None:
     """Before several stores are made one: nobody may go on writing to one of them alone."""
-    several = {one.rstrip("/") for one in store_url.split(" ")} if " " in store_url else set()
+    found = addresses_of(store_url)
+    several = {one.rstrip("/") for one in found} if len(found) > 1 else set()
     with platform.catalog.read() as connection:
         _check_same(platform, connection, name, store_url)
         rows = [*vaults.list_vaults(connection), *vaults.deleted_vaults(connection)]
-        found = places.list_regions(connection)
+        regions = places.list_regions(connection)
     urls = [row.store_url for row in rows]
-    urls += [row.store_url for row in found if row.name_key != name.lower()]
+    urls += [row.store_url for row in regions if row.name_key != name.lower()]
     for url in urls:
         if url.rstrip("/") in several:
             raise ConflictError(

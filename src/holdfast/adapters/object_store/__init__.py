@@ -5,7 +5,6 @@ Several addresses with a space between them are one store that keeps a copy in e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,10 @@ from holdfast.adapters.object_store.layers.horizon import HorizonStore
 from holdfast.adapters.object_store.layers.retry import RetryStore
 from holdfast.adapters.object_store.local import LocalStore
 from holdfast.errors import StoreUnavailableError, UsageError
+from holdfast.ports.copied_store import addresses_of
 from holdfast.ports.object_store import ObjectStore
 
 _HINT = "give file:///PATH or s3://BUCKET/PREFIX"
-
-
-_NEXT = re.compile(r" (?=(?:file|s3):)")
-
-
-def addresses_of(url: str) -> list[str]:
-    """The addresses of a store's members; one when it is no set of copies."""
-    return _NEXT.split(url)
 
 
 def check_store_url(url: str) -> str:

@@ -52,6 +52,9 @@ class QuickLooker:
         ending.callback(ours.close)
         try:
             with theirs:
+                found = os.pathsep.join(
+                    one for one in sys.path if one
+                )  # never the folder we are in
                 words = [word for name, disk in disks.items() for word in (name, str(disk.size))]
                 running = subprocess.Popen(
                     [sys.executable, "-P", "-m", PROCESS, str(theirs.fileno()), *words],
@@ -59,7 +62,7 @@ class QuickLooker:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     cwd="/",
-                    env={"PATH": os.defpath, "TZ": "UTC", "PYTHONPATH": os.pathsep.join(sys.path)},
+                    env={"PATH": os.defpath, "TZ": "UTC", "PYTHONPATH": found},
                 )
             ending.callback(_end, running)
             channel = _Serving(ours, self._silence, stopped, list(disks.values()))

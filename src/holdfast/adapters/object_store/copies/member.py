@@ -50,7 +50,7 @@ class Member:
         self.missing, self.store, self._due_at = "it is looked at anew", None, 0.0
 
     def is_due(self) -> bool:
-        """Whether it is missing and may be looked for now."""
+        """Whether it is missing, and its time to be looked for has come."""
         return self.store is None and self._monotonic() >= self._due_at
 
     def told(self, home: int) -> CopyMember:
